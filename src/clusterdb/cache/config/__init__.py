@@ -1,0 +1,92 @@
+"""Configuration as data: frozen structs that code and files build alike.
+
+`CacheConfig` holds everything. Kinds (backends, policies, ...) are classes in code and ``type:``
+words in a file. Nothing here opens a connection or a file other than the configuration's own.
+"""
+
+from clusterdb.monitoring.config import AlertConfig, MetricsConfig
+from clusterdb.tracing.config import TracingConfig
+
+from .backend import CacheBackend, Disk, Memory, PoolConfig, Redis, SentinelConfig, TlsConfig
+from .cache import CacheConfig
+from .coherence import (
+    CacheCoherence,
+    CoherenceMode,
+    InvalidationConfig,
+    NotificationBackend,
+    NotificationConfig,
+    ReadThrough,
+    RedisChannel,
+    ReplicationConfig,
+    WriteAround,
+    WriteBehind,
+    WriteThrough,
+)
+from .management import (
+    S3,
+    BackupConfig,
+    BackupStorage,
+    Cleanup,
+    Compact,
+    Directory,
+    MaintenanceConfig,
+    MaintenanceTask,
+    Rebalance,
+)
+from .observation import CacheStatistics, MonitoringConfig
+from .partitioning import Consistent, PartitioningConfig
+from .policy import FIFO, LFU, LRU, CachePolicy, Compression, EvictionPolicy
+from .region import CacheRegion, LoadConfig
+from .serialization import SchemaConfig, SerializationConfig
+from .storage import PostgreSQL, SQLite, StorageBackend
+
+__all__ = [
+    "FIFO",
+    "LFU",
+    "LRU",
+    "S3",
+    "AlertConfig",
+    "BackupConfig",
+    "BackupStorage",
+    "CacheBackend",
+    "CacheCoherence",
+    "CacheConfig",
+    "CachePolicy",
+    "CacheRegion",
+    "CacheStatistics",
+    "Cleanup",
+    "CoherenceMode",
+    "Compact",
+    "Compression",
+    "Consistent",
+    "Directory",
+    "Disk",
+    "EvictionPolicy",
+    "InvalidationConfig",
+    "LoadConfig",
+    "MaintenanceConfig",
+    "MaintenanceTask",
+    "Memory",
+    "MetricsConfig",
+    "MonitoringConfig",
+    "NotificationBackend",
+    "NotificationConfig",
+    "PartitioningConfig",
+    "PoolConfig",
+    "PostgreSQL",
+    "ReadThrough",
+    "Rebalance",
+    "Redis",
+    "RedisChannel",
+    "ReplicationConfig",
+    "SQLite",
+    "SchemaConfig",
+    "SentinelConfig",
+    "SerializationConfig",
+    "StorageBackend",
+    "TlsConfig",
+    "TracingConfig",
+    "WriteAround",
+    "WriteBehind",
+    "WriteThrough",
+]

@@ -1,0 +1,129 @@
+"""Backends: where cached entries live."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal, TypeAlias
+from urllib.parse import urlsplit
+
+from msgspec import Meta
+
+from ..errors import InvalidArgument
+from .quantities import Count, Duration, FilePath, Items, OptionalPath, OptionalSecret, preset
+from .secrets import shown
+from .settings import Settings, require
+
+__all__ = [
+    "CacheBackend",
+    "Disk",
+    "Memory",
+    "PoolConfig",
+    "Redis",
+    "SentinelConfig",
+    "TlsConfig",
+]
+
+
+def _redis_url(value: object) -> str:
+    """Return a Redis URL; check scheme, host, port and database number."""
+    wanted = "expected redis://host:port/db or rediss://host:port/db"
+    try:
+        parts = urlsplit(value if isinstance(value, str) else "")
+        sound = parts.scheme in ("redis", "rediss") and parts.hostname and parts.port != 0
+    except ValueError:
+        raise InvalidArgument(f"{wanted}, got {shown(value)}") from None
+    database = parts.path.strip("/")
+    numbered = not database or (database.isascii() and database.isdecimal())
+    if not sound or "," in parts.netloc.rpartition("@")[2] or not numbered:
+        raise InvalidArgument(f"{wanted}, got {shown(value)}")
+    if parts.query or parts.fragment:
+        raise InvalidArgument(f"{wanted} without '?' and '#', got {shown(value)}")
+    return str(value)
+
+
+RedisUrl = Annotated[str, Meta(extra={"read": _redis_url})]
+
+
+class PoolConfig(Settings, frozen=True):
+    """Connections to a server: how many are kept, how many at most, how long one may idle."""
+
+    min_connections: int = 1
+    max_connections: Count = 20
+    idle_timeout: Duration = preset(300.0)
+
+    def _check(self) -> None:
+        """Check that the bounds leave room."""
+        require(self.min_connections >= 0, "min_connections", "must be 0 or more")
+        require(
+            self.min_connections <= self.max_connections,
+            "min_connections",
+            f"{self.min_connections} is above max_connections {self.max_connections}",
+        )
+        require(self.idle_timeout > 0, "idle_timeout", "must be above 0 seconds")
+
+
+class TlsConfig(Settings, frozen=True):
+    """TLS files (PEM): the client's certificate and key, and the authority that is trusted."""
+
+    cert: OptionalPath = preset(None)
+    key: OptionalPath = preset(None)
+    ca: OptionalPath = preset(None)
+
+    def _check(self) -> None:
+        """Check that a certificate and its key come together."""
+        both = (self.cert is None) == (self.key is None)
+        require(both, "cert" if self.cert is None else "key", "cert and key belong together")
+
+
+class SentinelConfig(Settings, frozen=True):
+    """Redis Sentinel: the backend's URLs are then those of the sentinels."""
+
+    master: str
+    username: str | None = None
+    password: OptionalSecret = None
+
+    def _check(self) -> None:
+        """Check that the name of the master is there."""
+        require(bool(self.master), "master", "the name of the master is empty")
+
+
+class Memory(Settings, frozen=True, tag_field="type", tag="memory"):
+    """Entries live in this process."""
+
+
+class Disk(Settings, frozen=True, tag_field="type", tag="disk"):
+    """Entries live in one file of this machine.
+
+    `synchronous`: ``normal`` may lose the last writes at a power cut, ``full`` waits for the disk.
+    """
+
+    path: FilePath
+    synchronous: Literal["normal", "full"] = "normal"
+
+
+class Redis(Settings, frozen=True, tag_field="type", tag="redis"):
+    """Entries live in Redis: one server, a cluster, a ring of servers, or behind Sentinel.
+
+    Several `urls` without `cluster` and `sentinel` form a ring: `PartitioningConfig` says how
+    keys are spread. `near` keeps a coherent copy of what is read in this process.
+    """
+
+    urls: Items[RedisUrl]
+    cluster: bool = False
+    sentinel: SentinelConfig | None = None
+    username: str | None = None
+    password: OptionalSecret = None
+    pool: PoolConfig = PoolConfig()
+    tls: TlsConfig | None = None
+    near: bool = True
+
+    def _check(self) -> None:
+        """Check that the URLs agree, and that at most one topology is asked for."""
+        require(bool(self.urls), "urls", "needs at least one URL, such as redis://localhost:6379")
+        schemes = {urlsplit(url).scheme for url in self.urls}
+        require(len(schemes) == 1, "urls", "redis:// and rediss:// can't be mixed")
+        require(not (self.cluster and self.sentinel), "cluster", "excludes sentinel: choose one")
+        needs = self.username is None or self.password is not None
+        require(needs, "username", "needs a password as well")
+
+
+CacheBackend: TypeAlias = Memory | Disk | Redis

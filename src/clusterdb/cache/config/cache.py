@@ -1,0 +1,103 @@
+"""`CacheConfig`: everything a cache is built from, in one frozen struct."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from typing import Any, Final
+
+from clusterdb.monitoring.config import MetricsConfig
+from clusterdb.tracing.config import TracingConfig
+
+from .backend import CacheBackend, Memory
+from .coherence import CacheCoherence, InvalidationConfig
+from .management import BackupConfig, MaintenanceConfig
+from .observation import MonitoringConfig
+from .partitioning import PartitioningConfig
+from .policy import CachePolicy
+from .quantities import Items, Name, Ttl, preset
+from .region import CacheRegion
+from .serialization import SerializationConfig
+from .settings import Settings, require
+
+__all__ = ["CACHE_SECTION", "CacheConfig"]
+
+CACHE_SECTION: Final = (
+    "name", "backend", "policy", "serialization", "ttl", "partitioning", "monitoring",
+)  # fmt: skip
+"""The settings that stand under ``cache:`` in a file; the others stand beside it."""
+
+
+class CacheConfig(Settings, frozen=True):
+    """The configuration of a cache.
+
+    In a file, the settings from `name` to `monitoring` stand under ``cache:`` and the others beside
+    it. `ttl` is the default time to live, None for no expiry.
+    """
+
+    name: Name = "main"
+    backend: CacheBackend = Memory()
+    policy: CachePolicy = CachePolicy()
+    serialization: SerializationConfig = SerializationConfig()
+    ttl: Ttl = preset(None)
+    partitioning: PartitioningConfig = PartitioningConfig()
+    monitoring: MonitoringConfig = MonitoringConfig()
+    regions: Items[CacheRegion] = preset(())
+    coherence: CacheCoherence | None = None
+    invalidation: InvalidationConfig | None = None
+    maintenance: MaintenanceConfig | None = None
+    backup: BackupConfig | None = None
+    metrics: MetricsConfig | None = None
+    tracing: TracingConfig | None = None
+
+    def _check(self) -> None:
+        """Check that no two regions have one name."""
+        seen: set[str] = set()
+        for at, region in enumerate(self.regions):
+            message = f"a second region is named {region.name!r}; each name is used once"
+            require(region.name not in seen, f"regions[{at}].name", message)
+            seen.add(region.name)
+
+    @staticmethod
+    def from_yaml(
+        path: str | os.PathLike[str], *, environ: Mapping[str, str] | None = None
+    ) -> CacheConfig:
+        """Read a YAML file (UTF-8, at most 1 MiB).
+
+        ``${VAR}`` in texts is replaced from `environ`, by default the process environment.
+        Raises `ConfigError` with the path of the wrong setting, `MissingVariable` for a variable
+        that is not set.
+        """
+        from .load import load_file
+
+        return load_file(path, environ)
+
+    @staticmethod
+    def from_yaml_text(text: str, *, environ: Mapping[str, str] | None = None) -> CacheConfig:
+        """Read YAML text; otherwise as `from_yaml`."""
+        from .load import load_text
+
+        return load_text(text, environ)
+
+    @staticmethod
+    def from_dict(
+        mapping: Mapping[str, Any], *, environ: Mapping[str, str] | None = None
+    ) -> CacheConfig:
+        """Read a mapping of the form a file has; otherwise as `from_yaml`."""
+        from .load import load_mapping
+
+        return load_mapping(mapping, environ)
+
+    @staticmethod
+    def from_url(url: str) -> CacheConfig:
+        """Read a URL: ``memory://``, ``disk:///path``, ``redis://host:6379/0?near=0&ttl=1h``."""
+        from .url import load_url
+
+        return load_url(url)
+
+    @staticmethod
+    def json_schema() -> dict[str, Any]:
+        """Return the JSON Schema of the file form, for editors and for checks."""
+        from .schema import file_schema
+
+        return file_schema()

@@ -1,0 +1,114 @@
+"""Maintenance and backup: what runs by itself, when, and where copies go."""
+
+from __future__ import annotations
+
+from typing import Annotated, TypeAlias
+from urllib.parse import urlsplit
+
+from msgspec import Meta
+
+from ..errors import InvalidArgument
+from .cron import check_schedule
+from .quantities import Duration, FilePath, Items, preset
+from .secrets import shown
+from .settings import Settings, require
+
+__all__ = [
+    "S3",
+    "BackupConfig",
+    "BackupStorage",
+    "Cleanup",
+    "Compact",
+    "Directory",
+    "MaintenanceConfig",
+    "MaintenanceTask",
+    "Rebalance",
+    "Schedule",
+]
+
+
+def _schedule(value: object) -> str:
+    if not isinstance(value, str):
+        raise InvalidArgument(f'expected a schedule such as "0 * * * *", got {shown(value)}')
+    check_schedule(value)
+    return str(value)
+
+
+Schedule = Annotated[
+    str, Meta(extra={"read": _schedule}, extra_json_schema={"examples": ["0 3 * * *"]})
+]
+"""A cron schedule of five fields."""
+
+Threshold = Annotated[float, Meta(gt=0, le=1)]
+
+
+class Cleanup(Settings, frozen=True, tag_field="type", tag="cleanup"):
+    """Remove what expired, or was not used, longer ago than `older_than`."""
+
+    older_than: Duration
+
+
+class Compact(Settings, frozen=True, tag_field="type", tag="compact"):
+    """Give unused space back once its share is above `threshold`."""
+
+    threshold: Threshold = 0.3
+
+
+class Rebalance(Settings, frozen=True, tag_field="type", tag="rebalance"):
+    """Spread keys anew once servers differ by more than `threshold`."""
+
+    threshold: Threshold = 0.2
+
+
+MaintenanceTask: TypeAlias = Cleanup | Compact | Rebalance
+
+
+class MaintenanceConfig(Settings, frozen=True):
+    """Tasks that run one after the other on a schedule."""
+
+    schedule: Schedule
+    tasks: Items[MaintenanceTask] = preset(())
+
+
+class S3(Settings, frozen=True, tag_field="type", tag="s3"):
+    """A bucket of S3 or of a store that speaks its protocol (`endpoint`)."""
+
+    bucket: str
+    prefix: str = ""
+    region: str | None = None
+    endpoint: str | None = None
+
+    def _check(self) -> None:
+        """Check that the bucket has a name and the endpoint is a web address."""
+        require(bool(self.bucket) and "/" not in self.bucket, "bucket", "needs a name without '/'")
+        web = self.endpoint is None or _is_web(self.endpoint)
+        require(web, "endpoint", "expected http(s)://host[:port]")
+
+
+class Directory(Settings, frozen=True, tag_field="type", tag="directory"):
+    """A directory of this machine."""
+
+    path: FilePath
+
+
+BackupStorage: TypeAlias = S3 | Directory
+
+
+class BackupConfig(Settings, frozen=True):
+    """A backup on a schedule; those older than `retention` are removed."""
+
+    schedule: Schedule
+    retention: Duration
+    storage: BackupStorage
+
+    def _check(self) -> None:
+        """Check that backups are kept for a while."""
+        require(self.retention > 0, "retention", "must be above 0 seconds")
+
+
+def _is_web(url: str) -> bool:
+    try:
+        parts = urlsplit(url)
+        return parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        return False

@@ -1,0 +1,245 @@
+"""The errors of the cache: one tree, drawn here.
+
+::
+
+    CacheError
+    ├── InvalidArgument (ValueError)      a call's argument breaks a rule; nothing was changed
+    │   ├── InvalidKey                    not a str, empty, over 64 KiB, not encodable
+    │   ├── InvalidPattern                a glob that can't be read
+    │   ├── EntryTooLarge                 heavier than its region may ever hold
+    │   └── ConfigError                   a setting, with its path
+    │       └── MissingVariable           ``${VAR}`` names a variable that is not set
+    ├── UnknownRegion (LookupError)       no region of that name was configured
+    ├── TypeMismatch (TypeError)          the entry is of another type than was asked for
+    │   └── TypeRequired                  an encoding backend needs ``type=`` for this value
+    ├── MissingExtra (ImportError)        an optional dependency is not installed
+    ├── NotSupported                      this backend or this version can't do it
+    ├── CacheClosed                       the cache was closed
+    ├── WrongLoop                         used from a second running event loop
+    ├── BackendUnavailable                the backend can't be reached
+    │   └── OutcomeUnknown                a write was sent and its reply never came
+    ├── LoadError                         a load could not give a value (a loader's own
+    │   │                                 exception is raised as it is, never wrapped)
+    │   ├── LoadTimeout                   the loader ran past its hard deadline
+    │   ├── LoadCancelled                 the loader was cancelled from inside
+    │   └── ReentrantLoad                 a loader waits for the load it is part of
+    ├── ScanTimeout                       a scan ran past its timeout
+    ├── SharedValueMutated                ``isolation="check"`` found a changed value
+    └── BatchError                        a bulk call failed in part: ``.ok`` and ``.failed``
+
+    InactiveSetting (UserWarning)         a setting was accepted that this version does not act on
+
+Each message says what happened, with what value, and what to do; what a program may want to
+act on is a field as well.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+__all__ = [
+    "BackendUnavailable",
+    "BatchError",
+    "CacheClosed",
+    "CacheError",
+    "ConfigError",
+    "EntryTooLarge",
+    "InactiveSetting",
+    "InvalidArgument",
+    "InvalidKey",
+    "InvalidPattern",
+    "LoadCancelled",
+    "LoadError",
+    "LoadTimeout",
+    "MissingExtra",
+    "MissingVariable",
+    "NotSupported",
+    "OutcomeUnknown",
+    "ReentrantLoad",
+    "ScanTimeout",
+    "SharedValueMutated",
+    "TypeMismatch",
+    "TypeRequired",
+    "UnknownRegion",
+    "WrongLoop",
+]
+
+
+class CacheError(Exception):
+    """Root of every error this package raises."""
+
+
+class InvalidArgument(CacheError, ValueError):
+    """An argument breaks a rule; nothing was changed."""
+
+
+class InvalidKey(InvalidArgument):
+    """A key breaks one of the key rules (see :mod:`clusterdb.cache.keys`)."""
+
+
+class InvalidPattern(InvalidArgument):
+    """A glob pattern can't be read."""
+
+
+class EntryTooLarge(InvalidArgument):
+    """An entry is heavier than its region may ever hold; the old entry, if any, stays.
+
+    ``key``, ``weight`` and ``limit`` (bytes, or units of the region's weigher).
+    """
+
+    def __init__(self, key: str, weight: int, limit: int) -> None:
+        super().__init__(
+            f"out of memory: entry {key!r} weighs {weight} and its region may hold {limit} in all; "
+            f"raise the region's size, or store something smaller"
+        )
+        self.key, self.weight, self.limit = key, weight, limit
+
+
+class ConfigError(InvalidArgument):
+    """A setting is wrong; ``path`` is where, for example ``cache.backend.pool``."""
+
+    def __init__(self, message: str, *, path: str = "") -> None:
+        super().__init__(message)
+        self.path = path
+
+
+class MissingVariable(ConfigError):
+    """``${VAR}`` in a configuration names an environment variable that is not set."""
+
+
+class UnknownRegion(CacheError, LookupError):
+    """No region of this name exists."""
+
+    def __init__(self, name: str, known: Sequence[str]) -> None:
+        super().__init__(
+            f"no region {name!r} (there are: {', '.join(sorted(known))}); "
+            f"configure it, or add it with create_region()"
+        )
+        self.name = name
+
+
+class TypeMismatch(CacheError, TypeError):
+    """The stored value is not of the type that the call asked for or needs."""
+
+
+class TypeRequired(TypeMismatch):
+    """A backend that encodes can't give back this value's type without ``type=``."""
+
+
+class MissingExtra(CacheError, ImportError):
+    """An optional dependency is missing."""
+
+    def __init__(self, what: str, extra: str) -> None:
+        super().__init__(f"{what} needs an extra: pip install 'clusterdb-cache[{extra}]'")
+        self.extra = extra
+
+
+class NotSupported(CacheError):
+    """This backend, or this version, can't do what was asked."""
+
+
+class CacheClosed(CacheError, RuntimeError):
+    """The cache was closed; build a new one."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(f"cache {name!r} is closed; build a new Cache to go on")
+
+
+class WrongLoop(CacheError, RuntimeError):
+    """A cache that lives in one running event loop was used from another."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(
+            f"cache {name!r} is in use by another event loop that is still running; "
+            f"give each loop a Cache of its own"
+        )
+
+
+class BackendUnavailable(CacheError, ConnectionError):
+    """The backend can't be reached, or did not answer within its deadline."""
+
+
+class OutcomeUnknown(BackendUnavailable):
+    """A write was sent and its reply never came: it may or may not have been carried out."""
+
+
+class LoadError(CacheError):
+    """A load could not give a value, for a reason other than the loader's own exception."""
+
+
+class LoadTimeout(LoadError, TimeoutError):
+    """The loader ran past its hard deadline (seconds); it was cancelled and its claim released."""
+
+    def __init__(self, keys: Sequence[str], deadline: float) -> None:
+        shown = ", ".join(repr(key) for key in keys[:3]) + (", ..." if len(keys) > 3 else "")
+        super().__init__(
+            f"the loader of {shown} took longer than its hard deadline of {deadline:g} s; "
+            f"raise loads.hard_deadline, or bound the loader's own calls"
+        )
+        self.deadline = deadline
+
+
+class LoadCancelled(LoadError):
+    """The loader was cancelled from inside, not by its callers."""
+
+    def __init__(self, keys: Sequence[str]) -> None:
+        shown = ", ".join(repr(key) for key in keys[:3])
+        super().__init__(f"the loader of {shown} was cancelled from inside; nothing was stored")
+
+
+class ReentrantLoad(LoadError):
+    """A loader asked for a key whose load waits for it; ``chain`` lists the keys in order."""
+
+    def __init__(self, chain: Sequence[str]) -> None:
+        super().__init__(
+            "a loader waits for itself: "
+            + " -> ".join(repr(key) for key in chain)
+            + "; load the inner key by its own name, or call its source directly"
+        )
+        self.chain = tuple(chain)
+
+
+class ScanTimeout(CacheError, TimeoutError):
+    """A scan ran past its timeout (seconds); the keys it gave so far are right."""
+
+    def __init__(self, timeout: float, seen: int) -> None:
+        super().__init__(
+            f"scan ran past its timeout of {timeout:g} s after {seen} keys; "
+            f"narrow the pattern or allow more time"
+        )
+        self.timeout, self.seen = timeout, seen
+
+
+class SharedValueMutated(CacheError):
+    """A caller changed a value that others share (``isolation="check"``).
+
+    ``suspects`` are the places (``file:line``) that were given the value since it was last seen
+    unchanged.
+    """
+
+    def __init__(self, key: str, suspects: Sequence[str]) -> None:
+        given = "; it was given to: " + ", ".join(suspects) if suspects else ""
+        super().__init__(
+            f"the shared value under {key!r} was changed in place{given}. "
+            f"Copy it before changing it, or use isolation='copy'"
+        )
+        self.key, self.suspects = key, tuple(suspects)
+
+
+class BatchError(CacheError):
+    """A bulk call failed for some of its keys.
+
+    ``ok`` maps the keys that worked to their results, ``failed`` the others to their exceptions.
+    """
+
+    def __init__(self, ok: Mapping[str, Any], failed: Mapping[str, Exception]) -> None:
+        key, first = next(iter(failed.items()))
+        super().__init__(
+            f"{len(failed)} of {len(ok) + len(failed)} keys failed, first {key!r}: {first}"
+        )
+        self.ok, self.failed = dict(ok), dict(failed)
+
+
+class InactiveSetting(UserWarning):
+    """A setting was accepted, and checked, that this version does not act on yet."""

@@ -1,0 +1,145 @@
+"""Options of single calls: frozen presets that say the same as the keyword arguments.
+
+A keyword that is given wins over the preset. ``resolve_set`` is the one place where both meet
+and where their rules are checked.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import timedelta
+from typing import Final, Literal, TypeAlias
+
+import msgspec
+from msgspec import UNSET, UnsetType
+
+from .errors import InvalidArgument
+from .units import seconds, ttl_seconds
+
+__all__ = [
+    "TTL",
+    "GetOptions",
+    "Pattern",
+    "PatternOptions",
+    "SetOptions",
+    "WriteOptions",
+    "resolve_set",
+    "resolve_tags",
+    "resolve_ttl",
+]
+
+TTL: TypeAlias = float | str | timedelta | None
+"""A time to live: seconds, a ``timedelta``, or ``"90s" "1h30m" "7d"``; ``None`` never expires."""
+
+_MAX_TAGS: Final = 1024
+_MAX_TAG_BYTES: Final = 1024
+
+
+class SetOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How to store a value.
+
+    ``ttl``: see :data:`TTL`; unset means the region's default. ``nx``: only if the key is absent.
+    ``xx``: only if it is there. ``keep_ttl``: keep the expiry the key has. ``tags``: names under
+    which the entry can be invalidated.
+    """
+
+    ttl: TTL | UnsetType = UNSET
+    nx: bool = False
+    xx: bool = False
+    keep_ttl: bool = False
+    tags: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        msgspec.structs.force_setattr(self, "tags", resolve_tags(self.tags))
+        if self.ttl is not UNSET:
+            msgspec.structs.force_setattr(self, "ttl", ttl_seconds(self.ttl))
+        if self.nx and self.xx:
+            raise InvalidArgument("nx=True and xx=True exclude each other: choose one")
+        if self.keep_ttl and self.ttl is not UNSET:
+            raise InvalidArgument(f"keep_ttl=True and ttl={self.ttl!r} exclude each other")
+
+
+class GetOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How to read: ``consistent`` lifts this read to level ``strong``; ``allow_stale`` takes an
+    expired value within the region's grace.
+    """
+
+    consistent: bool = False
+    allow_stale: bool = False
+
+
+class WriteOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How to write through to storage: ``sync`` returns after the commit and the cache's write."""
+
+    sync: bool = True
+    consistency: Literal["strong", "bounded", "eventual"] | None = None
+
+
+class PatternOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How to scan: keys a batch, and seconds in all (``None``: no limit)."""
+
+    batch_size: int = 1000
+    timeout: float | str | timedelta | None = None
+
+    def __post_init__(self) -> None:
+        if isinstance(self.batch_size, bool) or not 1 <= self.batch_size <= 1_000_000:
+            raise InvalidArgument(f"batch_size must be 1 to 1,000,000, not {self.batch_size!r}")
+        if self.timeout is not None:
+            limit = seconds(self.timeout)
+            if limit <= 0:
+                raise InvalidArgument(f"timeout must be above 0 seconds, not {self.timeout!r}")
+            msgspec.structs.force_setattr(self, "timeout", limit)
+
+
+class Pattern(PatternOptions, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A glob with the way to scan for it: ``Pattern(glob="user:*", batch_size=1000)``."""
+
+    glob: str
+
+
+def resolve_tags(tags: Iterable[str]) -> tuple[str, ...]:
+    """Check tags and drop doubles; at most 1,024, each a non-empty str of at most 1,024 bytes."""
+    if isinstance(tags, str):
+        raise InvalidArgument(f"tags is a collection of str: write tags=({tags!r},)")
+    unique = tuple(dict.fromkeys(tags))
+    if len(unique) > _MAX_TAGS:
+        raise InvalidArgument(f"an entry may have {_MAX_TAGS} tags, not {len(unique)}")
+    for tag in unique:
+        if not isinstance(tag, str) or not tag:
+            raise InvalidArgument(f"a tag is a non-empty str, not {tag!r}")
+        try:
+            size = len(tag.encode())
+        except UnicodeEncodeError:
+            raise InvalidArgument(f"tag {tag!r} holds a lone surrogate") from None
+        if size > _MAX_TAG_BYTES:
+            raise InvalidArgument(f"tag {tag[:40]!r}... is {size} bytes, over {_MAX_TAG_BYTES}")
+    return unique
+
+
+def resolve_ttl(ttl: TTL | UnsetType, default: float | None) -> float | None:
+    """Seconds to live, ``None`` for ever; an unset TTL is the region's ``default``."""
+    return default if ttl is UNSET else ttl_seconds(ttl)
+
+
+def resolve_set(
+    options: SetOptions | None,
+    ttl: TTL | UnsetType,
+    nx: bool | None,
+    xx: bool | None,
+    keep_ttl: bool | None,
+    tags: Iterable[str] | None,
+) -> SetOptions:
+    """Merge keywords over a preset and check the result's rules."""
+    base = _PLAIN if options is None else options
+    if ttl is UNSET and nx is None and xx is None and keep_ttl is None and tags is None:
+        return base
+    return SetOptions(
+        ttl=base.ttl if ttl is UNSET else ttl,
+        nx=base.nx if nx is None else nx,
+        xx=base.xx if xx is None else xx,
+        keep_ttl=base.keep_ttl if keep_ttl is None else keep_ttl,
+        tags=base.tags if tags is None else resolve_tags(tags),
+    )
+
+
+_PLAIN: Final = SetOptions()
