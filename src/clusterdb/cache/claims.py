@@ -1,0 +1,80 @@
+"""The right to fill a key, taken before its value is loaded.
+
+A claim lives until anything happens to its key (set, delete, invalidate, clear, eviction), to one
+of its tags, or its lease runs out. Only a live claim can be filled, so a value that was read from
+its origin before an invalidation can never be stored after it; and since a key has at most one
+live claim, it has at most one loader. To every other operation a claim is absence.
+"""
+
+from __future__ import annotations
+
+from .tags import TagStates
+from .types import TagState
+
+__all__ = ["Claim", "Claims"]
+
+
+class Claim:
+    """One taken claim."""
+
+    __slots__ = ("dropped", "key", "tags")
+
+    def __init__(self, key: str, tags: tuple[TagState, ...]) -> None:
+        self.key = key
+        self.tags = tags
+        self.dropped = False
+
+    def live(self) -> bool:
+        """Whether a fill would be accepted, as far as this process knows."""
+        if self.dropped:
+            return False
+        for state in self.tags:
+            if not state.live:
+                return False
+        return True
+
+
+class Claims:
+    """The claims of one table, at most one a key. The caller holds the table's lock."""
+
+    def __init__(self, tags: TagStates) -> None:
+        self._tags = tags
+        self._claims: dict[str, Claim] = {}
+
+    def __len__(self) -> int:
+        return len(self._claims)
+
+    def take(self, key: str, tags: tuple[str, ...]) -> Claim | None:
+        """Claim ``key``; ``None`` while another holds a live claim on it."""
+        held = self._claims.get(key)
+        if held is not None and held.live():
+            return None
+        self.drop(key)
+        claim = self._claims[key] = Claim(key, self._tags.acquire(tags))
+        return claim
+
+    def holds(self, claim: Claim) -> bool:
+        """Whether ``claim`` may still be filled."""
+        return claim.live() and self._claims.get(claim.key) is claim
+
+    def extend(self, claim: Claim, tags: tuple[str, ...]) -> None:
+        """Let ``claim`` depend on the present states of more tags."""
+        if not claim.dropped:
+            claim.tags += self._tags.acquire(tags)
+
+    def drop(self, key: str) -> None:
+        """End the claim on ``key``, if there is one."""
+        claim = self._claims.pop(key, None)
+        if claim is not None:
+            claim.dropped = True
+            self._tags.release(claim.tags)
+
+    def release(self, claim: Claim) -> None:
+        """Give ``claim`` back, filled or not."""
+        if self._claims.get(claim.key) is claim:
+            self.drop(claim.key)
+
+    def clear(self) -> None:
+        """End every claim."""
+        for key in list(self._claims):
+            self.drop(key)

@@ -1,0 +1,82 @@
+"""What an eviction policy is, and the linked list they are built of.
+
+A policy orders the resident entries of one table and names the next victim. It decides nothing
+else: limits, expiry and tags are the table's. The table calls it under its lock and promises:
+``insert`` is given an entry that is not resident, ``touch``, ``remove`` and nothing else one that
+is; each resident entry was inserted once. In return every call is O(1).
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from ..types import Entry
+
+__all__ = ["LinkedList", "Policy"]
+
+
+class Policy:
+    """Base of the eviction policies."""
+
+    name: str = ""
+
+    def insert(self, entry: Entry) -> None:
+        """A new entry became resident."""
+        raise NotImplementedError
+
+    def touch(self, entry: Entry) -> None:
+        """A resident entry was read or overwritten."""
+        raise NotImplementedError
+
+    def remove(self, entry: Entry) -> None:
+        """A resident entry leaves: evicted, deleted or expired."""
+        raise NotImplementedError
+
+    def victim(self) -> Entry | None:
+        """The entry to evict next, still resident; ``None`` when there is none."""
+        raise NotImplementedError
+
+    def ordered(self) -> list[Entry]:
+        """All resident entries, the next victim first. O(n): for a change of policy and tests."""
+        raise NotImplementedError
+
+
+class LinkedList:
+    """A circular list through ``prev`` and ``next`` of the entries themselves, O(1) throughout."""
+
+    __slots__ = ("_head",)
+
+    def __init__(self) -> None:
+        head: Final = Entry("", None)
+        head.prev = head.next = head
+        self._head = head
+
+    def append(self, entry: Entry) -> None:
+        """Link ``entry``, which is in no list, at the end."""
+        head = self._head
+        last = head.prev
+        assert last is not None
+        entry.prev, entry.next = last, head
+        last.next = head.prev = entry
+
+    def unlink(self, entry: Entry) -> None:
+        """Take ``entry``, which is in this list, out."""
+        before, after = entry.prev, entry.next
+        assert before is not None
+        assert after is not None
+        before.next, after.prev = after, before
+        entry.prev = entry.next = None
+
+    def first(self) -> Entry | None:
+        """The entry linked longest ago; ``None`` when empty."""
+        head = self._head
+        return None if head.next is head else head.next
+
+    def entries(self) -> list[Entry]:
+        """All entries, first to last. O(n)."""
+        found: list[Entry] = []
+        at = self._head.next
+        while at is not None and at is not self._head:
+            found.append(at)
+            at = at.next
+        return found

@@ -1,0 +1,78 @@
+"""LFU: evict what was used least often, among equals what was used longest ago.
+
+Entries of one frequency share a bucket, a recency list; the buckets form a list in order of
+frequency, so the victim is the first entry of the first bucket and every operation is O(1).
+Source: K. Shah, A. Mitra and D. Matani, "An O(1) algorithm for implementing the LFU cache
+eviction scheme", 2010.
+
+Bad at: change. What was popular once stays, as frequencies never fall.
+"""
+
+from __future__ import annotations
+
+from ..types import Entry
+from .base import LinkedList, Policy
+
+__all__ = ["Lfu"]
+
+
+class _Bucket:
+    """The entries of one frequency, oldest use first."""
+
+    __slots__ = ("entries", "frequency", "next", "prev")
+
+    def __init__(self, frequency: int) -> None:
+        self.frequency = frequency
+        self.entries = LinkedList()
+        self.prev: _Bucket = self
+        self.next: _Bucket = self
+
+
+class Lfu(Policy):
+    """Least frequently used."""
+
+    name = "lfu"
+
+    def __init__(self) -> None:
+        self._head = _Bucket(0)
+
+    def insert(self, entry: Entry) -> None:
+        self._place(entry, self._head, 1)
+
+    def touch(self, entry: Entry) -> None:
+        bucket: _Bucket = entry.home
+        bucket.entries.unlink(entry)
+        self._place(entry, bucket, bucket.frequency + 1)
+        self._forget_if_empty(bucket)
+
+    def remove(self, entry: Entry) -> None:
+        bucket: _Bucket = entry.home
+        bucket.entries.unlink(entry)
+        entry.home = None
+        self._forget_if_empty(bucket)
+
+    def victim(self) -> Entry | None:
+        return self._head.next.entries.first()
+
+    def ordered(self) -> list[Entry]:
+        found: list[Entry] = []
+        bucket = self._head.next
+        while bucket is not self._head:
+            found += bucket.entries.entries()
+            bucket = bucket.next
+        return found
+
+    def _place(self, entry: Entry, after: _Bucket, frequency: int) -> None:
+        """Put ``entry`` into the bucket of ``frequency``, which belongs right behind ``after``."""
+        bucket = after.next
+        if bucket is self._head or bucket.frequency != frequency:
+            bucket = _Bucket(frequency)
+            bucket.prev, bucket.next = after, after.next
+            after.next.prev = bucket
+            after.next = bucket
+        bucket.entries.append(entry)
+        entry.home = bucket
+
+    def _forget_if_empty(self, bucket: _Bucket) -> None:
+        if bucket.entries.first() is None:
+            bucket.prev.next, bucket.next.prev = bucket.next, bucket.prev

@@ -1,0 +1,102 @@
+"""The Stats Collector: counters of a region, and the snapshots users read.
+
+Counters are plain ints changed under the table's lock; a hit is counted when its batch is
+drained, so that the hit path does no arithmetic. A snapshot is frozen and adds up.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+__all__ = ["CacheStats", "Counters", "LoadCounters", "RegionStats"]
+
+
+class Counters(msgspec.Struct):
+    """What happened to the entries of one table. Units: calls and entries."""
+
+    hits: int = 0
+    stale_hits: int = 0
+    misses: int = 0
+    sets: int = 0
+    deletes: int = 0
+    invalidations: int = 0
+    evictions: int = 0
+    expirations: int = 0
+    rejections: int = 0
+
+
+class LoadCounters(msgspec.Struct):
+    """What happened to the loads of one region. Units: loads, callers, seconds."""
+
+    loads: int = 0
+    load_failures: int = 0
+    load_timeouts: int = 0
+    load_seconds: float = 0.0
+    joined_loads: int = 0
+    lost_fills: int = 0
+    unavailable_loads: int = 0
+
+
+class RegionStats(msgspec.Struct, frozen=True, kw_only=True):
+    """A region at one moment.
+
+    ``stale_hits`` are reads answered by an expired value within its grace. ``rejections`` were too
+    large for their region. ``joined_loads`` are callers that shared another's load, ``lost_fills``
+    loads whose result was not stored because the key was written or invalidated meanwhile,
+    ``unavailable_loads`` loads run because the backend could not be reached. ``weight`` is in bytes
+    (or the weigher's unit); 0 where the region has no ``max_memory`` and weighs nothing.
+    """
+
+    name: str
+    items: int
+    weight: int
+    max_items: int | None
+    max_weight: int | None
+    hits: int
+    stale_hits: int
+    misses: int
+    sets: int
+    deletes: int
+    invalidations: int
+    evictions: int
+    expirations: int
+    rejections: int
+    loads: int
+    load_failures: int
+    load_timeouts: int
+    load_seconds: float
+    joined_loads: int
+    lost_fills: int
+    unavailable_loads: int
+
+    @property
+    def hit_ratio(self) -> float:
+        """Hits over reads; 0 before the first read."""
+        reads = self.hits + self.misses
+        return self.hits / reads if reads else 0.0
+
+
+class CacheStats(msgspec.Struct, frozen=True, kw_only=True):
+    """A cache at one moment; ``total`` adds up its regions. ``uptime`` is in seconds."""
+
+    name: str
+    backend: str
+    uptime: float
+    tags: int
+    regions: dict[str, RegionStats]
+
+    @property
+    def total(self) -> RegionStats:
+        """All regions added up; a limit is ``None`` unless every region has one."""
+        summed: dict[str, Any] = {}
+        for field in RegionStats.__struct_fields__[1:]:
+            values = [getattr(region, field) for region in self.regions.values()]
+            summed[field] = None if None in values else sum(values)
+        return RegionStats(name="total", **summed)
+
+    @property
+    def hit_ratio(self) -> float:
+        """Hits over reads of all regions."""
+        return self.total.hit_ratio

@@ -1,0 +1,399 @@
+"""The in-process table: entries with expiry, limits, an eviction policy, tags and claims.
+
+The memory backend keeps one for each region; the near tier of a shared backend is the same table.
+It is synchronous and knows no clock: ``now`` is an argument, seconds of one monotonic clock.
+
+**The hit path** (``get``) takes no lock. It looks up, compares a deadline, looks at the tags'
+states, reads the value once and appends the entry to a list: single steps that the interpreter
+does not interrupt. The list is drained under the lock, in batches of at most 64, into the policy
+and the counters (the read buffer of B. Manes's Caffeine, without its losses: an order that is at
+most a batch old costs no hit ratio that could be measured). Rejected: reordering a linked list on
+each hit without a lock, which breaks it under threads. Everything that changes the table takes the
+lock and drains first, so a table used by one thread is exact.
+
+**Expiry** is exact for readers, who compare the deadline. The memory of expired entries is given
+back by ``expire``, which every write calls for a few and the backend's sweeper for the rest.
+
+Every change of a key ends the claim on it (see :mod:`clusterdb.cache.claims`).
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Final, Literal
+
+from .claims import Claim, Claims
+from .errors import EntryTooLarge, InvalidArgument, TypeMismatch
+from .policy.base import Policy
+from .residents import Removal, Residents
+from .stats import Counters
+from .tags import TagStates
+from .types import FOREVER, MISSING, Entry, Record, RemovalCause, TagState, Tier, Version
+
+__all__ = ["Check", "Removal", "Table", "When"]
+
+_BATCH: Final = 64
+_EXPIRE_A_WRITE: Final = 16
+_INT_MIN: Final = -(2**63)
+_INT_MAX: Final = 2**63 - 1
+
+When = Literal["always", "absent", "present"]
+"""The condition of a write on its key."""
+
+Check = tuple[str, Version | None]
+"""A key and the version it must have; ``None``: it must be absent."""
+
+
+class Table:
+    """Entries of one region. The lock is shared by all tables whose tags are."""
+
+    def __init__(
+        self,
+        *,
+        lock: threading.Lock,
+        tags: TagStates,
+        versions: Iterator[Version],
+        policy: Policy,
+        now: float,
+        tier: Tier = "memory",
+    ) -> None:
+        self._lock = lock
+        self._tags = tags
+        self._versions = versions
+        self._tier = tier
+        self._residents = Residents(tags, policy, now)
+        self._entries = self._residents.entries
+        self._claims = Claims(tags)
+        self._touched: list[Entry] = []
+
+    # -- reading
+
+    def get(self, key: str, now: float) -> object:
+        """The live value under ``key``, else ``MISSING``, which is not yet counted as a miss."""
+        entry = self._entries.get(key)
+        if entry is None or entry.deadline <= now:
+            return MISSING
+        for state in entry.tags:
+            if not state.live:
+                return MISSING
+        value = entry.value
+        self._touched.append(entry)
+        if len(self._touched) >= _BATCH:
+            self.drain()
+        return value
+
+    def read(self, key: str, now: float, stale: bool = False) -> Record | None:
+        """What is under ``key``, counted as a hit or a miss; ``stale`` takes expired ones too."""
+        with self._lock:
+            self._drain()
+            counters = self._residents.counters
+            entry = self._present(key, now)
+            if entry is None or (entry.deadline <= now and not stale):
+                counters.misses += 1
+                return None
+            if entry.deadline <= now:
+                counters.stale_hits += 1
+            else:
+                counters.hits += 1
+            self._residents.policy.touch(entry)
+            return self._record(entry, now)
+
+    def peek(self, key: str, now: float, stale: bool = False) -> Record | None:
+        """As :meth:`read`, leaving no trace in counters and policy."""
+        with self._lock:
+            entry = self._entries.get(key)
+            if entry is None or not _valid(entry):
+                return None
+            limit = entry.deadline + self._residents.grace if stale else entry.deadline
+            return self._record(entry, now) if limit > now else None
+
+    def keys(self) -> list[str]:
+        """The keys of all resident entries, dead ones among them, in no order."""
+        return list(self._entries)
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    @property
+    def weight(self) -> int:
+        """The weights of all resident entries added up."""
+        return self._residents.weight
+
+    @property
+    def counters(self) -> Counters:
+        """What happened so far, every hit counted."""
+        self.drain()
+        return self._residents.counters
+
+    def drain(self) -> None:
+        """Bring counters and policy up to date with the hits so far."""
+        with self._lock:
+            self._drain()
+
+    # -- writing
+
+    def put(
+        self,
+        key: str,
+        value: object,
+        *,
+        deadline: float,
+        weight: int,
+        now: float,
+        tags: tuple[str, ...] = (),
+        when: When = "always",
+        keep_deadline: bool = False,
+    ) -> Version:
+        """Store; the new version, or 0 where ``when`` forbids it.
+
+        Raises :class:`EntryTooLarge` before anything changes.
+        """
+        with self._lock:
+            self._check_weight(key, weight)
+            if when != "always" or keep_deadline:
+                old = self._alive(key, now)
+                if when != "always" and (old is None) != (when == "absent"):
+                    return 0
+                if keep_deadline and old is not None:
+                    deadline = old.deadline
+            return self._store(key, value, deadline, weight, self._tags.acquire(tags), now)
+
+    def touch(self, key: str, deadline: float, now: float) -> Version:
+        """Give a live entry a new deadline; its version, or 0 where there is none."""
+        with self._lock:
+            entry = self._alive(key, now)
+            if entry is None:
+                return 0
+            self._residents.schedule(entry, deadline)
+            self._residents.policy.touch(entry)
+            return entry.version
+
+    def add(
+        self, key: str, delta: int, initial: int, deadline: float, weight: int, now: float
+    ) -> tuple[Version, int]:
+        """Add to an integer, or to ``initial`` where it is absent; version and sum."""
+        with self._lock:
+            entry = self._alive(key, now)
+            if entry is None:
+                total = _bounded(key, initial + delta)
+                self._check_weight(key, weight)
+                return self._store(key, total, deadline, weight, (), now), total
+            if type(entry.value) is not int:
+                raise TypeMismatch(
+                    f"increment needs an int: {key!r} holds a {type(entry.value).__name__}"
+                )
+            total = _bounded(key, entry.value + delta)
+            entry.value = total
+            entry.version = next(self._versions)
+            self._residents.policy.touch(entry)
+            self._residents.counters.sets += 1
+            return entry.version, total
+
+    def remove(self, key: str, cause: RemovalCause, now: float) -> bool:
+        """Remove ``key`` and end the claim on it; whether a live entry was there."""
+        with self._lock:
+            return self._remove(key, cause, now)
+
+    def commit(
+        self,
+        checks: Sequence[Check],
+        puts: Sequence[tuple[str, object, float, int, tuple[str, ...]]],
+        drops: Sequence[str],
+        now: float,
+    ) -> bool:
+        """All of ``puts`` (key, value, deadline, weight, tags) and ``drops``, if every check holds.
+
+        Raises :class:`EntryTooLarge` before anything changes.
+        """
+        with self._lock:
+            for key, version in checks:
+                entry = self._alive(key, now)
+                if (None if entry is None else entry.version) != version:
+                    return False
+            for key, _, _, weight, _ in puts:
+                self._check_weight(key, weight)
+            for key in drops:
+                self._remove(key, RemovalCause.DELETED, now)
+            for key, value, deadline, weight, tags in puts:
+                self._store(key, value, deadline, weight, self._tags.acquire(tags), now)
+            return True
+
+    def clear(self) -> int:
+        """Remove every entry and end every claim; how many entries there were."""
+        with self._lock:
+            self._drain()
+            self._claims.clear()
+            entries = list(self._entries.values())
+            for entry in entries:
+                self._residents.discard(entry, RemovalCause.CLEARED)
+            return len(entries)
+
+    def expire(self, now: float, limit: int) -> int:
+        """Give back the memory of at most ``limit`` expired entries; how many it was."""
+        with self._lock:
+            return self._residents.expire(now, limit)
+
+    # -- claims
+
+    def claim(self, key: str, tags: tuple[str, ...], now: float) -> Record | Claim | None:
+        """The live entry; else a claim; else ``None``, as another holds one."""
+        with self._lock:
+            entry = self._alive(key, now)
+            if entry is not None:
+                return self._record(entry, now)
+            return self._claims.take(key, tags)
+
+    def extend(self, claim: Claim, tags: tuple[str, ...]) -> None:
+        """Let ``claim`` depend on the present states of more tags."""
+        with self._lock:
+            self._claims.extend(claim, tags)
+
+    def fill(
+        self, claim: Claim, value: object, deadline: float, weight: int, now: float
+    ) -> Version:
+        """Store over a claim and end it; 0 where it was lost. May raise EntryTooLarge."""
+        with self._lock:
+            if not self._claims.holds(claim):
+                self._claims.release(claim)
+                return 0
+            self._check_weight(claim.key, weight)
+            self._tags.retain(claim.tags)
+            return self._store(claim.key, value, deadline, weight, claim.tags, now)
+
+    def release(self, claims: Sequence[Claim]) -> None:
+        """Give claims back unfilled."""
+        with self._lock:
+            for claim in claims:
+                self._claims.release(claim)
+
+    def drop_claims(self) -> None:
+        """End every claim: those who took them are gone."""
+        with self._lock:
+            self._claims.clear()
+
+    # -- settings
+
+    def configure(
+        self, policy: Policy, max_items: int | None, max_weight: int | None, grace: float
+    ) -> None:
+        """Change limits and policy; entries stay, as many as fit, in the old policy's order."""
+        with self._lock:
+            self._drain()
+            self._residents.configure(policy, max_items, max_weight, grace)
+
+    def reweigh(self, weights: Mapping[str, tuple[Version, int]]) -> None:
+        """Set the weight of each entry that still has the version it was weighed at."""
+        with self._lock:
+            self._residents.reweigh(weights)
+
+    def record_removals(self, on: bool) -> None:
+        """Begin or end to remember the entries that leave by themselves."""
+        with self._lock:
+            self._residents.removals = [] if on else None
+
+    def removals(self) -> list[Removal]:
+        """The entries that left by themselves since the last call."""
+        found = self._residents.removals
+        if not found:
+            return []
+        with self._lock:
+            self._residents.removals = []
+            return found
+
+    def forked(self, lock: threading.Lock) -> None:
+        """In a child process: the old lock may be held by a thread that is not here."""
+        self._lock = lock
+        self._claims.clear()
+
+    # -- under the lock
+
+    def _drain(self) -> None:
+        touched = self._touched
+        count = len(touched)
+        if not count:
+            return
+        batch = touched[:count]
+        del touched[:count]
+        self._residents.counters.hits += count
+        policy = self._residents.policy
+        for entry in batch:
+            if entry.resident:
+                policy.touch(entry)
+
+    def _alive(self, key: str, now: float) -> Entry | None:
+        entry = self._entries.get(key)
+        return entry if entry is not None and entry.deadline > now and _valid(entry) else None
+
+    def _present(self, key: str, now: float) -> Entry | None:
+        """The entry if it is live or within its grace; one that is neither is discarded."""
+        entry = self._entries.get(key)
+        if entry is None:
+            return None
+        if not _valid(entry):
+            self._residents.discard(entry, RemovalCause.INVALIDATED)
+        elif entry.deadline + self._residents.grace <= now:
+            self._residents.discard(entry, RemovalCause.EXPIRED)
+        else:
+            return entry
+        return None
+
+    def _record(self, entry: Entry, now: float) -> Record:
+        return Record(
+            key=entry.key,
+            value=entry.value,
+            version=entry.version,
+            expires_in=None if entry.deadline == FOREVER else entry.deadline - now,
+            tags=tuple([state.name for state in entry.tags]),
+            tier=self._tier,
+        )
+
+    def _check_weight(self, key: str, weight: int) -> None:
+        limit = self._residents.max_weight
+        if limit is not None and weight > limit:
+            self._residents.counters.rejections += 1
+            raise EntryTooLarge(key, weight, limit)
+
+    def _store(
+        self,
+        key: str,
+        value: object,
+        deadline: float,
+        weight: int,
+        tags: tuple[TagState, ...],
+        now: float,
+    ) -> Version:
+        """Put in or overwrite; ``tags`` are already counted as used."""
+        self._claims.drop(key)
+        self._drain()
+        self._residents.expire(now, _EXPIRE_A_WRITE)
+        entry = self._entries.get(key)
+        if entry is None:
+            entry = self._residents.insert(key, value, weight, tags, deadline)
+        else:
+            self._residents.overwrite(entry, value, weight, tags, deadline)
+        entry.version = next(self._versions)
+        self._residents.counters.sets += 1
+        return entry.version
+
+    def _remove(self, key: str, cause: RemovalCause, now: float) -> bool:
+        self._claims.drop(key)
+        entry = self._present(key, now)
+        if entry is None:
+            return False
+        alive = entry.deadline > now
+        self._residents.discard(entry, cause if alive else RemovalCause.EXPIRED)
+        return alive
+
+
+def _valid(entry: Entry) -> bool:
+    for state in entry.tags:
+        if not state.live:
+            return False
+    return True
+
+
+def _bounded(key: str, total: int) -> int:
+    if not _INT_MIN <= total <= _INT_MAX:
+        raise InvalidArgument(f"increment of {key!r} would leave 64 bits: {total}")
+    return total
