@@ -1,0 +1,108 @@
+"""Atomic changes: several keys of a region, all or nothing, if every check holds.
+
+A check by version or absence is made by the backend in the moment of the commit. A check by value
+reads first, compares in Python by type and ``==``, and commits by the version it saw: if the entry
+changes in between, the commit fails as if the check had.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any, Self
+
+from msgspec import UNSET, UnsetType
+
+from .access import Access
+from .errors import InvalidArgument
+from .keys import check_key
+from .options import TTL, GetOptions, resolve_set
+from .protocols import Drop, Put
+from .types import Version
+
+__all__ = ["Atomic"]
+
+
+class Atomic:
+    """``await region.atomic().check("counter", 10).set("counter", 11).execute()``."""
+
+    def __init__(self, access: Access) -> None:
+        self._access = access
+        self._values: dict[str, object] = {}
+        self._versions: dict[str, Version | None] = {}
+        self._changes: dict[str, Put | Drop] = {}
+
+    def check(self, key: str, value: object) -> Self:
+        """Require that ``key`` holds a value of the same type that is ``==`` to ``value``."""
+        self._values[self._checked(key)] = value
+        return self
+
+    def check_version(self, key: str, version: Version) -> Self:
+        """Require that ``key`` is at ``version``, as :meth:`Region.lookup` gave it."""
+        if isinstance(version, bool) or not isinstance(version, int) or version < 1:
+            raise InvalidArgument(f"a version is an int above 0, not {version!r}")
+        self._versions[self._checked(key)] = version
+        return self
+
+    def check_absent(self, key: str) -> Self:
+        """Require that nothing is under ``key``."""
+        self._versions[self._checked(key)] = None
+        return self
+
+    def set(
+        self,
+        key: str,
+        value: object,
+        *,
+        ttl: TTL | UnsetType = UNSET,
+        tags: Iterable[str] | None = None,
+    ) -> Self:
+        """Store ``value`` if all checks hold; ``ttl`` and ``tags`` as in :meth:`Region.set`."""
+        options = resolve_set(None, ttl, None, None, None, tags)
+        key = self._unchanged(key)
+        self._changes[key] = self._access.put(key, value, options)
+        return self
+
+    def delete(self, key: str) -> Self:
+        """Delete ``key`` if all checks hold."""
+        key = self._unchanged(key)
+        self._changes[key] = Drop(key)
+        return self
+
+    async def execute(self) -> bool:
+        """Whether all checks held and all changes were made; if not, none was.
+
+        One round trip, two with checks by value.
+        """
+        checks = dict(self._versions)
+        if self._values:
+            versions = await self._compare()
+            if versions is None:
+                return False
+            checks |= versions
+        return await self._access.commit(list(checks.items()), list(self._changes.values()))
+
+    async def _compare(self) -> dict[str, Version | None] | None:
+        """The version at which each value was found as required; ``None`` where one was not."""
+        records = await self._access.read(list(self._values), GetOptions(consistent=True))
+        found: dict[str, Version | None] = {}
+        for key, expected in self._values.items():
+            record = records.get(key)
+            if record is None:
+                return None
+            value: Any = self._access.state.left(key, record.value)
+            if type(value) is not type(expected) or value != expected:
+                return None
+            found[key] = record.version
+        return found
+
+    def _checked(self, key: str) -> str:
+        key = check_key(key)
+        if key in self._values or key in self._versions:
+            raise InvalidArgument(f"{key!r} has a check already: one a key")
+        return key
+
+    def _unchanged(self, key: str) -> str:
+        key = check_key(key)
+        if key in self._changes:
+            raise InvalidArgument(f"{key!r} has a change already: one a key")
+        return key

@@ -1,0 +1,295 @@
+"""The embedded default: entries in this process, as objects, in one table a region.
+
+No call here waits, so each is atomic in its event loop; the tables' lock makes it safe from
+threads too. The only background work is the sweeper, which once a second gives back the memory
+of entries that expired.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import AsyncIterator, Mapping, Sequence
+from itertools import count
+from typing import ClassVar, Final
+
+from msgspec.structs import replace
+
+from ..claims import Claim
+from ..clock import Clock
+from ..errors import CacheError
+from ..keys import matcher
+from ..policy import POLICIES
+from ..protocols import (
+    Add,
+    BackendInfo,
+    Capability,
+    Change,
+    Check,
+    Drop,
+    Observer,
+    Put,
+    RegionInfo,
+    Touch,
+    Written,
+)
+from ..settings import RegionSettings
+from ..table import Table
+from ..tags import TagStates
+from ..types import FOREVER, Record, Version
+from ..weigh import checked, weigh
+
+__all__ = ["MemoryBackend"]
+
+_SWEEP_EVERY: Final = 1.0
+_SWEEP_BATCH: Final = 1000
+
+
+class MemoryBackend:
+    """A cache in the memory of this process."""
+
+    kind: ClassVar[str] = "memory"
+    capabilities: ClassVar[frozenset[Capability]] = frozenset({"objects", "atomic", "near"})
+
+    def __init__(self, clock: Clock) -> None:
+        self._now = clock.now
+        self._lock = threading.Lock()
+        self._tags = TagStates()
+        self._versions = count(1)
+        self._tables: dict[str, Table] = {}
+        self._settings: dict[str, RegionSettings] = {}
+        self._observer: Observer | None = None
+        self._sweeper: asyncio.Task[None] | None = None
+
+    # -- life
+
+    async def open(self) -> None:
+        for table in self._tables.values():
+            table.drop_claims()
+        self._sweeper = asyncio.create_task(self._sweep(), name="clusterdb-cache-sweeper")
+
+    async def aclose(self) -> None:
+        sweeper, self._sweeper = self._sweeper, None
+        if sweeper is not None and not sweeper.get_loop().is_closed():
+            sweeper.cancel()
+            await asyncio.wait({sweeper})
+
+    def configure(self, regions: Mapping[str, RegionSettings]) -> None:
+        for name, settings in regions.items():
+            before = self._settings.get(name)
+            if before == settings:
+                continue
+            table = self._tables.get(name)
+            if table is None:
+                table = self._make_table(settings)
+            self._settings[name] = settings
+            if settings.max_weight is not None and before is not None:
+                self._reweigh(table, settings)
+            table.configure(
+                POLICIES[settings.policy](),
+                settings.max_items,
+                settings.max_weight,
+                settings.grace,
+            )
+            self._tables[name] = table
+
+    def table(self, region: str) -> Table | None:
+        return self._tables[region]
+
+    def observe(self, observer: Observer | None) -> None:
+        self._observer = observer
+        for table in self._tables.values():
+            table.record_removals(observer is not None)
+
+    def forked(self) -> None:
+        self._lock, self._sweeper = threading.Lock(), None
+        for table in self._tables.values():
+            table.forked(self._lock)
+
+    def sweep(self) -> int:
+        """Give back the memory of some expired entries; how many it was."""
+        given = 0
+        for name, table in self._tables.items():
+            given += table.expire(self._now(), _SWEEP_BATCH)
+            self._report(name, table)
+        return given
+
+    # -- entries
+
+    async def read(
+        self, region: str, keys: Sequence[str], *, stale: bool = False, consistent: bool = False
+    ) -> list[Record | None]:
+        del consistent  # every read is
+        table, now = self._tables[region], self._now()
+        records = [table.read(key, now, stale) for key in keys]
+        self._report(region, table)
+        return records
+
+    async def peek(
+        self, region: str, keys: Sequence[str], *, stale: bool = False
+    ) -> list[Record | None]:
+        table, now = self._tables[region], self._now()
+        return [table.peek(key, now, stale) for key in keys]
+
+    async def write(self, region: str, changes: Sequence[Change]) -> list[Written | CacheError]:
+        table, now = self._tables[region], self._now()
+        weights = self._weights(region, changes)
+        outcomes: list[Written | CacheError] = []
+        for change, weight in zip(changes, weights, strict=True):
+            try:
+                outcomes.append(_apply(table, change, weight, now))
+            except CacheError as error:
+                outcomes.append(error)
+        self._report(region, table)
+        return outcomes
+
+    async def commit(
+        self, region: str, checks: Sequence[Check], changes: Sequence[Put | Drop]
+    ) -> bool:
+        table, now = self._tables[region], self._now()
+        weights = self._weights(region, changes)
+        puts = [
+            (change.key, change.value, _deadline(now, change.ttl), weight, change.tags)
+            for change, weight in zip(changes, weights, strict=True)
+            if isinstance(change, Put)
+        ]
+        drops = [change.key for change in changes if isinstance(change, Drop)]
+        done = table.commit(checks, puts, drops, now)
+        self._report(region, table)
+        return done
+
+    async def invalidate_tags(self, tags: Sequence[str]) -> int:
+        with self._lock:
+            return sum([self._tags.invalidate(tag) for tag in tags])
+
+    async def scan(self, region: str, glob: str, batch_size: int) -> AsyncIterator[list[str]]:
+        table, matches = self._tables[region], matcher(glob)
+        keys = table.keys()
+        for start in range(0, len(keys), batch_size):
+            now = self._now()
+            yield [
+                key
+                for key in keys[start : start + batch_size]
+                if matches(key) and table.peek(key, now) is not None
+            ]
+            await asyncio.sleep(0)
+
+    async def clear(self, regions: Sequence[str]) -> int:
+        return sum([self._tables[region].clear() for region in regions])
+
+    async def describe(self) -> BackendInfo:
+        regions: dict[str, RegionInfo] = {}
+        for name, table in self._tables.items():
+            counters = replace(table.counters)
+            regions[name] = RegionInfo(items=len(table), weight=table.weight, counters=counters)
+        return BackendInfo(kind=self.kind, tags=len(self._tags), regions=regions)
+
+    # -- claims
+
+    async def claim(
+        self, region: str, keys: Sequence[str], tags: tuple[str, ...], lease: float
+    ) -> list[Record | Claim | None]:
+        del lease  # holders are of this process, and give back what they claimed
+        table, now = self._tables[region], self._now()
+        return [table.claim(key, tags, now) for key in keys]
+
+    async def extend(self, region: str, claims: Sequence[Claim], tags: tuple[str, ...]) -> None:
+        for claim in claims:
+            self._tables[region].extend(claim, tags)
+
+    async def fill(
+        self, region: str, fills: Sequence[tuple[Claim, Put]]
+    ) -> list[Written | CacheError]:
+        table, now = self._tables[region], self._now()
+        weights = self._weights(region, [put for _, put in fills])
+        outcomes: list[Written | CacheError] = []
+        for (claim, put), weight in zip(fills, weights, strict=True):
+            try:
+                version = table.fill(claim, put.value, _deadline(now, put.ttl), weight, now)
+                outcomes.append(Written(applied=version > 0, version=version))
+            except CacheError as error:
+                outcomes.append(error)
+        self._report(region, table)
+        return outcomes
+
+    async def release(self, region: str, claims: Sequence[Claim]) -> None:
+        self._tables[region].release(claims)
+
+    # -- inside
+
+    def _make_table(self, settings: RegionSettings) -> Table:
+        table = Table(
+            lock=self._lock,
+            tags=self._tags,
+            versions=self._versions,
+            policy=POLICIES[settings.policy](),
+            now=self._now(),
+        )
+        table.record_removals(self._observer is not None)
+        return table
+
+    def _weights(self, region: str, changes: Sequence[Change]) -> list[int]:
+        """The weight of each value, by the user's function or the estimate: never under a lock."""
+        settings = self._settings[region]
+        if settings.max_weight is None:
+            return [0] * len(changes)
+        return [
+            _weight(settings, change.key, change.value if isinstance(change, Put) else 0)
+            if isinstance(change, Put | Add)
+            else 0
+            for change in changes
+        ]
+
+    def _reweigh(self, table: Table, settings: RegionSettings) -> None:
+        now = self._now()
+        weights: dict[str, tuple[Version, int]] = {}
+        for key in table.keys():  # noqa: SIM118 - a table is no dict
+            record = table.peek(key, now, stale=True)
+            if record is not None:
+                weights[key] = record.version, _weight(settings, key, record.value)
+        table.reweigh(weights)
+
+    def _report(self, region: str, table: Table) -> None:
+        if self._observer is not None:
+            removals = table.removals()
+            if removals:
+                self._observer(region, removals)
+
+    async def _sweep(self) -> None:
+        while True:
+            await asyncio.sleep(_SWEEP_EVERY)
+            while self.sweep():  # noqa: ASYNC110 - it yields to others, it waits for nothing
+                await asyncio.sleep(0)
+
+
+def _apply(table: Table, change: Change, weight: int, now: float) -> Written:
+    if isinstance(change, Put):
+        version = table.put(
+            change.key,
+            change.value,
+            deadline=_deadline(now, change.ttl),
+            weight=weight,
+            now=now,
+            tags=change.tags,
+            when=change.when,
+            keep_deadline=change.keep_ttl,
+        )
+        return Written(applied=version > 0, version=version)
+    if isinstance(change, Drop):
+        return Written(applied=table.remove(change.key, change.cause, now))
+    if isinstance(change, Touch):
+        version = table.touch(change.key, _deadline(now, change.ttl), now)
+        return Written(applied=version > 0, version=version)
+    deadline = _deadline(now, change.ttl)
+    version, total = table.add(change.key, change.delta, change.initial, deadline, weight, now)
+    return Written(applied=version > 0, version=version, total=total)
+
+
+def _deadline(now: float, ttl: float | None) -> float:
+    return FOREVER if ttl is None else now + ttl
+
+
+def _weight(settings: RegionSettings, key: str, value: object) -> int:
+    if settings.weigher is None:
+        return weigh(key, value)
+    return checked(settings.weigher, key, value)

@@ -1,0 +1,36 @@
+"""The Event Manager: what happened, told to whoever subscribed."""
+
+from __future__ import annotations
+
+from .subscription import Events, Subscription
+from .types import (
+    INVALIDATIONS,
+    Cleared,
+    EntryDeleted,
+    EntryEvicted,
+    EntryExpired,
+    EntrySet,
+    Event,
+    EventGap,
+    Invalidated,
+    KeyEvent,
+    Loaded,
+    TagInvalidated,
+)
+
+__all__ = [
+    "INVALIDATIONS",
+    "Cleared",
+    "EntryDeleted",
+    "EntryEvicted",
+    "EntryExpired",
+    "EntrySet",
+    "Event",
+    "EventGap",
+    "Events",
+    "Invalidated",
+    "KeyEvent",
+    "Loaded",
+    "Subscription",
+    "TagInvalidated",
+]

@@ -1,0 +1,103 @@
+"""The events: one frozen struct a kind, ready for the wire by their ``kind`` tag.
+
+``time`` is seconds since the Unix epoch, ``origin`` the process that caused it.
+"""
+
+from __future__ import annotations
+
+from typing import Final, Literal
+
+import msgspec
+
+__all__ = [
+    "INVALIDATIONS",
+    "Cleared",
+    "EntryDeleted",
+    "EntryEvicted",
+    "EntryExpired",
+    "EntrySet",
+    "Event",
+    "EventGap",
+    "Invalidated",
+    "KeyEvent",
+    "Loaded",
+    "TagInvalidated",
+]
+
+
+class Event(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind"):
+    """Base of the events."""
+
+    time: float = 0.0
+    origin: str = ""
+
+
+class KeyEvent(Event, frozen=True, kw_only=True):
+    """Base of the events of one key."""
+
+    region: str
+    key: str
+
+
+class EntrySet(KeyEvent, frozen=True, kw_only=True, tag="set"):
+    """A value was stored."""
+
+    version: int = 0
+    tags: tuple[str, ...] = ()
+
+
+class EntryDeleted(KeyEvent, frozen=True, kw_only=True, tag="delete"):
+    """An entry was deleted."""
+
+
+class Invalidated(KeyEvent, frozen=True, kw_only=True, tag="invalidate"):
+    """A cached copy was removed."""
+
+
+class TagInvalidated(Event, frozen=True, kw_only=True, tag="invalidate_tag"):
+    """Every entry with this tag is dead; ``entries`` counts them where the backend knows."""
+
+    tag: str
+    entries: int = 0
+
+
+class Cleared(Event, frozen=True, kw_only=True, tag="clear"):
+    """A region was emptied."""
+
+    region: str
+    entries: int = 0
+
+
+class EntryEvicted(KeyEvent, frozen=True, kw_only=True, tag="evict"):
+    """An entry left to make room."""
+
+    version: int = 0
+
+
+class EntryExpired(KeyEvent, frozen=True, kw_only=True, tag="expire"):
+    """An entry's time was over, and its memory was given back."""
+
+    version: int = 0
+
+
+class Loaded(KeyEvent, frozen=True, kw_only=True, tag="load"):
+    """A loader ended, after ``seconds``."""
+
+    seconds: float
+    outcome: Literal["ok", "failed", "timeout", "cancelled"]
+
+
+class EventGap(Event, frozen=True, kw_only=True, tag="gap"):
+    """``count`` events were lost to this subscriber, whose queue was full."""
+
+    count: int
+
+
+INVALIDATIONS: Final[tuple[type[Event], ...]] = (
+    EntryDeleted,
+    Invalidated,
+    TagInvalidated,
+    Cleared,
+    EventGap,
+)
+"""The events after which a copy kept elsewhere may be worthless."""

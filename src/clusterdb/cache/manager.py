@@ -1,0 +1,330 @@
+"""The Cache Manager: the cache users hold.
+
+A ``Cache`` is the region ``default`` with all its operations, the other regions, tags, settings
+and events. Building one does no I/O; ``async with``, or the first call, starts it.
+"""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections.abc import Iterable, Sequence
+from types import TracebackType
+from typing import Any, Protocol, Self, TypeVar, runtime_checkable
+
+from msgspec import structs
+
+from clusterdb.monitoring import Health, Metric, MetricsConfig
+from clusterdb.tracing import TracingConfig
+
+from .clock import Clock, SystemClock
+from .config import (
+    BackupConfig,
+    CacheCoherence,
+    CacheConfig,
+    CacheRegion,
+    InvalidationConfig,
+    MaintenanceConfig,
+    MonitoringConfig,
+)
+from .errors import ConfigError, InactiveSetting
+from .events import INVALIDATIONS, Event, Subscription
+from .factory import make_backend
+from .observing import collect_health, collect_metrics, collect_statistics
+from .protocols import Backend
+from .regions import Region
+from .runtime import Runtime
+from .settings import DEFAULT_REGION, RegionSettings, resolve_region
+from .stats import CacheStats
+from .weigh import Weigher
+
+__all__ = ["Cache", "CacheManager", "CacheMonitor"]
+
+T = TypeVar("T")
+
+_FIXED = ("name", "backend", "partitioning")
+_INACTIVE = ("coherence", "invalidation", "maintenance", "backup", "metrics", "tracing")
+
+
+@runtime_checkable
+class CacheManager(Protocol):
+    """The operations every cache has, for code that takes any of them."""
+
+    async def set(self, key: str, value: Any) -> bool:
+        """Store a value."""
+        ...
+
+    async def get(self, key: str) -> Any:
+        """Return a value or ``None``."""
+        ...
+
+    async def delete(self, key: str) -> bool:
+        """Delete an entry."""
+        ...
+
+    async def clear(self) -> int:
+        """Remove every entry."""
+        ...
+
+    async def exists(self, key: str) -> bool:
+        """Say whether an entry is there."""
+        ...
+
+
+@runtime_checkable
+class CacheMonitor(Protocol):
+    """What can be observed of a cache."""
+
+    async def get_statistics(self) -> CacheStats:
+        """Return figures by region."""
+        ...
+
+    async def get_metrics(self) -> list[Metric]:
+        """Return the figures as samples."""
+        ...
+
+    def get_events(self) -> Subscription[Event]:
+        """Return a subscription to every event."""
+        ...
+
+    async def get_health(self) -> Health:
+        """Say whether the cache can do its work."""
+        ...
+
+
+class Cache(Region[Any]):
+    """A cache.
+
+    ``config`` defaults to an embedded cache in process memory. ``weigher`` weighs the entries of
+    all regions that have no weigher of their own and a memory limit. ``clock`` and ``backend`` are
+    for tests and for backends of your own.
+    """
+
+    def __init__(
+        self,
+        config: CacheConfig | None = None,
+        *,
+        weigher: Weigher | None = None,
+        clock: Clock | None = None,
+        backend: Backend | None = None,
+    ) -> None:
+        config = CacheConfig() if config is None else config
+        clock = SystemClock() if clock is None else clock
+        self._config = config
+        self._weigher = weigher
+        self._weighers: dict[str, Weigher] = {}
+        runtime = Runtime(config.name, backend or make_backend(config, clock), clock)
+        runtime.configure(self._resolve(config))
+        super().__init__(runtime, DEFAULT_REGION)
+        self._warn_inactive(config)
+
+    @classmethod
+    def from_file(cls, path: str | os.PathLike[str]) -> Self:
+        """A cache as a YAML file describes it. Raises :class:`ConfigError`."""
+        return cls(CacheConfig.from_yaml(path))
+
+    @classmethod
+    def from_url(cls, url: str) -> Self:
+        """A cache by URL: ``memory://?max_items=1000``. Raises :class:`ConfigError`."""
+        return cls(CacheConfig.from_url(url))
+
+    # -- life
+
+    @property
+    def config(self) -> CacheConfig:
+        """The configuration in force."""
+        return self._config
+
+    async def start(self) -> None:
+        """Start now instead of at the first call. Idempotent."""
+        await self._runtime.ready()
+
+    async def aclose(self) -> None:
+        """Cancel running loads, end background work and subscriptions. Idempotent; any later call
+        raises :class:`CacheClosed`.
+        """
+        await self._runtime.aclose()
+
+    async def __aenter__(self) -> Self:
+        await self.start()
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        await self.aclose()
+
+    def __del__(self) -> None:
+        runtime = getattr(self, "_runtime", None)
+        if runtime is not None and runtime.running:
+            warnings.warn(
+                f"cache {runtime.name!r} was never closed: use 'async with' or 'await aclose()'",
+                ResourceWarning,
+                stacklevel=2,
+                source=self,
+            )
+
+    def __repr__(self) -> str:
+        state = "closed" if self._runtime.closed else self._runtime.backend.kind
+        return f"<Cache {self._runtime.name!r} {state}>"
+
+    # -- regions
+
+    def region(self, name: str, *, type: type[T] | None = None) -> Region[T]:
+        """The region ``name``, with its own keys and limits; ``type`` is what its values are.
+
+        Raises :class:`UnknownRegion`.
+        """
+        return Region(self._runtime, name, type)
+
+    @property
+    def regions(self) -> tuple[str, ...]:
+        """The names of all regions."""
+        return tuple(self._runtime.states)
+
+    async def create_region(
+        self,
+        region: CacheRegion,
+        *,
+        type: type[T] | None = None,
+        weigher: Weigher | None = None,
+    ) -> Region[T]:
+        """Add a region. ``weigher`` gives the weight of a key and its value.
+
+        Raises :class:`ConfigError` where there is one of that name.
+        """
+        if region.name in self._runtime.states:
+            raise ConfigError(
+                f"there is a region {region.name!r} already; configure_regions() changes it",
+                path=f"regions.{region.name}",
+            )
+        if weigher is not None:
+            self._weighers[region.name] = weigher
+        await self.configure_regions([region])
+        return self.region(region.name, type=type)
+
+    async def clear(self) -> int:
+        """Remove all entries of all regions, and let running loads store nothing; how many
+        entries there were.
+        """
+        return sum([await self.region(name).clear() for name in self.regions])
+
+    # -- settings at run time
+
+    async def configure(self, config: CacheConfig) -> None:
+        """Put ``config`` in force, at once or not at all; contents are kept.
+
+        Regions it does not name stay as they are. Raises :class:`ConfigError` where it would change
+        the name, the backend or the partitioning.
+        """
+        for field in _FIXED:
+            if getattr(config, field) != getattr(self._config, field):
+                raise ConfigError(
+                    f"cache.{field} can't change while the cache runs: "
+                    f"build a new Cache, or leave it as it is",
+                    path=f"cache.{field}",
+                )
+        named = {region.name for region in config.regions}
+        kept = tuple([region for region in self._config.regions if region.name not in named])
+        config = structs.replace(config, regions=kept + config.regions)
+        before = self._config
+        self._runtime.configure(self._resolve(config))
+        self._config = config
+        self._warn_inactive(config, before)
+
+    async def configure_regions(self, regions: Iterable[CacheRegion]) -> None:
+        """Add regions, or replace the settings of those there are. None is dropped."""
+        await self.configure(structs.replace(self._config, regions=tuple(regions)))
+
+    async def configure_coherence(self, coherence: CacheCoherence) -> None:
+        """Set how the cache and its storage are kept together."""
+        await self.configure(structs.replace(self._config, coherence=coherence))
+
+    async def configure_invalidation(self, invalidation: InvalidationConfig) -> None:
+        """Set how invalidations travel between processes."""
+        await self.configure(structs.replace(self._config, invalidation=invalidation))
+
+    async def configure_maintenance(self, maintenance: MaintenanceConfig) -> None:
+        """Set what is maintained, and when."""
+        await self.configure(structs.replace(self._config, maintenance=maintenance))
+
+    async def configure_backup(self, backup: BackupConfig) -> None:
+        """Set what is backed up, when and where."""
+        await self.configure(structs.replace(self._config, backup=backup))
+
+    async def configure_monitoring(self, monitoring: MonitoringConfig | MetricsConfig) -> None:
+        """Set what is measured, and its alerts."""
+        if isinstance(monitoring, MetricsConfig):
+            await self.configure(structs.replace(self._config, metrics=monitoring))
+        else:
+            await self.configure(structs.replace(self._config, monitoring=monitoring))
+
+    async def configure_tracing(self, tracing: TracingConfig) -> None:
+        """Set what is traced."""
+        await self.configure(structs.replace(self._config, tracing=tracing))
+
+    # -- observing
+
+    async def get_statistics(self) -> CacheStats:
+        """Figures by region. One round trip a node."""
+        await self._runtime.ready()
+        return await collect_statistics(self._runtime)
+
+    async def get_metrics(self) -> list[Metric]:
+        """The statistics as samples for a metrics system. One round trip a node."""
+        return collect_metrics(await self.get_statistics())
+
+    async def get_health(self) -> Health:
+        """Whether the cache can do its work; a closed or unreachable one is reported, not raised.
+        One round trip a node.
+        """
+        inactive = [part for part in _INACTIVE if getattr(self._config, part) is not None]
+        return await collect_health(self._runtime, inactive)
+
+    def get_events(self) -> Subscription[Event]:
+        """A subscription to every event: ``async with cache.get_events() as events:``."""
+        return self.subscribe()
+
+    def subscribe(
+        self,
+        *kinds: type[Event],
+        region: str | None = None,
+        pattern: str | None = None,
+        capacity: int = 1024,
+    ) -> Subscription[Event]:
+        """Events of ``kinds`` (all when none is given), of one region, of keys that match a glob.
+
+        At most ``capacity`` wait to be read; what is lost beyond them is reported by an
+        :class:`EventGap`.
+        """
+        return self._runtime.events.subscribe(
+            kinds, region=region, pattern=pattern, capacity=capacity
+        )
+
+    def subscribe_invalidation(self, *, capacity: int = 1024) -> Subscription[Event]:
+        """Every event that makes cached copies worthless: deletions, invalidations, clears."""
+        return self._runtime.events.subscribe(INVALIDATIONS, capacity=capacity)
+
+    # -- inside
+
+    def _resolve(self, config: CacheConfig) -> Sequence[RegionSettings]:
+        """The settings of every region, the default one first."""
+        named = {region.name: region for region in config.regions}
+        named = {DEFAULT_REGION: CacheRegion(DEFAULT_REGION)} | named
+        return [
+            resolve_region(config, region, self._weighers.get(name, self._weigher))
+            for name, region in named.items()
+        ]
+
+    def _warn_inactive(self, config: CacheConfig, before: CacheConfig | None = None) -> None:
+        for part in _INACTIVE:
+            value = getattr(config, part)
+            if value is not None and value != getattr(before, part, None):
+                warnings.warn(
+                    f"{part!r} was checked and kept, and is not acted on by this version",
+                    InactiveSetting,
+                    stacklevel=4,
+                )

@@ -1,0 +1,92 @@
+"""What a cache says of itself: statistics, metrics and health, from one look at the backend."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import msgspec
+
+from clusterdb.monitoring import Health, HealthCheck, Metric
+
+from .errors import BackendUnavailable
+from .protocols import RegionInfo
+from .runtime import RegionState, Runtime
+from .stats import CacheStats, RegionStats
+
+__all__ = ["collect_health", "collect_metrics", "collect_statistics"]
+
+_COUNTERS = {
+    "hits": "Reads answered by a live entry",
+    "misses": "Reads that found no live entry",
+    "stale_hits": "Reads answered by an expired entry within its grace",
+    "sets": "Values stored",
+    "deletes": "Entries deleted",
+    "invalidations": "Entries removed because they were invalidated",
+    "evictions": "Entries removed to make room",
+    "expirations": "Entries removed because their time was over",
+    "rejections": "Values refused because they were too large",
+    "loads": "Loader calls",
+    "load_failures": "Loader calls that raised",
+    "load_timeouts": "Loader calls cancelled at their deadline",
+    "load_seconds": "Seconds spent in loaders",
+    "joined_loads": "Callers that shared the load of another",
+    "lost_fills": "Loaded values not stored because something happened meanwhile",
+    "unavailable_loads": "Loads run because the backend could not be reached",
+}
+_GAUGES = {"items": ("size", "Entries resident"), "weight": ("weight", "Weight of the entries")}
+
+
+async def collect_statistics(runtime: Runtime) -> CacheStats:
+    """The figures of every region."""
+    info = await runtime.backend.describe()
+    uptime = 0.0 if runtime.started is None else runtime.clock.now() - runtime.started
+    regions = {name: _region(runtime.state(name), seen) for name, seen in info.regions.items()}
+    return CacheStats(
+        name=runtime.name, backend=info.kind, uptime=uptime, tags=info.tags, regions=regions
+    )
+
+
+def _region(state: RegionState, info: RegionInfo) -> RegionStats:
+    settings = state.settings
+    return RegionStats(
+        name=settings.name,
+        items=info.items,
+        weight=info.weight,
+        max_items=settings.max_items,
+        max_weight=settings.max_weight,
+        **msgspec.structs.asdict(info.counters),
+        **msgspec.structs.asdict(state.loads),
+    )
+
+
+def collect_metrics(stats: CacheStats) -> list[Metric]:
+    """The statistics as samples, one a region."""
+    metrics: list[Metric] = []
+    for region in stats.regions.values():
+        labels = {"cache": stats.name, "region": region.name}
+        for field, text in _COUNTERS.items():
+            value = float(getattr(region, field))
+            name = f"cache_{field}"
+            metrics.append(Metric(name=name, kind="counter", value=value, labels=labels, help=text))
+        for field, (short, text) in _GAUGES.items():
+            value = float(getattr(region, field))
+            name = f"cache_{short}"
+            metrics.append(Metric(name=name, kind="gauge", value=value, labels=labels, help=text))
+    return metrics
+
+
+async def collect_health(runtime: Runtime, inactive: Iterable[str]) -> Health:
+    """Whether the cache can do its work, and what stands in its way."""
+    if runtime.closed:
+        return Health((HealthCheck("cache", "failing", "closed: build a new Cache"),))
+    try:
+        info = await runtime.backend.describe()
+    except BackendUnavailable as error:
+        return Health((HealthCheck("backend", "failing", str(error)),))
+    checks = [HealthCheck("backend", "ok", info.kind)]
+    checks += [HealthCheck("backend", "degraded", problem) for problem in info.problems]
+    checks += [
+        HealthCheck("configuration", "degraded", f"{part!r} is set, and not acted on yet")
+        for part in inactive
+    ]
+    return Health(tuple(checks))

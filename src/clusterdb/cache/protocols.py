@@ -1,0 +1,224 @@
+"""The contracts between the services and the adapters: what a backend must do.
+
+A backend holds cached entries. It is small and vectorised: lists in, lists out, so that one call
+is one round trip a node. The operations of the face are built on these.
+
+For every method: keys and options were checked by the caller. ``region`` was named in the latest
+``configure``. Each item of a list is atomic by itself; only ``commit`` joins several. A method
+raises :class:`BackendUnavailable` when the backend can't be reached and
+:class:`OutcomeUnknown` when a write's reply never came; what goes wrong with one item only is
+returned in that item's place. A cancelled call leaves each item done or not done, never half.
+The factory opens a backend, the manager closes it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from typing import Any, Literal, Protocol, TypeAlias
+
+import msgspec
+
+from .claims import Claim
+from .errors import CacheError
+from .settings import RegionSettings
+from .stats import Counters
+from .table import Check, Removal, Table, When
+from .types import Record, RemovalCause, Version
+
+__all__ = [
+    "Add",
+    "Backend",
+    "BackendInfo",
+    "Capability",
+    "Change",
+    "Check",
+    "Drop",
+    "Observer",
+    "Put",
+    "RegionInfo",
+    "Touch",
+    "Written",
+]
+
+Capability: TypeAlias = Literal["objects", "atomic", "multi_process", "persistent", "near"]
+"""What not every backend can do. ``objects``: keeps values as they are, without encoding.
+``atomic``: ``commit`` over several keys. ``multi_process``: shared by processes. ``persistent``:
+outlives the process. ``near``: hits may be answered by a table in process."""
+
+Observer: TypeAlias = Callable[[str, Sequence[Removal]], None]
+"""Told of entries that left a region by themselves: evicted, expired, found invalid."""
+
+
+class Put(msgspec.Struct, frozen=True):
+    """Store ``value``. ``ttl`` is in seconds, ``None`` for ever; ``keep_ttl`` keeps the expiry of
+    a live entry; ``when`` is the condition on the key.
+    """
+
+    key: str
+    value: Any
+    ttl: float | None = None
+    tags: tuple[str, ...] = ()
+    when: When = "always"
+    keep_ttl: bool = False
+
+
+class Touch(msgspec.Struct, frozen=True):
+    """Give a live entry a new TTL (seconds, ``None`` for ever)."""
+
+    key: str
+    ttl: float | None
+
+
+class Add(msgspec.Struct, frozen=True):
+    """Add ``delta`` to an integer; if absent start from ``initial``, with ``ttl``."""
+
+    key: str
+    delta: int
+    initial: int
+    ttl: float | None
+
+
+class Drop(msgspec.Struct, frozen=True):
+    """Remove the entry and end the claim on the key."""
+
+    key: str
+    cause: RemovalCause = RemovalCause.DELETED
+
+
+Change: TypeAlias = Put | Touch | Add | Drop
+
+
+class Written(msgspec.Struct, frozen=True):
+    """The outcome of a change: ``version`` after it (0: a Drop or a condition that failed),
+    ``applied``, and the sum of an ``Add``.
+    """
+
+    applied: bool
+    version: Version = 0
+    total: int = 0
+
+
+class RegionInfo(msgspec.Struct, frozen=True):
+    """A region as its backend sees it."""
+
+    items: int
+    weight: int
+    counters: Counters
+
+
+class BackendInfo(msgspec.Struct, frozen=True):
+    """A backend at one moment; ``problems`` are sentences for a person, with the remedy."""
+
+    kind: str
+    tags: int
+    regions: dict[str, RegionInfo]
+    problems: tuple[str, ...] = ()
+
+
+class Backend(Protocol):
+    """Where cached entries live."""
+
+    @property
+    def kind(self) -> str:
+        """The name it has in a configuration."""
+        ...
+
+    @property
+    def capabilities(self) -> frozenset[Capability]:
+        """What it can do beyond the contract."""
+        ...
+
+    async def open(self) -> None:
+        """Connect, start background work in the running loop. May be called again after the loop
+        it was opened in has ended; contents that outlive a loop stay.
+        """
+        ...
+
+    async def aclose(self) -> None:
+        """End background work and connections. Idempotent."""
+        ...
+
+    def configure(self, regions: Mapping[str, RegionSettings]) -> None:
+        """Declare all regions and their settings; new ones are made, known ones changed with
+        their contents kept, none is dropped. Does no I/O.
+        """
+        ...
+
+    def table(self, region: str) -> Table | None:
+        """The table whose ``get`` may answer hits without a call to the backend, if any."""
+        ...
+
+    def observe(self, observer: Observer | None) -> None:
+        """Tell ``observer`` of removals from now on; ``None`` stops it."""
+        ...
+
+    def forked(self) -> None:
+        """In a child process after a fork: let go of the parent's locks, tasks and connections."""
+        ...
+
+    async def read(
+        self, region: str, keys: Sequence[str], *, stale: bool = False, consistent: bool = False
+    ) -> list[Record | None]:
+        """What is under each key. ``stale`` takes entries within their grace, ``consistent``
+        the latest completed write. One round trip a node.
+        """
+        ...
+
+    async def peek(
+        self, region: str, keys: Sequence[str], *, stale: bool = False
+    ) -> list[Record | None]:
+        """As ``read``, leaving no trace in statistics and eviction. One round trip a node."""
+        ...
+
+    async def write(self, region: str, changes: Sequence[Change]) -> list[Written | CacheError]:
+        """Carry out the changes in order. One round trip a node."""
+        ...
+
+    async def commit(
+        self, region: str, checks: Sequence[Check], changes: Sequence[Put | Drop]
+    ) -> bool:
+        """All changes if all checks hold, else none and ``False``. One key has one change."""
+        ...
+
+    async def claim(
+        self, region: str, keys: Sequence[str], tags: tuple[str, ...], lease: float
+    ) -> list[Record | Claim | None]:
+        """For each key: its live entry, or a claim, or ``None`` while another holds one. A claim
+        depends on the present states of ``tags``; in a backend that outlives its users it ends
+        ``lease`` seconds after its holder was last heard of.
+        """
+        ...
+
+    async def extend(self, region: str, claims: Sequence[Claim], tags: tuple[str, ...]) -> None:
+        """Let claims depend on the present states of more tags."""
+        ...
+
+    async def fill(
+        self, region: str, fills: Sequence[tuple[Claim, Put]]
+    ) -> list[Written | CacheError]:
+        """Store over live claims; a lost claim stores nothing. Ends the claims."""
+        ...
+
+    async def release(self, region: str, claims: Sequence[Claim]) -> None:
+        """Give claims back unfilled. Idempotent."""
+        ...
+
+    async def invalidate_tags(self, tags: Sequence[str]) -> int:
+        """End the tags' present states, in all regions: O(1) a tag. How many entries and claims
+        pointed to them, where the backend knows, else 0.
+        """
+        ...
+
+    def scan(self, region: str, glob: str, batch_size: int) -> AsyncIterator[list[str]]:
+        """Keys that match, in batches, in no order, each once. A key that is there from start to
+        end is given; one that comes or goes meanwhile may be.
+        """
+        ...
+
+    async def clear(self, regions: Sequence[str]) -> int:
+        """Remove every entry of ``regions`` and end their claims; how many entries it was."""
+        ...
+
+    async def describe(self) -> BackendInfo:
+        """Figures and problems. One round trip a node."""
+        ...

@@ -1,0 +1,331 @@
+"""A region: a named part of the cache with its own key space and limits, and all the operations.
+
+The cache itself is a region too, called ``default`` (see :mod:`clusterdb.cache.manager`). Costs are
+given in round trips to the backend; the memory backend has none.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
+from datetime import timedelta
+from typing import Any, Generic, TypeVar, overload
+
+from msgspec import UNSET, UnsetType
+
+from .access import Access
+from .atomic import Atomic
+from .batch import Batch, BatchOperation
+from .errors import InvalidArgument
+from .keys import check_key
+from .loading import LoadContext, Loader
+from .options import (
+    TTL,
+    GetOptions,
+    Pattern,
+    PatternOptions,
+    SetOptions,
+    resolve_set,
+    resolve_tags,
+    resolve_ttl,
+)
+from .protocols import Add, Change, Drop, Touch
+from .runtime import Runtime
+from .scanning import resolve_pattern, scan_keys
+from .typed import require_type
+from .types import MISSING, Hit, Lookup, Miss, RemovalCause
+
+__all__ = ["Region"]
+
+T = TypeVar("T")
+U = TypeVar("U")
+D = TypeVar("D")
+
+_INT64 = range(-(2**63), 2**63)
+
+
+class Region(Generic[T]):
+    """The operations on one key space."""
+
+    def __init__(self, runtime: Runtime, name: str, type: type[T] | None = None) -> None:
+        self._runtime = runtime
+        self._state = runtime.state(name)
+        self._access = Access(runtime, self._state)
+        self._type = type
+        self._now = runtime.clock.now
+
+    @property
+    def name(self) -> str:
+        """The region's name."""
+        return self._state.settings.name
+
+    # -- reading
+
+    @overload
+    async def get(self, key: str, *, options: GetOptions | None = None) -> T | None: ...
+    @overload
+    async def get(self, key: str, default: D, *, options: GetOptions | None = None) -> T | D: ...
+    @overload
+    async def get(
+        self, key: str, *, type: type[U], options: GetOptions | None = None
+    ) -> U | None: ...
+    @overload
+    async def get(
+        self, key: str, default: D, *, type: type[U], options: GetOptions | None = None
+    ) -> U | D: ...
+    async def get(
+        self,
+        key: str,
+        default: Any = None,
+        *,
+        type: Any = None,
+        options: GetOptions | None = None,
+    ) -> Any:
+        """The value under ``key``, or ``default``; ``None`` is a value like any other.
+
+        Raises :class:`TypeMismatch` where the value is not of ``type``. No round trip for a hit
+        in process, else one.
+        """
+        state = self._state
+        table = state.table
+        if table is not None and options is None:
+            try:
+                value = table.get(key, self._now())
+            except TypeError:
+                value = MISSING  # an unhashable key, refused below
+            if value is not MISSING:
+                if state.isolation is None and type is None and self._type is None:
+                    return value
+                return self._given(key, value, type)
+        record = (await self._access.read([check_key(key)], options)).get(key)
+        return default if record is None else self._given(key, record.value, type)
+
+    async def lookup(
+        self, key: str, *, type: Any = None, options: GetOptions | None = None
+    ) -> Lookup[Any]:
+        """What is under ``key``, with version, expiry, tags, tier and an upper bound of its age:
+        a :class:`Hit`, a :class:`Miss`, or with ``allow_stale`` a :class:`Stale`. One round trip.
+        """
+        record = (await self._access.read([check_key(key)], options)).get(key)
+        if record is None:
+            return Miss()
+        value = self._given(key, record.value, type)
+        if record.stale:
+            return record.as_stale(value)
+        return Hit(
+            value, record.version, record.age_bound, record.expires_in, record.tags, record.tier
+        )
+
+    async def get_many(
+        self, keys: Iterable[str], *, type: Any = None, options: GetOptions | None = None
+    ) -> dict[str, Any]:
+        """The values found, by key: a key without one is absent. One round trip a node."""
+        wanted = list(dict.fromkeys([check_key(key) for key in keys]))
+        records = await self._access.read(wanted, options)
+        return {key: self._given(key, record.value, type) for key, record in records.items()}
+
+    async def exists(self, key: str) -> bool:
+        """Whether a live entry is under ``key``; counts as no read. One round trip."""
+        return await self._access.exists(check_key(key))
+
+    def scan(
+        self,
+        pattern: str | Pattern = "*",
+        *,
+        batch_size: int | None = None,
+        timeout: float | str | timedelta | None = None,
+        options: PatternOptions | None = None,
+    ) -> AsyncIterator[str]:
+        """Iterate over the keys that match a glob, each once, in no order.
+
+        A key that is there from start to end is given. ``batch_size`` keys are looked at in one
+        round trip; past ``timeout`` seconds in all :class:`ScanTimeout` is raised.
+        """
+        return scan_keys(
+            self._runtime, self.name, *resolve_pattern(pattern, batch_size, timeout, options)
+        )
+
+    # -- writing
+
+    async def set(
+        self,
+        key: str,
+        value: T,
+        *,
+        ttl: TTL | UnsetType = UNSET,
+        nx: bool | None = None,
+        xx: bool | None = None,
+        keep_ttl: bool | None = None,
+        tags: Iterable[str] | None = None,
+        options: SetOptions | None = None,
+    ) -> bool:
+        """Store ``value``; whether it was (``nx``: only if absent, ``xx``: only if present).
+
+        ``ttl``: seconds, ``timedelta`` or ``"1h30m"``, ``None`` for ever, unset for the region's
+        default; an overwrite replaces the expiry unless ``keep_ttl``. Keywords win over
+        ``options``. Raises :class:`EntryTooLarge`. One round trip.
+        """
+        resolved = resolve_set(options, ttl, nx, xx, keep_ttl, tags)
+        [written] = await self._access.write([self._access.put(check_key(key), value, resolved)])
+        return written.applied
+
+    async def set_many(
+        self,
+        mapping: Mapping[str, T],
+        *,
+        ttl: TTL | UnsetType = UNSET,
+        nx: bool | None = None,
+        xx: bool | None = None,
+        keep_ttl: bool | None = None,
+        tags: Iterable[str] | None = None,
+        options: SetOptions | None = None,
+    ) -> int:
+        """Store all of ``mapping``; how many values were stored. Arguments as in :meth:`set`.
+
+        Raises :class:`BatchError` when some failed. One round trip a node.
+        """
+        resolved = resolve_set(options, ttl, nx, xx, keep_ttl, tags)
+        puts = [self._access.put(check_key(key), value, resolved) for key, value in mapping.items()]
+        return sum([written.applied for written in await self._access.write(puts)])
+
+    async def touch(self, key: str, ttl: TTL) -> bool:
+        """Give the entry under ``key`` a new TTL; whether there was one. One round trip."""
+        lifetime = self._state.store_ttl(resolve_ttl(ttl, None))
+        [written] = await self._access.write([Touch(check_key(key), lifetime)])
+        return written.applied
+
+    async def increment(
+        self, key: str, delta: int = 1, *, initial: int = 0, ttl: TTL | UnsetType = UNSET
+    ) -> int:
+        """Add ``delta`` to the integer under ``key`` and return the sum, atomically.
+
+        An absent key starts from ``initial``, with ``ttl``; a present one keeps its expiry. Raises
+        :class:`TypeMismatch` for what is not an int, :class:`InvalidArgument` where the sum leaves
+        64 bits. One round trip.
+        """
+        for name, number in (("delta", delta), ("initial", initial)):
+            if isinstance(number, bool) or not isinstance(number, int) or number not in _INT64:
+                raise InvalidArgument(f"{name} is an int of 64 bits, not {number!r}")
+        lifetime = self._state.store_ttl(resolve_ttl(ttl, self._state.settings.ttl))
+        [written] = await self._access.write([Add(check_key(key), delta, initial, lifetime)])
+        return written.total
+
+    async def delete(self, key: str) -> bool:
+        """Delete the entry under ``key``, from storage too; whether one was there. One round
+        trip.
+        """
+        [written] = await self._access.write([Drop(check_key(key))])
+        return written.applied
+
+    async def delete_many(self, keys: Iterable[str]) -> int:
+        """Delete all ``keys``; how many entries were there. One round trip a node."""
+        drops = [Drop(check_key(key)) for key in keys]
+        return sum([written.applied for written in await self._access.write(drops)])
+
+    async def clear(self) -> int:
+        """Remove all entries of this region, and let running loads store nothing; how many
+        entries there were. One round trip a batch and node.
+        """
+        return await self._access.clear()
+
+    def batch(self) -> Batch:
+        """Collect changes and make them in one flush: ``async with region.batch() as batch:``."""
+        return Batch(self.execute_batch)
+
+    async def execute_batch(self, batch: BatchOperation) -> list[bool]:
+        """Make the changes of ``batch`` in order; for each whether it stored or deleted something.
+
+        Each change is atomic, the batch is not. Raises :class:`BatchError` when some failed. One
+        round trip a node.
+        """
+        changes: list[Change] = [
+            Drop(change.key)
+            if change.options is None
+            else self._access.put(change.key, change.value, change.options)
+            for change in batch.changes
+        ]
+        return [written.applied for written in await self._access.write(changes)]
+
+    def atomic(self) -> Atomic:
+        """Several keys, all or nothing: ``await region.atomic().check(...).set(...).execute()``."""
+        return Atomic(self._access)
+
+    # -- invalidating
+
+    async def invalidate(self, key: str) -> bool:
+        """Remove the cached copy under ``key``, and let a running load of it store nothing;
+        whether a copy was there. One round trip.
+        """
+        [written] = await self._access.write([Drop(check_key(key), RemovalCause.INVALIDATED)])
+        return written.applied
+
+    async def invalidate_tag(self, tag: str) -> int:
+        """Make every entry with ``tag`` a miss, in all regions of the cache, at once and whatever
+        their number, which is returned where the backend knows it. One round trip.
+        """
+        [tag] = resolve_tags([tag])
+        return await self._access.invalidate_tag(tag)
+
+    # -- loading
+
+    async def get_or_load(
+        self,
+        key: str,
+        loader: Callable[[], Awaitable[U] | U] | Callable[[LoadContext], Awaitable[U] | U],
+        *,
+        type: Any = None,
+        ttl: TTL | UnsetType = UNSET,
+        tags: Iterable[str] = (),
+    ) -> U:
+        """The value under ``key``, loaded and stored where it is missing.
+
+        However many callers wait, ``loader`` runs once: a coroutine function in the loop, a plain
+        function in a thread. It takes nothing or a :class:`LoadContext`. What it loads is not
+        stored if the key, one of ``tags`` or the region was written or invalidated meanwhile. Its
+        exception reaches every waiter. Raises :class:`LoadTimeout` past the region's hard
+        deadline, :class:`ReentrantLoad` for a loader that waits for itself. No round trip for a
+        hit in process; else one, and two more to load.
+        """
+        found = self._hit(key)
+        if found is MISSING:
+            values = await self._access.load(
+                [check_key(key)], Loader(loader, many=False), ttl, tags
+            )
+            found = values[key]
+        return self._given(key, found, type)  # type: ignore[no-any-return]
+
+    async def get_or_load_many(
+        self,
+        keys: Iterable[str],
+        loader: Callable[..., Any],
+        *,
+        type: Any = None,
+        ttl: TTL | UnsetType = UNSET,
+        tags: Iterable[str] = (),
+    ) -> dict[str, Any]:
+        """The values under ``keys``, the missing ones loaded by one call of ``loader``.
+
+        It takes the list of missing keys, and a :class:`LoadContext` if it wants one, and returns
+        a mapping; a key it leaves out is absent from the result. Keys that another call is loading
+        are waited for instead. Otherwise as :meth:`get_or_load`.
+        """
+        wanted = list(dict.fromkeys([check_key(key) for key in keys]))
+        values = await self._access.load(wanted, Loader(loader, many=True), ttl, tags)
+        return {key: self._given(key, values[key], type) for key in wanted if key in values}
+
+    # -- inside
+
+    def _hit(self, key: str) -> object:
+        """The value of a live entry in process, as stored, else ``MISSING``."""
+        table = self._state.table
+        try:
+            return MISSING if table is None else table.get(key, self._now())
+        except TypeError:
+            return MISSING  # an unhashable key: refused by the slow path
+
+    def _given(self, key: str, stored: object, type: Any) -> Any:
+        """A stored value as this caller gets it."""
+        value = self._state.left(key, stored)
+        wanted = self._type if type is None else type
+        if wanted is not None:
+            require_type(key, value, wanted)
+        return value

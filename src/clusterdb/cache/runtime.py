@@ -1,0 +1,191 @@
+"""What a cache and its regions share: the backend, the settings, events, and the life of it all.
+
+A runtime lives in one event loop at a time. It opens its backend on first use, and binds again
+when the loop it lived in was closed (one ``asyncio.run`` after another, a test's own loop).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import random
+import socket
+import weakref
+from collections.abc import Callable, Sequence
+
+from .clock import Clock
+from .errors import CacheClosed, UnknownRegion, WrongLoop
+from .events import EntryEvicted, EntryExpired, Event, Events, Loaded
+from .isolation import Isolation, isolation
+from .loading import Loads
+from .options import TTL, resolve_ttl
+from .protocols import Backend
+from .settings import RegionSettings
+from .stats import LoadCounters
+from .table import Removal, Table
+from .types import RemovalCause
+
+__all__ = ["RegionState", "Runtime"]
+
+
+class RegionState:
+    """One region's present settings and counters, shared by every face of it."""
+
+    __slots__ = ("isolation", "loads", "settings", "table")
+
+    def __init__(self, settings: RegionSettings) -> None:
+        self.loads = LoadCounters()
+        self.table: Table | None = None
+        self.apply(settings)
+
+    def apply(self, settings: RegionSettings) -> None:
+        """Take over new settings."""
+        self.settings = settings
+        self.isolation: Isolation | None = isolation(settings.isolation)
+
+    def entered(self, value: object) -> object:
+        """A value on its way into the cache."""
+        return value if self.isolation is None else self.isolation[0](value)
+
+    def left(self, key: str, value: object) -> object:
+        """A value on its way out."""
+        return value if self.isolation is None else self.isolation[1](key, value)
+
+    def store_ttl(self, ttl: TTL) -> float | None:
+        """Seconds to store for a TTL as a person writes it, shortened at random by at most the
+        region's jitter.
+        """
+        seconds = resolve_ttl(ttl, None)
+        jitter = self.settings.ttl_jitter
+        if seconds is None or not jitter:
+            return seconds
+        return seconds * (1 - jitter * random.random())
+
+
+class Runtime:
+    """The shared part of one cache."""
+
+    def __init__(self, name: str, backend: Backend, clock: Clock) -> None:
+        self.name = name
+        self.backend = backend
+        self.clock = clock
+        self.origin = f"{socket.gethostname()}:{os.getpid()}"
+        self.events = Events(self._observe)
+        self.states: dict[str, RegionState] = {}
+        self.started: float | None = None
+        self.closed = False
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._opening: asyncio.Task[None] | None = None
+        self._loads: Loads | None = None
+        _RUNTIMES.add(self)
+
+    # -- life
+
+    @property
+    def loads(self) -> Loads:
+        """The loads of the loop we live in."""
+        if self._loads is None:
+            self._loads = Loads(self.name, self.backend, self.clock, self._loaded)
+        return self._loads
+
+    @property
+    def running(self) -> bool:
+        """Whether the backend was opened and not closed."""
+        return self._loop is not None
+
+    async def ready(self) -> None:
+        """Open the backend if that was not done yet in this loop.
+
+        Raises :class:`CacheClosed`, or :class:`WrongLoop` while another loop that uses this cache
+        is still running.
+        """
+        if self.closed:
+            raise CacheClosed(self.name)
+        loop = asyncio.get_running_loop()
+        if self._loop is not loop:
+            if self._loop is not None and not self._loop.is_closed():
+                raise WrongLoop(self.name)
+            self._loop, self._loads = loop, None
+            self._opening = loop.create_task(self._open())
+        if self._opening is not None:
+            await asyncio.shield(self._opening)
+
+    async def _open(self) -> None:
+        try:
+            await self.backend.open()
+        except BaseException:
+            self._loop = None
+            raise
+        finally:
+            self._opening = None
+        if self.started is None:
+            self.started = self.clock.now()
+
+    async def aclose(self) -> None:
+        """End loads, the backend and subscriptions. Idempotent."""
+        if self.closed:
+            return
+        self.closed, self._loop = True, None
+        for state in self.states.values():
+            state.table = None
+        if self._loads is not None:
+            await self._loads.aclose()
+        await self.backend.aclose()
+        self.events.end()
+
+    def forked(self) -> None:
+        """In a child process: the parent's loop and its tasks are not ours."""
+        self._loop = self._opening = self._loads = None
+        self.backend.forked()
+        self.origin = f"{socket.gethostname()}:{os.getpid()}"
+
+    # -- regions
+
+    def configure(self, regions: Sequence[RegionSettings]) -> None:
+        """Make or change regions; none is dropped."""
+        self.backend.configure({settings.name: settings for settings in regions})
+        for settings in regions:
+            state = self.states.get(settings.name)
+            if state is None:
+                state = self.states[settings.name] = RegionState(settings)
+            else:
+                state.apply(settings)
+            state.table = self.backend.table(settings.name)
+
+    def state(self, name: str) -> RegionState:
+        """The state of a region, or :class:`UnknownRegion`."""
+        try:
+            return self.states[name]
+        except KeyError:
+            raise UnknownRegion(name, list(self.states)) from None
+
+    # -- events
+
+    def publish(self, make: Callable[..., Event], **fields: object) -> None:
+        """Publish an event, if anybody listens."""
+        if self.events.active:
+            self.events.publish(make(time=self.clock.wall(), origin=self.origin, **fields))
+
+    def _observe(self, active: bool) -> None:
+        self.backend.observe(self._removed if active else None)
+
+    def _removed(self, region: str, removals: Sequence[Removal]) -> None:
+        for key, version, cause in removals:
+            kind = EntryExpired if cause is RemovalCause.EXPIRED else EntryEvicted
+            self.publish(kind, region=region, key=key, version=version)
+
+    def _loaded(self, region: str, keys: Sequence[str], seconds: float, outcome: str) -> None:
+        for key in keys:
+            self.publish(Loaded, region=region, key=key, seconds=seconds, outcome=outcome)
+
+
+_RUNTIMES: weakref.WeakSet[Runtime] = weakref.WeakSet()
+
+
+def _after_fork() -> None:
+    for runtime in list(_RUNTIMES):
+        runtime.forked()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)

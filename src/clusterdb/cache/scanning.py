@@ -1,0 +1,64 @@
+"""Scans: keys in batches, within a time limit."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from datetime import timedelta
+
+from .errors import InvalidArgument, ScanTimeout
+from .keys import matcher
+from .options import Pattern, PatternOptions
+from .runtime import Runtime
+from .units import seconds
+
+__all__ = ["resolve_pattern", "scan_keys"]
+
+
+async def scan_keys(
+    runtime: Runtime, region: str, glob: str, batch_size: int, timeout: float | None
+) -> AsyncIterator[str]:
+    """Keys of ``region`` that match ``glob``, one by one."""
+    await runtime.ready()
+    now = runtime.clock.now
+    until = None if timeout is None else now() + timeout
+    batches = runtime.backend.scan(region, glob, batch_size)
+    seen = 0
+    while True:
+        left = None if until is None else until - now()
+        try:
+            async with asyncio.timeout(left):
+                batch = await anext(batches, None)
+        except TimeoutError:
+            raise ScanTimeout(float(timeout or 0), seen) from None
+        if until is not None and now() >= until and batch is not None:
+            raise ScanTimeout(float(timeout or 0), seen)
+        if batch is None:
+            return
+        for key in batch:
+            seen += 1
+            yield key
+
+
+def resolve_pattern(
+    pattern: str | Pattern,
+    batch_size: int | None,
+    timeout: float | str | timedelta | None,
+    options: PatternOptions | None,
+) -> tuple[str, int, float | None]:
+    """Glob, keys a batch and seconds in all; keywords win over ``options`` or the pattern's own."""
+    if isinstance(pattern, Pattern):
+        if options is not None:
+            raise InvalidArgument("a Pattern carries its options: give one of them")
+        glob, base = (
+            pattern.glob,
+            PatternOptions(batch_size=pattern.batch_size, timeout=pattern.timeout),
+        )
+    else:
+        glob, base = pattern, options or PatternOptions()
+    matcher(glob)
+    merged = PatternOptions(
+        batch_size=base.batch_size if batch_size is None else batch_size,
+        timeout=base.timeout if timeout is None else timeout,
+    )
+    return glob, merged.batch_size, None if merged.timeout is None else seconds(merged.timeout)
