@@ -51,7 +51,12 @@ class Access:
     async def exists(self, key: str) -> bool:
         """Whether a live entry is under ``key``."""
         await self.runtime.ready()
-        [record] = await self.runtime.backend.peek(self.region, [key])
+        try:
+            [record] = await self.runtime.backend.peek(self.region, [key])
+        except BackendUnavailable:
+            if self.state.settings.on_unavailable == "miss":
+                return False
+            raise
         return record is not None
 
     async def load(

@@ -203,7 +203,11 @@ class Cache(Region[Any]):
             )
         if weigher is not None:
             self._weighers[region.name] = weigher
-        await self.configure_regions([region])
+        try:
+            await self.configure_regions([region])
+        except BaseException:
+            self._weighers.pop(region.name, None)
+            raise
         return self.region(region.name, type=type)
 
     async def clear(self) -> int:

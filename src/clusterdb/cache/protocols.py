@@ -152,8 +152,10 @@ class Backend(Protocol):
         """Tell ``observer`` of removals from now on; ``None`` stops it."""
         ...
 
-    def forked(self) -> None:
-        """In a child process after a fork: let go of the parent's locks, tasks and connections."""
+    def fork(self, moment: Literal["before", "parent", "child"]) -> None:
+        """Around a fork: bring what is shared by threads into order before it; after it go on in
+        the parent, and let go of the parent's locks, tasks and connections in the child.
+        """
         ...
 
     async def read(

@@ -1,8 +1,8 @@
 """Which entries are in: the index, the limits, the eviction order and the expiry of one table.
 
-Everything here runs under the table's lock. ``entries`` is read without it by the table's hit path,
-so an entry is changed in single steps, value first: a reader between two steps sees the new value
-under the old deadline and tags, which at worst is a miss.
+Everything here runs under the table's guard. ``entries`` is read without it by the hit path, so an
+entry is changed in single steps, value first: a reader between two steps sees the new value under
+the old deadline and tags, which at worst is a miss.
 
 Limits hold at every moment: room is made before an entry is put in.
 """
@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final
 
+from .guard import Guard
 from .policy.base import Policy
 from .stats import Counters
 from .tags import TagStates
@@ -29,7 +30,8 @@ _BY_ITSELF: Final = (RemovalCause.EXPIRED, RemovalCause.EVICTED)
 class Residents:
     """The entries of one table."""
 
-    def __init__(self, tags: TagStates, policy: Policy, now: float) -> None:
+    def __init__(self, guard: Guard, tags: TagStates, policy: Policy, now: float) -> None:
+        self._guard = guard
         self.entries: dict[str, Entry] = {}
         self.policy = policy
         self.weight = 0
@@ -73,6 +75,7 @@ class Residents:
             self.policy.insert(entry)
         else:
             self.policy.touch(entry)
+        self._guard.dropped.append(entry.value)
         entry.value = value
         self._tags.release(entry.tags)
         entry.tags = tags
@@ -106,6 +109,7 @@ class Residents:
     def discard(self, entry: Entry, cause: RemovalCause) -> None:
         """Take an entry out and count why."""
         del self.entries[entry.key]
+        self._guard.dropped.append(entry)
         entry.resident = False
         self.policy.remove(entry)
         self._wheel.remove(entry)

@@ -12,6 +12,8 @@ import random
 import socket
 import weakref
 from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Literal
 
 from .clock import Clock
 from .errors import CacheClosed, UnknownRegion, WrongLoop
@@ -126,6 +128,9 @@ class Runtime:
         if self.closed:
             return
         self.closed, self._loop = True, None
+        if self._opening is not None:
+            self._opening.cancel()
+            await asyncio.wait({self._opening})
         for state in self.states.values():
             state.table = None
         if self._loads is not None:
@@ -133,11 +138,12 @@ class Runtime:
         await self.backend.aclose()
         self.events.end()
 
-    def forked(self) -> None:
-        """In a child process: the parent's loop and its tasks are not ours."""
-        self._loop = self._opening = self._loads = None
-        self.backend.forked()
-        self.origin = f"{socket.gethostname()}:{os.getpid()}"
+    def fork(self, moment: Literal["before", "parent", "child"]) -> None:
+        """Around a fork: in the child the parent's loop and its tasks are not ours."""
+        self.backend.fork(moment)
+        if moment == "child":
+            self._loop = self._opening = self._loads = None
+            self.origin = f"{socket.gethostname()}:{os.getpid()}"
 
     # -- regions
 
@@ -182,10 +188,24 @@ class Runtime:
 _RUNTIMES: weakref.WeakSet[Runtime] = weakref.WeakSet()
 
 
-def _after_fork() -> None:
-    for runtime in list(_RUNTIMES):
-        runtime.forked()
+_FORKING: list[Runtime] = []
+
+
+def _before_fork() -> None:
+    _FORKING[:] = list(_RUNTIMES)
+    for runtime in _FORKING:
+        runtime.fork("before")
+
+
+def _after_fork(moment: Literal["parent", "child"]) -> None:
+    for runtime in _FORKING:
+        runtime.fork(moment)
+    _FORKING.clear()
 
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork)
+    os.register_at_fork(
+        before=_before_fork,
+        after_in_parent=partial(_after_fork, "parent"),
+        after_in_child=partial(_after_fork, "child"),
+    )

@@ -3,13 +3,13 @@
 The memory backend keeps one for each region; the near tier of a shared backend is the same table.
 It is synchronous and knows no clock: ``now`` is an argument, seconds of one monotonic clock.
 
-**The hit path** (``get``) takes no lock. It looks up, compares a deadline, looks at the tags'
+**The hit path** (``get``) waits for no lock. It looks up, compares a deadline, looks at the tags'
 states, reads the value once and appends the entry to a list: single steps that the interpreter
-does not interrupt. The list is drained under the lock, in batches of at most 64, into the policy
-and the counters (the read buffer of B. Manes's Caffeine, without its losses: an order that is at
-most a batch old costs no hit ratio that could be measured). Rejected: reordering a linked list on
-each hit without a lock, which breaks it under threads. Everything that changes the table takes the
-lock and drains first, so a table used by one thread is exact.
+does not interrupt. Every 64 hits the list is drained into the policy and the counters, unless
+another thread holds the lock just then (the read buffer of B. Manes's Caffeine, without its
+losses: an order that is at most a batch old costs no hit ratio that could be measured). Rejected:
+reordering a linked list on each hit without a lock, which breaks it under threads. Everything that
+changes the table takes the lock and drains first, so a table used by one thread is exact.
 
 **Expiry** is exact for readers, who compare the deadline. The memory of expired entries is given
 back by ``expire``, which every write calls for a few and the backend's sweeper for the rest.
@@ -25,6 +25,7 @@ from typing import Final, Literal
 
 from .claims import Claim, Claims
 from .errors import EntryTooLarge, InvalidArgument, TypeMismatch
+from .guard import Guard
 from .policy.base import Policy
 from .residents import Removal, Residents
 from .stats import Counters
@@ -58,11 +59,11 @@ class Table:
         now: float,
         tier: Tier = "memory",
     ) -> None:
-        self._lock = lock
+        self._guard = Guard(lock)
         self._tags = tags
         self._versions = versions
         self._tier = tier
-        self._residents = Residents(tags, policy, now)
+        self._residents = Residents(self._guard, tags, policy, now)
         self._entries = self._residents.entries
         self._claims = Claims(tags)
         self._touched: list[Entry] = []
@@ -79,13 +80,14 @@ class Table:
                 return MISSING
         value = entry.value
         self._touched.append(entry)
-        if len(self._touched) >= _BATCH:
-            self.drain()
+        if len(self._touched) >= _BATCH and self._guard.lock.acquire(blocking=False):
+            self._drain()
+            self._guard.lock.release()
         return value
 
     def read(self, key: str, now: float, stale: bool = False) -> Record | None:
         """What is under ``key``, counted as a hit or a miss; ``stale`` takes expired ones too."""
-        with self._lock:
+        with self._guard:
             self._drain()
             counters = self._residents.counters
             entry = self._present(key, now)
@@ -101,7 +103,7 @@ class Table:
 
     def peek(self, key: str, now: float, stale: bool = False) -> Record | None:
         """As :meth:`read`, leaving no trace in counters and policy."""
-        with self._lock:
+        with self._guard:
             entry = self._entries.get(key)
             if entry is None or not _valid(entry):
                 return None
@@ -128,7 +130,7 @@ class Table:
 
     def drain(self) -> None:
         """Bring counters and policy up to date with the hits so far."""
-        with self._lock:
+        with self._guard:
             self._drain()
 
     # -- writing
@@ -149,7 +151,7 @@ class Table:
 
         Raises :class:`EntryTooLarge` before anything changes.
         """
-        with self._lock:
+        with self._guard:
             self._check_weight(key, weight)
             if when != "always" or keep_deadline:
                 old = self._alive(key, now)
@@ -161,7 +163,7 @@ class Table:
 
     def touch(self, key: str, deadline: float, now: float) -> Version:
         """Give a live entry a new deadline; its version, or 0 where there is none."""
-        with self._lock:
+        with self._guard:
             entry = self._alive(key, now)
             if entry is None:
                 return 0
@@ -173,7 +175,7 @@ class Table:
         self, key: str, delta: int, initial: int, deadline: float, weight: int, now: float
     ) -> tuple[Version, int]:
         """Add to an integer, or to ``initial`` where it is absent; version and sum."""
-        with self._lock:
+        with self._guard:
             entry = self._alive(key, now)
             if entry is None:
                 total = _bounded(key, initial + delta)
@@ -192,7 +194,7 @@ class Table:
 
     def remove(self, key: str, cause: RemovalCause, now: float) -> bool:
         """Remove ``key`` and end the claim on it; whether a live entry was there."""
-        with self._lock:
+        with self._guard:
             return self._remove(key, cause, now)
 
     def commit(
@@ -206,7 +208,7 @@ class Table:
 
         Raises :class:`EntryTooLarge` before anything changes.
         """
-        with self._lock:
+        with self._guard:
             for key, version in checks:
                 entry = self._alive(key, now)
                 if (None if entry is None else entry.version) != version:
@@ -221,7 +223,7 @@ class Table:
 
     def clear(self) -> int:
         """Remove every entry and end every claim; how many entries there were."""
-        with self._lock:
+        with self._guard:
             self._drain()
             self._claims.clear()
             entries = list(self._entries.values())
@@ -231,14 +233,14 @@ class Table:
 
     def expire(self, now: float, limit: int) -> int:
         """Give back the memory of at most ``limit`` expired entries; how many it was."""
-        with self._lock:
+        with self._guard:
             return self._residents.expire(now, limit)
 
     # -- claims
 
     def claim(self, key: str, tags: tuple[str, ...], now: float) -> Record | Claim | None:
         """The live entry; else a claim; else ``None``, as another holds one."""
-        with self._lock:
+        with self._guard:
             entry = self._alive(key, now)
             if entry is not None:
                 return self._record(entry, now)
@@ -246,14 +248,14 @@ class Table:
 
     def extend(self, claim: Claim, tags: tuple[str, ...]) -> None:
         """Let ``claim`` depend on the present states of more tags."""
-        with self._lock:
+        with self._guard:
             self._claims.extend(claim, tags)
 
     def fill(
         self, claim: Claim, value: object, deadline: float, weight: int, now: float
     ) -> Version:
         """Store over a claim and end it; 0 where it was lost. May raise EntryTooLarge."""
-        with self._lock:
+        with self._guard:
             if not self._claims.holds(claim):
                 self._claims.release(claim)
                 return 0
@@ -263,13 +265,13 @@ class Table:
 
     def release(self, claims: Sequence[Claim]) -> None:
         """Give claims back unfilled."""
-        with self._lock:
+        with self._guard:
             for claim in claims:
                 self._claims.release(claim)
 
     def drop_claims(self) -> None:
         """End every claim: those who took them are gone."""
-        with self._lock:
+        with self._guard:
             self._claims.clear()
 
     # -- settings
@@ -278,18 +280,18 @@ class Table:
         self, policy: Policy, max_items: int | None, max_weight: int | None, grace: float
     ) -> None:
         """Change limits and policy; entries stay, as many as fit, in the old policy's order."""
-        with self._lock:
+        with self._guard:
             self._drain()
             self._residents.configure(policy, max_items, max_weight, grace)
 
     def reweigh(self, weights: Mapping[str, tuple[Version, int]]) -> None:
         """Set the weight of each entry that still has the version it was weighed at."""
-        with self._lock:
+        with self._guard:
             self._residents.reweigh(weights)
 
     def record_removals(self, on: bool) -> None:
         """Begin or end to remember the entries that leave by themselves."""
-        with self._lock:
+        with self._guard:
             self._residents.removals = [] if on else None
 
     def removals(self) -> list[Removal]:
@@ -297,13 +299,13 @@ class Table:
         found = self._residents.removals
         if not found:
             return []
-        with self._lock:
+        with self._guard:
             self._residents.removals = []
             return found
 
     def forked(self, lock: threading.Lock) -> None:
-        """In a child process: the old lock may be held by a thread that is not here."""
-        self._lock = lock
+        """In a child process: go on with a lock of our own; who took claims is not here."""
+        self._guard.lock = lock
         self._claims.clear()
 
     # -- under the lock

@@ -11,7 +11,7 @@ import asyncio
 import threading
 from collections.abc import AsyncIterator, Mapping, Sequence
 from itertools import count
-from typing import ClassVar, Final
+from typing import ClassVar, Final, Literal
 
 from msgspec.structs import replace
 
@@ -75,23 +75,25 @@ class MemoryBackend:
             await asyncio.wait({sweeper})
 
     def configure(self, regions: Mapping[str, RegionSettings]) -> None:
-        for name, settings in regions.items():
-            before = self._settings.get(name)
-            if before == settings:
-                continue
+        changed = {
+            name: settings
+            for name, settings in regions.items()
+            if self._settings.get(name) != settings
+        }
+        # All weights first: a user's weigher may raise, and then nothing has changed.
+        weights = {name: self._weigh_all(name, changed[name]) for name in changed}
+        for name, settings in changed.items():
             table = self._tables.get(name)
             if table is None:
-                table = self._make_table(settings)
+                table = self._tables[name] = self._make_table(settings)
             self._settings[name] = settings
-            if settings.max_weight is not None and before is not None:
-                self._reweigh(table, settings)
+            table.reweigh(weights[name])
             table.configure(
                 POLICIES[settings.policy](),
                 settings.max_items,
                 settings.max_weight,
                 settings.grace,
             )
-            self._tables[name] = table
 
     def table(self, region: str) -> Table | None:
         return self._tables[region]
@@ -101,10 +103,15 @@ class MemoryBackend:
         for table in self._tables.values():
             table.record_removals(observer is not None)
 
-    def forked(self) -> None:
-        self._lock, self._sweeper = threading.Lock(), None
-        for table in self._tables.values():
-            table.forked(self._lock)
+    def fork(self, moment: Literal["before", "parent", "child"]) -> None:
+        if moment == "before":
+            self._lock.acquire()
+        elif moment == "parent":
+            self._lock.release()
+        else:
+            self._lock, self._sweeper = threading.Lock(), None
+            for table in self._tables.values():
+                table.forked(self._lock)
 
     def sweep(self) -> int:
         """Give back the memory of some expired entries; how many it was."""
@@ -240,14 +247,18 @@ class MemoryBackend:
             for change in changes
         ]
 
-    def _reweigh(self, table: Table, settings: RegionSettings) -> None:
+    def _weigh_all(self, name: str, settings: RegionSettings) -> dict[str, tuple[Version, int]]:
+        """The weight by new settings of every entry of a region, with its version."""
+        table = self._tables.get(name)
+        if table is None or settings.max_weight is None:
+            return {}
         now = self._now()
         weights: dict[str, tuple[Version, int]] = {}
         for key in table.keys():  # noqa: SIM118 - a table is no dict
             record = table.peek(key, now, stale=True)
             if record is not None:
                 weights[key] = record.version, _weight(settings, key, record.value)
-        table.reweigh(weights)
+        return weights
 
     def _report(self, region: str, table: Table) -> None:
         if self._observer is not None:
