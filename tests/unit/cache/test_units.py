@@ -50,7 +50,8 @@ def test_durations_are_read(given_value, expected):
     [
         True, None, "", " ", "h", "1x", "1h1h", "1m1h", "-5s", "5 apples", "1h30", "1e5", "nan",
         "inf", "٣s", b"1s", [], {}, math.nan, math.inf, -math.inf, -1, -0.001, MAX_SECONDS * 1.01,
-        10**400, -(10**400), timedelta(seconds=-1), timedelta.max, "9" * 60 + "w", "1" * 10_000,
+        10**400, -(10**400), timedelta(seconds=-1), timedelta.max, "9" * 60 + "w",
+        "1" * 10_000, "0" * 100 + "s",
     ],
 )  # fmt: skip
 def test_what_is_no_duration_is_refused_with_the_accepted_forms(junk):

@@ -63,9 +63,7 @@ class Expansion:
         return found
 
     def _text(self, text: str, path: str) -> str:
-        replaced = _TOKEN.sub(lambda token: self._token(token, path), text)
-        has_variable = any(token[0] != "$$" for token in _TOKEN.finditer(text))
-        return FromVariable(replaced, text) if has_variable else replaced
+        return FromVariable(_TOKEN.sub(lambda token: self._token(token, path), text), text)
 
     def _token(self, token: re.Match[str], path: str) -> str:
         """Return what one ``${...}`` or ``$$`` stands for."""

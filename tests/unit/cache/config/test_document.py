@@ -52,6 +52,10 @@ def test_anchors_aliases_and_merge_keys():
         ("a: !secret hunter2", "tags"),
         ("a: !x!hunter2 b", "tags"),
         ("a: {<<: 5}", "<< takes a mapping"),
+        (
+            "a: &a {" + "k: 1, l: 2, m: 3}\nb: {<<: [" + "*a, " * 4000 + "]}",
+            "line 2, column 5: more than 10000 values",
+        ),
         ("a: \x00", "not allowed"),
         ("a: \x1b", "not allowed"),
     ],
