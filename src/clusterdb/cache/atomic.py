@@ -19,11 +19,11 @@ from .options import TTL, GetOptions, resolve_set
 from .protocols import Drop, Put
 from .types import Version
 
-__all__ = ["Atomic"]
+__all__ = ["Atomic", "AtomicChanges"]
 
 
-class Atomic:
-    """``await region.atomic().check("counter", 10).set("counter", 11).execute()``."""
+class AtomicChanges:
+    """Checks and changes being collected, each call returning the same object."""
 
     def __init__(self, access: Access) -> None:
         self._access = access
@@ -68,11 +68,20 @@ class Atomic:
         self._changes[key] = Drop(key)
         return self
 
-    async def execute(self) -> bool:
-        """Whether all checks held and all changes were made; if not, none was.
+    def _checked(self, key: str) -> str:
+        key = check_key(key)
+        if key in self._values or key in self._versions:
+            raise InvalidArgument(f"{key!r} has a check already: one a key")
+        return key
 
-        One round trip, two with checks by value.
-        """
+    def _unchanged(self, key: str) -> str:
+        key = check_key(key)
+        if key in self._changes:
+            raise InvalidArgument(f"{key!r} has a change already: one a key")
+        return key
+
+    async def commit(self) -> bool:
+        """Whether all checks held and all changes were made; if not, none was."""
         checks = dict(self._versions)
         if self._values:
             versions = await self._compare()
@@ -95,14 +104,13 @@ class Atomic:
             found[key] = record.version
         return found
 
-    def _checked(self, key: str) -> str:
-        key = check_key(key)
-        if key in self._values or key in self._versions:
-            raise InvalidArgument(f"{key!r} has a check already: one a key")
-        return key
 
-    def _unchanged(self, key: str) -> str:
-        key = check_key(key)
-        if key in self._changes:
-            raise InvalidArgument(f"{key!r} has a change already: one a key")
-        return key
+class Atomic(AtomicChanges):
+    """``await region.atomic().check("counter", 10).set("counter", 11).execute()``."""
+
+    async def execute(self) -> bool:
+        """Whether all checks held and all changes were made; if not, none was.
+
+        One round trip, two with checks by value.
+        """
+        return await self.commit()

@@ -63,6 +63,11 @@ class BatchOperation:
     def __len__(self) -> int:
         return len(self._changes)
 
+    def take(self) -> BatchOperation:
+        """A batch of what was added, which is then empty."""
+        changes, self._changes = self._changes, []
+        return BatchOperation(changes)
+
 
 class Batch(BatchOperation):
     """A batch bound to a region. Leaving ``async with`` without an exception executes it."""
@@ -77,8 +82,7 @@ class Batch(BatchOperation):
 
         Raises :class:`BatchError` when some changes failed; the others were made.
         """
-        changes, self._changes = self._changes, []
-        return await self._execute(BatchOperation(changes))
+        return await self._execute(self.take())
 
     async def __aenter__(self) -> Self:
         return self

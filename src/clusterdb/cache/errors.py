@@ -15,7 +15,7 @@
     ├── MissingExtra (ImportError)        an optional dependency is not installed
     ├── NotSupported                      this backend or this version can't do it
     ├── CacheClosed                       the cache was closed
-    ├── WrongLoop                         used from a second running event loop
+    ├── WrongLoop                         used from a second running event loop, or .sync in one
     ├── BackendUnavailable                the backend can't be reached
     │   └── OutcomeUnknown                a write was sent and its reply never came
     ├── LoadError                         a load could not give a value (a loader's own
@@ -147,13 +147,8 @@ class CacheClosed(CacheError, RuntimeError):
 
 
 class WrongLoop(CacheError, RuntimeError):
-    """A cache that lives in one running event loop was used from another."""
-
-    def __init__(self, name: str) -> None:
-        super().__init__(
-            f"cache {name!r} is in use by another event loop that is still running; "
-            f"give each loop a Cache of its own"
-        )
+    """A cache that lives in one running event loop was used from another, or ``cache.sync`` from
+    inside one."""
 
 
 class BackendUnavailable(CacheError, ConnectionError):

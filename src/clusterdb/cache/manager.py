@@ -10,7 +10,7 @@ import os
 import warnings
 from collections.abc import Iterable, Sequence
 from types import TracebackType
-from typing import Any, Protocol, Self, TypeVar, runtime_checkable
+from typing import Any, Protocol, Self, TypeVar, overload, runtime_checkable
 
 from msgspec import structs
 
@@ -173,7 +173,11 @@ class Cache(Region[Any]):
 
     # -- regions
 
-    def region(self, name: str, *, type: type[T] | None = None) -> Region[T]:
+    @overload
+    def region(self, name: str) -> Region[Any]: ...
+    @overload
+    def region(self, name: str, *, type: type[T]) -> Region[T]: ...
+    def region(self, name: str, *, type: type[Any] | None = None) -> Region[Any]:
         """The region ``name``, with its own keys and limits; ``type`` is what its values are.
 
         Raises :class:`UnknownRegion`.
@@ -185,13 +189,21 @@ class Cache(Region[Any]):
         """The names of all regions."""
         return tuple(self._runtime.states)
 
+    @overload
+    async def create_region(
+        self, region: CacheRegion, *, weigher: Weigher | None = None
+    ) -> Region[Any]: ...
+    @overload
+    async def create_region(
+        self, region: CacheRegion, *, type: type[T], weigher: Weigher | None = None
+    ) -> Region[T]: ...
     async def create_region(
         self,
         region: CacheRegion,
         *,
-        type: type[T] | None = None,
+        type: type[Any] | None = None,
         weigher: Weigher | None = None,
-    ) -> Region[T]:
+    ) -> Region[Any]:
         """Add a region. ``weigher`` gives the weight of a key and its value.
 
         Raises :class:`ConfigError` where there is one of that name.
@@ -208,7 +220,7 @@ class Cache(Region[Any]):
         except BaseException:
             self._weighers.pop(region.name, None)
             raise
-        return self.region(region.name, type=type)
+        return Region(self._runtime, region.name, type)
 
     async def clear(self) -> int:
         """Remove all entries of all regions, and let running loads store nothing; how many

@@ -91,6 +91,18 @@ class Runtime:
         return self._loads
 
     @property
+    def loop(self) -> asyncio.AbstractEventLoop | None:
+        """The loop we live in; ``None`` before the first use and after it was closed."""
+        return None if self._loop is None or self._loop.is_closed() else self._loop
+
+    @property
+    def immediate(self) -> bool:
+        """Whether the backend is open and answers without ever waiting."""
+        if self._opening is not None or self.loop is None:
+            return False
+        return "immediate" in self.backend.capabilities
+
+    @property
     def running(self) -> bool:
         """Whether the backend was opened and not closed."""
         return self._loop is not None
@@ -103,10 +115,18 @@ class Runtime:
         """
         if self.closed:
             raise CacheClosed(self.name)
-        loop = asyncio.get_running_loop()
+        try:
+            loop = asyncio.get_running_loop()
+        except RuntimeError:
+            if self.immediate:  # the sync door, in a thread without a loop
+                return
+            raise
         if self._loop is not loop:
             if self._loop is not None and not self._loop.is_closed():
-                raise WrongLoop(self.name)
+                raise WrongLoop(
+                    f"cache {self.name!r} is in use by another event loop that is still running; "
+                    f"give each loop a Cache of its own"
+                )
             self._loop, self._loads = loop, None
             self._opening = loop.create_task(self._open())
         if self._opening is not None:

@@ -49,7 +49,9 @@ class MemoryBackend:
     """A cache in the memory of this process."""
 
     kind: ClassVar[str] = "memory"
-    capabilities: ClassVar[frozenset[Capability]] = frozenset({"objects", "atomic", "near"})
+    capabilities: ClassVar[frozenset[Capability]] = frozenset(
+        {"objects", "atomic", "near", "immediate"}
+    )
 
     def __init__(self, clock: Clock) -> None:
         self._now = clock.now
