@@ -148,7 +148,8 @@ class CacheClosed(CacheError, RuntimeError):
 
 class WrongLoop(CacheError, RuntimeError):
     """A cache that lives in one running event loop was used from another, or ``cache.sync`` from
-    inside one."""
+    inside one.
+    """
 
 
 class BackendUnavailable(CacheError, ConnectionError):

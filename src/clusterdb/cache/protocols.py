@@ -43,10 +43,12 @@ __all__ = [
 Capability: TypeAlias = Literal[
     "objects", "atomic", "multi_process", "persistent", "near", "immediate"
 ]
-"""What not every backend can do. ``objects``: keeps values as they are, without encoding.
-``atomic``: ``commit`` over several keys. ``multi_process``: shared by processes. ``persistent``:
-outlives the process. ``near``: hits may be answered by a table in process. ``immediate``: once open, no call ever waits,
-and each may come from any thread."""
+"""What not every backend can do.
+
+``objects``: keeps values as they are, without encoding. ``atomic``: ``commit`` over several keys.
+``multi_process``: shared by processes. ``persistent``: outlives the process. ``near``: hits may be
+answered by a table in process. ``immediate``: once open, no call ever waits, and each may come
+from any thread."""
 
 Observer: TypeAlias = Callable[[str, Sequence[Removal]], None]
 """Told of entries that left a region by themselves: evicted, expired, found invalid."""

@@ -17,7 +17,7 @@ from .atomic import Atomic
 from .batch import Batch, BatchOperation
 from .errors import InvalidArgument
 from .keys import check_key
-from .loading import LoadContext, Loader
+from .loading import Loader
 from .options import (
     TTL,
     GetOptions,
@@ -267,19 +267,39 @@ class Region(Generic[T]):
 
     # -- loading
 
+    @overload
     async def get_or_load(
         self,
         key: str,
-        loader: Callable[[], Awaitable[U] | U] | Callable[[LoadContext], Awaitable[U] | U],
+        loader: Callable[..., Awaitable[U]],
         *,
         type: Any = None,
         ttl: TTL | UnsetType = UNSET,
         tags: Iterable[str] = (),
-    ) -> U:
+    ) -> U: ...
+    @overload
+    async def get_or_load(
+        self,
+        key: str,
+        loader: Callable[..., U],
+        *,
+        type: Any = None,
+        ttl: TTL | UnsetType = UNSET,
+        tags: Iterable[str] = (),
+    ) -> U: ...
+    async def get_or_load(
+        self,
+        key: str,
+        loader: Callable[..., Any],
+        *,
+        type: Any = None,
+        ttl: TTL | UnsetType = UNSET,
+        tags: Iterable[str] = (),
+    ) -> Any:
         """The value under ``key``, loaded and stored where it is missing.
 
         However many callers wait, ``loader`` runs once: a coroutine function in the loop, a plain
-        function in a thread. It takes nothing or a :class:`LoadContext`. What it loads is not
+        function in a thread. It takes nothing, or a :class:`LoadContext`. What it loads is not
         stored if the key, one of ``tags`` or the region was written or invalidated meanwhile. Its
         exception reaches every waiter. Raises :class:`LoadTimeout` past the region's hard
         deadline, :class:`ReentrantLoad` for a loader that waits for itself. No round trip for a
@@ -291,7 +311,7 @@ class Region(Generic[T]):
                 [check_key(key)], Loader(loader, many=False), ttl, tags
             )
             found = values[key]
-        return self._given(key, found, type)  # type: ignore[no-any-return]
+        return self._given(key, found, type)
 
     async def get_or_load_many(
         self,

@@ -8,6 +8,7 @@ import msgspec
 from msgspec import UNSET
 
 from .config import CacheConfig, CacheRegion, LoadConfig
+from .units import ByteSize
 from .weigh import Weigher
 
 __all__ = ["DEFAULT_REGION", "RegionSettings", "resolve_region"]
@@ -44,7 +45,7 @@ def resolve_region(
         name=region.name,
         policy=str(limits.__struct_config__.tag),
         max_items=limits.max_items,
-        max_weight=limits.max_memory,
+        max_weight=None if limits.max_memory is None else ByteSize(limits.max_memory),
         ttl=config.ttl if region.ttl is UNSET else region.ttl,
         ttl_jitter=region.ttl_jitter,
         grace=region.grace,
