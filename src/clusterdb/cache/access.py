@@ -34,8 +34,8 @@ class Access:
 
     async def read(self, keys: Sequence[str], options: GetOptions | None) -> dict[str, Record]:
         """The records found, by key; none where the backend is away and the region says so."""
-        await self.runtime.ready()
         try:
+            await self.runtime.ready()
             records = await self.runtime.backend.read(
                 self.region,
                 keys,
@@ -50,8 +50,8 @@ class Access:
 
     async def exists(self, key: str) -> bool:
         """Whether a live entry is under ``key``."""
-        await self.runtime.ready()
         try:
+            await self.runtime.ready()
             [record] = await self.runtime.backend.peek(self.region, [key])
         except BackendUnavailable:
             if self.state.settings.on_unavailable == "miss":
@@ -72,6 +72,7 @@ class Access:
             tags=resolve_tags(tags),
             store_ttl=state.store_ttl,
             enter=state.entered,
+            leave=state.left,
         )
         try:
             records = await self.read(keys, None)
@@ -122,17 +123,18 @@ class Access:
     async def commit(self, checks: Sequence[Check], changes: Sequence[Put | Drop]) -> bool:
         """Make all changes if all checks hold."""
         await self.runtime.ready()
-        if not await self.runtime.backend.commit(self.region, checks, changes):
+        committed = await self.runtime.backend.commit(self.region, checks, changes)
+        if committed is None:
             return False
-        for change in changes:
-            self._made(change, Written(applied=True))
+        for change, outcome in zip(changes, committed.outcomes, strict=True):
+            self._made(change, outcome)
         return True
 
     async def clear(self) -> int:
         """Remove every entry of the region."""
         await self.runtime.ready()
         count = await self.runtime.backend.clear([self.region])
-        self.runtime.loads.forget_failures()
+        self.runtime.forget_all()
         self.runtime.publish(Cleared, region=self.region, entries=count)
         return count
 
@@ -140,14 +142,14 @@ class Access:
         """End the present state of ``tag``."""
         await self.runtime.ready()
         count = await self.runtime.backend.invalidate_tags([tag])
-        self.runtime.loads.forget_failures()
+        self.runtime.forget_all()
         self.runtime.publish(TagInvalidated, tag=tag, entries=count)
         return count
 
     def _made(self, change: Change, outcome: Written) -> None:
         """A change was made: its key's negative window ends, and listeners are told."""
         runtime, region, key = self.runtime, self.region, change.key
-        runtime.loads.forget_failure(region, key)
+        runtime.forget(region, key)
         if not runtime.events.active:
             return
         if isinstance(change, Drop):

@@ -1,9 +1,9 @@
 """The right to fill a key, taken before its value is loaded.
 
-A claim lives until anything happens to its key (set, delete, invalidate, clear, eviction), to one
-of its tags, or its lease runs out. Only a live claim can be filled, so a value that was read from
-its origin before an invalidation can never be stored after it; and since a key has at most one
-live claim, it has at most one loader. To every other operation a claim is absence.
+A claim lives until anything happens to its key (set, delete, invalidate, clear) or to one of its
+tags. Only a live claim can be filled, so a value that was read from its origin before an
+invalidation can never be stored after it; and since a key has at most one live claim, it has at
+most one loader. To every other operation a claim is absence.
 """
 
 from __future__ import annotations

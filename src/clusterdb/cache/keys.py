@@ -58,11 +58,15 @@ def escape_glob(text: str) -> str:
     return re.sub(r"([*?\[\]\\^])", r"\\\1", text)
 
 
-@lru_cache(maxsize=256)
 def matcher(glob: str) -> Callable[[str], bool]:
     """A function that says whether a key matches ``glob``."""
     if not isinstance(glob, str):
         raise InvalidPattern(f"a pattern is a str, not {type(glob).__name__}")
+    return _matcher(str.__str__(glob))
+
+
+@lru_cache(maxsize=256)
+def _matcher(glob: str) -> Callable[[str], bool]:
     if not glob:
         raise InvalidPattern("a pattern can't be empty; '*' matches every key")
     if len(glob) > _MAX_GLOB:
@@ -74,7 +78,8 @@ def matcher(glob: str) -> Callable[[str], bool]:
 
 
 def _anything(key: str) -> bool:
-    return bool(key)
+    del key
+    return True
 
 
 def _regex(glob: str) -> str:

@@ -17,6 +17,7 @@ from msgspec import structs
 from clusterdb.monitoring import Health, Metric, MetricsConfig
 from clusterdb.tracing import TracingConfig
 
+from .callers import caller
 from .clock import Clock, SystemClock
 from .config import (
     BackupConfig,
@@ -34,7 +35,7 @@ from .observing import collect_health, collect_metrics, collect_statistics
 from .protocols import Backend
 from .regions import Region
 from .runtime import Runtime
-from .settings import DEFAULT_REGION, RegionSettings, resolve_region
+from .settings import DEFAULT_REGION, RegionSettings, inactive_settings, resolve_region
 from .stats import CacheStats
 from .weigh import Weigher
 
@@ -43,7 +44,6 @@ __all__ = ["Cache", "CacheManager", "CacheMonitor"]
 T = TypeVar("T")
 
 _FIXED = ("name", "backend", "partitioning")
-_INACTIVE = ("coherence", "invalidation", "maintenance", "backup", "metrics", "tracing")
 
 
 @runtime_checkable
@@ -297,8 +297,7 @@ class Cache(Region[Any]):
         """Whether the cache can do its work; a closed or unreachable one is reported, not raised.
         One round trip a node.
         """
-        inactive = [part for part in _INACTIVE if getattr(self._config, part) is not None]
-        return await collect_health(self._runtime, inactive)
+        return await collect_health(self._runtime, inactive_settings(self._config))
 
     def get_events(self) -> Subscription[Event]:
         """A subscription to every event: ``async with cache.get_events() as events:``."""
@@ -336,11 +335,10 @@ class Cache(Region[Any]):
         ]
 
     def _warn_inactive(self, config: CacheConfig, before: CacheConfig | None = None) -> None:
-        for part in _INACTIVE:
-            value = getattr(config, part)
-            if value is not None and value != getattr(before, part, None):
-                warnings.warn(
-                    f"{part!r} was checked and kept, and is not acted on by this version",
-                    InactiveSetting,
-                    stacklevel=4,
+        known = () if before is None else inactive_settings(before)
+        for setting in inactive_settings(config):
+            if setting not in known:
+                message = InactiveSetting(
+                    f"{setting!r} was checked and kept, and is not acted on by this version"
                 )
+                warnings.warn_explicit(message, InactiveSetting, *caller())

@@ -82,7 +82,7 @@ class PatternOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     timeout: float | str | timedelta | None = None
 
     def __post_init__(self) -> None:
-        if isinstance(self.batch_size, bool) or not 1 <= self.batch_size <= 1_000_000:
+        if type(self.batch_size) is not int or not 1 <= self.batch_size <= 1_000_000:
             raise InvalidArgument(f"batch_size must be 1 to 1,000,000, not {self.batch_size!r}")
         if self.timeout is not None:
             limit = seconds(self.timeout)
@@ -101,19 +101,24 @@ def resolve_tags(tags: Iterable[str]) -> tuple[str, ...]:
     """Check tags and drop doubles; at most 1,024, each a non-empty str of at most 1,024 bytes."""
     if isinstance(tags, str):
         raise InvalidArgument(f"tags is a collection of str: write tags=({tags!r},)")
-    unique = tuple(dict.fromkeys(tags))
+    if not isinstance(tags, Iterable):
+        raise InvalidArgument(f"tags is a collection of str, not {tags!r}")
+    unique = tuple(dict.fromkeys([_checked_tag(tag) for tag in tags]))
     if len(unique) > _MAX_TAGS:
         raise InvalidArgument(f"an entry may have {_MAX_TAGS} tags, not {len(unique)}")
-    for tag in unique:
-        if not isinstance(tag, str) or not tag:
-            raise InvalidArgument(f"a tag is a non-empty str, not {tag!r}")
-        try:
-            size = len(tag.encode())
-        except UnicodeEncodeError:
-            raise InvalidArgument(f"tag {tag!r} holds a lone surrogate") from None
-        if size > _MAX_TAG_BYTES:
-            raise InvalidArgument(f"tag {tag[:40]!r}... is {size} bytes, over {_MAX_TAG_BYTES}")
     return unique
+
+
+def _checked_tag(tag: object) -> str:
+    if not isinstance(tag, str) or not tag:
+        raise InvalidArgument(f"a tag is a non-empty str, not {tag!r}")
+    try:
+        size = len(tag.encode())
+    except UnicodeEncodeError:
+        raise InvalidArgument(f"tag {tag!r} holds a lone surrogate") from None
+    if size > _MAX_TAG_BYTES:
+        raise InvalidArgument(f"tag {tag[:40]!r}... is {size} bytes, over {_MAX_TAG_BYTES}")
+    return str.__str__(tag)
 
 
 def resolve_ttl(ttl: TTL | UnsetType, default: float | None) -> float | None:
@@ -129,15 +134,19 @@ def resolve_set(
     keep_ttl: bool | None,
     tags: Iterable[str] | None,
 ) -> SetOptions:
-    """Merge keywords over a preset and check the result's rules."""
+    """Merge keywords over a preset and check the result's rules.
+
+    A keyword also wins over what it excludes: ``nx`` over a preset's ``xx``, ``keep_ttl`` over its
+    ``ttl``, and the other way round.
+    """
     base = _PLAIN if options is None else options
     if ttl is UNSET and nx is None and xx is None and keep_ttl is None and tags is None:
         return base
     return SetOptions(
-        ttl=base.ttl if ttl is UNSET else ttl,
-        nx=base.nx if nx is None else nx,
-        xx=base.xx if xx is None else xx,
-        keep_ttl=base.keep_ttl if keep_ttl is None else keep_ttl,
+        ttl=ttl if ttl is not UNSET or keep_ttl else base.ttl,
+        nx=nx if nx is not None else base.nx and not xx,
+        xx=xx if xx is not None else base.xx and not nx,
+        keep_ttl=keep_ttl if keep_ttl is not None else base.keep_ttl and ttl is UNSET,
         tags=base.tags if tags is None else resolve_tags(tags),
     )
 

@@ -32,6 +32,7 @@ __all__ = [
     "Capability",
     "Change",
     "Check",
+    "Committed",
     "Drop",
     "Observer",
     "Put",
@@ -101,6 +102,12 @@ class Written(msgspec.Struct, frozen=True):
     applied: bool
     version: Version = 0
     total: int = 0
+
+
+class Committed(msgspec.Struct, frozen=True):
+    """A commit that was made, with the outcome of each change, in order."""
+
+    outcomes: tuple[Written, ...]
 
 
 class RegionInfo(msgspec.Struct, frozen=True):
@@ -183,8 +190,8 @@ class Backend(Protocol):
 
     async def commit(
         self, region: str, checks: Sequence[Check], changes: Sequence[Put | Drop]
-    ) -> bool:
-        """All changes if all checks hold, else none and ``False``. One key has one change."""
+    ) -> Committed | None:
+        """All changes if all checks hold, else none and ``None``. One key has one change."""
         ...
 
     async def claim(

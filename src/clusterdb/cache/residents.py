@@ -9,7 +9,7 @@ Limits hold at every moment: room is made before an entry is put in.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Final
 
 from .guard import Guard
@@ -19,7 +19,10 @@ from .tags import TagStates
 from .types import Entry, RemovalCause, TagState, Version
 from .wheel import TimerWheel
 
-__all__ = ["Removal", "Residents"]
+__all__ = ["Removal", "Residents", "valid"]
+
+_LOOK_AT: Final = 16
+_WORTH_IT: Final = 16
 
 Removal = tuple[str, Version, RemovalCause]
 """A key that left by itself: key, version, why."""
@@ -42,6 +45,7 @@ class Residents:
         self.removals: list[Removal] | None = None
         self._tags = tags
         self._wheel = TimerWheel(now)
+        self._round: list[str] = []
 
     def insert(
         self, key: str, value: object, weight: int, tags: tuple[TagState, ...], deadline: float
@@ -69,12 +73,9 @@ class Residents:
     ) -> None:
         """Give an entry new contents; ``tags`` are already counted as used."""
         growth = weight - entry.weight
-        if self.max_weight is not None and self.weight + growth > self.max_weight:
-            self.policy.remove(entry)  # not to evict the very entry we make room for
-            self.make_room(0, growth)
-            self.policy.insert(entry)
-        else:
-            self.policy.touch(entry)
+        self.policy.touch(entry)
+        if growth > 0:
+            self.make_room(0, growth, entry)
         self._guard.dropped.append(entry.value)
         entry.value = value
         self._tags.release(entry.tags)
@@ -89,15 +90,42 @@ class Residents:
         entry.deadline = deadline
         self._wheel.add(entry, deadline + self.grace)
 
-    def make_room(self, items: int, weight: int) -> None:
-        """Evict until ``items`` more entries of ``weight`` in all fit."""
-        while (self.max_items is not None and len(self.entries) + items > self.max_items) or (
-            self.max_weight is not None and self.weight + weight > self.max_weight
-        ):
-            victim = self.policy.victim()
+    def make_room(self, items: int, weight: int, spared: Entry | None = None) -> None:
+        """Evict until ``items`` more entries of ``weight`` in all fit, but never ``spared``; dead
+        entries go first, as far as a short look finds them.
+        """
+        while self._lacks_room(items, weight):
+            if self.purge(_LOOK_AT, spared) and not self._lacks_room(items, weight):
+                return
+            victim = self.policy.victim(spared)
             if victim is None:
                 return
             self.discard(victim, RemovalCause.EVICTED)
+
+    def _lacks_room(self, items: int, weight: int) -> bool:
+        return (self.max_items is not None and len(self.entries) + items > self.max_items) or (
+            self.max_weight is not None and self.weight + weight > self.max_weight
+        )
+
+    def purge(self, limit: int, spared: Entry | None = None) -> int:
+        """Look at the next ``limit`` entries and discard those whose tags have ended.
+
+        A round over all entries begins only where one in sixteen or more may be dead, so that
+        each found costs at most sixteen looks.
+        """
+        found = 0
+        for _ in range(limit):
+            if not self._round:
+                if not self._tags.dead or self._tags.dead * _WORTH_IT < len(self.entries):
+                    break
+                self._round = list(self.entries)
+                if not self._round:
+                    break
+            entry = self.entries.get(self._round.pop())
+            if entry is not None and entry is not spared and not valid(entry):
+                self.discard(entry, RemovalCause.INVALIDATED)
+                found += 1
+        return found
 
     def expire(self, now: float, limit: int) -> int:
         """Discard at most ``limit`` entries that are past their deadline and grace."""
@@ -143,6 +171,12 @@ class Residents:
                 self.schedule(entry, entry.deadline)
         self.make_room(0, 0)
 
+    def convert(self, function: Callable[[object], object]) -> None:
+        """Replace every value by what ``function`` makes of it."""
+        for entry in self.entries.values():
+            self._guard.dropped.append(entry.value)
+            entry.value = function(entry.value)
+
     def reweigh(self, weights: Mapping[str, tuple[Version, int]]) -> None:
         """Set the weight of each entry that still has the version it was weighed at."""
         for key, (version, weight) in weights.items():
@@ -150,3 +184,11 @@ class Residents:
             if entry is not None and entry.version == version:
                 self.weight += weight - entry.weight
                 entry.weight = weight
+
+
+def valid(entry: Entry) -> bool:
+    """Whether none of the entry's tags has ended since it was written."""
+    for state in entry.tags:
+        if not state.live:
+            return False
+    return True

@@ -17,11 +17,11 @@ from typing import Literal
 
 from .clock import Clock
 from .errors import CacheClosed, UnknownRegion, WrongLoop
-from .events import EntryEvicted, EntryExpired, Event, Events, Loaded
-from .isolation import Isolation, isolation
+from .events import EntryEvicted, EntryExpired, EntrySet, Event, Events, Loaded
+from .isolation import Isolation, isolation, plain
 from .loading import Loads
 from .options import TTL, resolve_ttl
-from .protocols import Backend
+from .protocols import Backend, Put, Written
 from .settings import RegionSettings
 from .stats import LoadCounters
 from .table import Removal, Table
@@ -38,10 +38,13 @@ class RegionState:
     def __init__(self, settings: RegionSettings) -> None:
         self.loads = LoadCounters()
         self.table: Table | None = None
+        self.settings = settings
         self.apply(settings)
 
     def apply(self, settings: RegionSettings) -> None:
         """Take over new settings."""
+        if self.table is not None and settings.isolation != self.settings.isolation:
+            self.table.convert(plain)
         self.settings = settings
         self.isolation: Isolation | None = isolation(settings.isolation)
 
@@ -78,6 +81,8 @@ class Runtime:
         self.closed = False
         self._loop: asyncio.AbstractEventLoop | None = None
         self._opening: asyncio.Task[None] | None = None
+        self._opened = False
+        self._closing: asyncio.Task[None] | None = None
         self._loads: Loads | None = None
         _RUNTIMES.add(self)
 
@@ -85,9 +90,10 @@ class Runtime:
 
     @property
     def loads(self) -> Loads:
-        """The loads of the loop we live in."""
+        """The loads of the loop we live in. Raises :class:`CacheClosed`."""
+        self.check_open()
         if self._loads is None:
-            self._loads = Loads(self.name, self.backend, self.clock, self._loaded)
+            self._loads = Loads(self.name, self.backend, self.clock, self._loaded, self._stored)
         return self._loads
 
     @property
@@ -98,23 +104,25 @@ class Runtime:
     @property
     def immediate(self) -> bool:
         """Whether the backend is open and answers without ever waiting."""
-        if self._opening is not None or self.loop is None:
-            return False
-        return "immediate" in self.backend.capabilities
+        return self._opened and self.loop is not None and "immediate" in self.backend.capabilities
 
     @property
     def running(self) -> bool:
-        """Whether the backend was opened and not closed."""
-        return self._loop is not None
+        """Whether the cache was used and not closed."""
+        return self._loop is not None and not self.closed
+
+    def check_open(self) -> None:
+        """Raise :class:`CacheClosed` where the cache was closed."""
+        if self.closed:
+            raise CacheClosed(self.name)
 
     async def ready(self) -> None:
         """Open the backend if that was not done yet in this loop.
 
-        Raises :class:`CacheClosed`, or :class:`WrongLoop` while another loop that uses this cache
-        is still running.
+        Raises :class:`CacheClosed`, :class:`BackendUnavailable`, or :class:`WrongLoop` while
+        another loop that uses this cache is still running.
         """
-        if self.closed:
-            raise CacheClosed(self.name)
+        self.check_open()
         try:
             loop = asyncio.get_running_loop()
         except RuntimeError:
@@ -122,53 +130,82 @@ class Runtime:
                 return
             raise
         if self._loop is not loop:
-            if self._loop is not None and not self._loop.is_closed():
-                raise WrongLoop(
-                    f"cache {self.name!r} is in use by another event loop that is still running; "
-                    f"give each loop a Cache of its own"
-                )
-            self._loop, self._loads = loop, None
+            self._refuse_other_loop(loop)
+            self._loop, self._loads, self._opening, self._opened = loop, None, None, False
+        if self._opened:
+            return
+        if self._opening is None:
             self._opening = loop.create_task(self._open())
-        if self._opening is not None:
-            await asyncio.shield(self._opening)
+        opening = self._opening
+        try:
+            await asyncio.shield(opening)
+        except asyncio.CancelledError:
+            if opening.cancelled():
+                self.check_open()
+            raise
 
     async def _open(self) -> None:
         try:
             await self.backend.open()
-        except BaseException:
-            self._loop = None
-            raise
+            self._opened = True
         finally:
             self._opening = None
         if self.started is None:
             self.started = self.clock.now()
 
+    def _refuse_other_loop(self, loop: asyncio.AbstractEventLoop) -> None:
+        if self.loop is not None and self.loop is not loop:
+            raise WrongLoop(
+                f"cache {self.name!r} lives in another event loop, which is still open; "
+                f"use and close it there, or give each loop a Cache of its own"
+            )
+
     async def aclose(self) -> None:
-        """End loads, the backend and subscriptions. Idempotent."""
-        if self.closed:
-            return
-        self.closed, self._loop = True, None
+        """End loads, the backend and subscriptions. Idempotent: a later call waits for the first,
+        and a cancelled one is finished all the same. Raises :class:`WrongLoop`.
+        """
+        loop = asyncio.get_running_loop()
+        if self._closing is None:
+            self._refuse_other_loop(loop)
+            self.closed = True
+            for state in self.states.values():
+                state.table = None
+            self._closing = loop.create_task(self._close())
+        if self._closing.get_loop() is loop:
+            await asyncio.shield(self._closing)
+
+    async def _close(self) -> None:
         if self._opening is not None:
             self._opening.cancel()
             await asyncio.wait({self._opening})
-        for state in self.states.values():
-            state.table = None
         if self._loads is not None:
             await self._loads.aclose()
         await self.backend.aclose()
         self.events.end()
 
+    def forget(self, region: str, key: str) -> None:
+        """Something happened to a key: see :meth:`Loads.forget`."""
+        if self._loads is not None:
+            self._loads.forget(region, key)
+
+    def forget_all(self) -> None:
+        """Something happened to many keys: see :meth:`Loads.forget_all`."""
+        if self._loads is not None:
+            self._loads.forget_all()
+
     def fork(self, moment: Literal["before", "parent", "child"]) -> None:
         """Around a fork: in the child the parent's loop and its tasks are not ours."""
         self.backend.fork(moment)
         if moment == "child":
-            self._loop = self._opening = self._loads = None
+            self._loop = self._opening = self._loads = self._closing = None
+            self._opened = False
             self.origin = f"{socket.gethostname()}:{os.getpid()}"
 
     # -- regions
 
     def configure(self, regions: Sequence[RegionSettings]) -> None:
-        """Make or change regions; none is dropped."""
+        """Make or change regions; none is dropped. Raises :class:`CacheClosed`."""
+        self.check_open()
         self.backend.configure({settings.name: settings for settings in regions})
         for settings in regions:
             state = self.states.get(settings.name)
@@ -199,6 +236,10 @@ class Runtime:
         for key, version, cause in removals:
             kind = EntryExpired if cause is RemovalCause.EXPIRED else EntryEvicted
             self.publish(kind, region=region, key=key, version=version)
+
+    def _stored(self, region: str, put: Put, written: Written) -> None:
+        version = written.version
+        self.publish(EntrySet, region=region, key=put.key, version=version, tags=put.tags)
 
     def _loaded(self, region: str, keys: Sequence[str], seconds: float, outcome: str) -> None:
         for key in keys:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from operator import attrgetter
 from typing import Literal
 
 import msgspec
@@ -11,7 +12,7 @@ from .config import CacheConfig, CacheRegion, LoadConfig
 from .units import ByteSize
 from .weigh import Weigher
 
-__all__ = ["DEFAULT_REGION", "RegionSettings", "resolve_region"]
+__all__ = ["DEFAULT_REGION", "RegionSettings", "inactive_settings", "resolve_region"]
 
 DEFAULT_REGION = "default"
 """The region that the operations of the cache itself use."""
@@ -54,3 +55,26 @@ def resolve_region(
         loads=region.loads,
         weigher=weigher,
     )
+
+
+def inactive_settings(config: CacheConfig) -> list[str]:
+    """The settings of ``config`` that this version checks and keeps, and does not act on yet."""
+    return [name for name, default in _INACTIVE.items() if attrgetter(name)(config) != default]
+
+
+_DEFAULTS = CacheConfig()
+_INACTIVE = {
+    name: attrgetter(name)(_DEFAULTS)
+    for name in (
+        "policy.compression",
+        "serialization",
+        "partitioning",
+        "monitoring",
+        "coherence",
+        "invalidation",
+        "maintenance",
+        "backup",
+        "metrics",
+        "tracing",
+    )
+}

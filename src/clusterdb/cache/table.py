@@ -12,7 +12,7 @@ reordering a linked list on each hit without a lock, which breaks it under threa
 changes the table takes the lock and drains first, so a table used by one thread is exact.
 
 **Expiry** is exact for readers, who compare the deadline. The memory of expired entries is given
-back by ``expire``, which every write calls for a few and the backend's sweeper for the rest.
+back by ``sweep``, which the backend calls; every write does a little of it.
 
 Every change of a key ends the claim on it (see :mod:`clusterdb.cache.claims`).
 """
@@ -20,14 +20,14 @@ Every change of a key ends the claim on it (see :mod:`clusterdb.cache.claims`).
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Final, Literal
 
 from .claims import Claim, Claims
-from .errors import EntryTooLarge, InvalidArgument, TypeMismatch
+from .errors import EntryTooLarge
 from .guard import Guard
 from .policy.base import Policy
-from .residents import Removal, Residents
+from .residents import Removal, Residents, valid
 from .stats import Counters
 from .tags import TagStates
 from .types import FOREVER, MISSING, Entry, Record, RemovalCause, TagState, Tier, Version
@@ -36,8 +36,6 @@ __all__ = ["Check", "Removal", "Table", "When"]
 
 _BATCH: Final = 64
 _EXPIRE_A_WRITE: Final = 16
-_INT_MIN: Final = -(2**63)
-_INT_MAX: Final = 2**63 - 1
 
 When = Literal["always", "absent", "present"]
 """The condition of a write on its key."""
@@ -81,8 +79,10 @@ class Table:
         value = entry.value
         self._touched.append(entry)
         if len(self._touched) >= _BATCH and self._guard.lock.acquire(blocking=False):
-            self._drain()
-            self._guard.lock.release()
+            try:
+                self._drain()
+            finally:
+                self._guard.lock.release()
         return value
 
     def read(self, key: str, now: float, stale: bool = False) -> Record | None:
@@ -105,7 +105,7 @@ class Table:
         """As :meth:`read`, leaving no trace in counters and policy."""
         with self._guard:
             entry = self._entries.get(key)
-            if entry is None or not _valid(entry):
+            if entry is None or not valid(entry):
                 return None
             limit = entry.deadline + self._residents.grace if stale else entry.deadline
             return self._record(entry, now) if limit > now else None
@@ -129,7 +129,7 @@ class Table:
         return self._residents.counters
 
     def drain(self) -> None:
-        """Bring counters and policy up to date with the hits so far."""
+        """Bring counters and policy up to date."""
         with self._guard:
             self._drain()
 
@@ -164,6 +164,7 @@ class Table:
     def touch(self, key: str, deadline: float, now: float) -> Version:
         """Give a live entry a new deadline; its version, or 0 where there is none."""
         with self._guard:
+            self._drain()
             entry = self._alive(key, now)
             if entry is None:
                 return 0
@@ -171,26 +172,22 @@ class Table:
             self._residents.policy.touch(entry)
             return entry.version
 
-    def add(
-        self, key: str, delta: int, initial: int, deadline: float, weight: int, now: float
-    ) -> tuple[Version, int]:
-        """Add to an integer, or to ``initial`` where it is absent; version and sum."""
+    def swap(
+        self, key: str, seen: Version, value: object, *, deadline: float, weight: int, now: float
+    ) -> Version:
+        """Give the entry at version ``seen`` a new value, keeping its expiry and tags; with
+        ``seen`` 0 put in a new one. The new version, or 0 where the key is at another by now.
+        """
         with self._guard:
+            self._drain()
             entry = self._alive(key, now)
-            if entry is None:
-                total = _bounded(key, initial + delta)
-                self._check_weight(key, weight)
-                return self._store(key, total, deadline, weight, (), now), total
-            if type(entry.value) is not int:
-                raise TypeMismatch(
-                    f"increment needs an int: {key!r} holds a {type(entry.value).__name__}"
-                )
-            total = _bounded(key, entry.value + delta)
-            entry.value = total
-            entry.version = next(self._versions)
-            self._residents.policy.touch(entry)
-            self._residents.counters.sets += 1
-            return entry.version, total
+            if seen != (0 if entry is None else entry.version):
+                return 0
+            self._check_weight(key, weight)
+            tags = () if entry is None else entry.tags
+            self._tags.retain(tags)
+            kept = deadline if entry is None else entry.deadline
+            return self._store(key, value, kept, weight, tags, now)
 
     def remove(self, key: str, cause: RemovalCause, now: float) -> bool:
         """Remove ``key`` and end the claim on it; whether a live entry was there."""
@@ -203,8 +200,9 @@ class Table:
         puts: Sequence[tuple[str, object, float, int, tuple[str, ...]]],
         drops: Sequence[str],
         now: float,
-    ) -> bool:
-        """All of ``puts`` (key, value, deadline, weight, tags) and ``drops``, if every check holds.
+    ) -> dict[str, Version] | None:
+        """All of ``puts`` (key, value, deadline, weight, tags) and ``drops``, if every check holds:
+        the new version of each key, 0 for one that was dropped. ``None`` if a check failed.
 
         Raises :class:`EntryTooLarge` before anything changes.
         """
@@ -212,14 +210,14 @@ class Table:
             for key, version in checks:
                 entry = self._alive(key, now)
                 if (None if entry is None else entry.version) != version:
-                    return False
+                    return None
             for key, _, _, weight, _ in puts:
                 self._check_weight(key, weight)
-            for key in drops:
-                self._remove(key, RemovalCause.DELETED, now)
+            done = {key: 0 for key in drops if self._remove(key, RemovalCause.DELETED, now)}
             for key, value, deadline, weight, tags in puts:
-                self._store(key, value, deadline, weight, self._tags.acquire(tags), now)
-            return True
+                states = self._tags.acquire(tags)
+                done[key] = self._store(key, value, deadline, weight, states, now)
+            return done
 
     def clear(self) -> int:
         """Remove every entry and end every claim; how many entries there were."""
@@ -231,12 +229,14 @@ class Table:
                 self._residents.discard(entry, RemovalCause.CLEARED)
             return len(entries)
 
-    def expire(self, now: float, limit: int) -> int:
-        """Give back the memory of at most ``limit`` expired entries; how many it was."""
-        with self._guard:
-            return self._residents.expire(now, limit)
+    def sweep(self, now: float, limit: int) -> int:
+        """Give back the memory of some expired and dead entries, how many it was.
 
-    # -- claims
+        Looks at ``limit`` of each kind at most.
+        """
+        with self._guard:
+            self._drain()
+            return self._residents.expire(now, limit) + self._residents.purge(limit)
 
     def claim(self, key: str, tags: tuple[str, ...], now: float) -> Record | Claim | None:
         """The live entry; else a claim; else ``None``, as another holds one."""
@@ -259,7 +259,11 @@ class Table:
             if not self._claims.holds(claim):
                 self._claims.release(claim)
                 return 0
-            self._check_weight(claim.key, weight)
+            try:
+                self._check_weight(claim.key, weight)
+            except EntryTooLarge:
+                self._claims.release(claim)
+                raise
             self._tags.retain(claim.tags)
             return self._store(claim.key, value, deadline, weight, claim.tags, now)
 
@@ -274,8 +278,6 @@ class Table:
         with self._guard:
             self._claims.clear()
 
-    # -- settings
-
     def configure(
         self, policy: Policy, max_items: int | None, max_weight: int | None, grace: float
     ) -> None:
@@ -283,6 +285,11 @@ class Table:
         with self._guard:
             self._drain()
             self._residents.configure(policy, max_items, max_weight, grace)
+
+    def convert(self, function: Callable[[object], object]) -> None:
+        """Replace every value by what ``function``, which must not call the table, gives."""
+        with self._guard:
+            self._residents.convert(function)
 
     def reweigh(self, weights: Mapping[str, tuple[Version, int]]) -> None:
         """Set the weight of each entry that still has the version it was weighed at."""
@@ -304,9 +311,8 @@ class Table:
             return found
 
     def forked(self, lock: threading.Lock) -> None:
-        """In a child process: go on with a lock of our own; who took claims is not here."""
+        """In a child process: go on with a lock of our own."""
         self._guard.lock = lock
-        self._claims.clear()
 
     # -- under the lock
 
@@ -325,14 +331,14 @@ class Table:
 
     def _alive(self, key: str, now: float) -> Entry | None:
         entry = self._entries.get(key)
-        return entry if entry is not None and entry.deadline > now and _valid(entry) else None
+        return entry if entry is not None and entry.deadline > now and valid(entry) else None
 
     def _present(self, key: str, now: float) -> Entry | None:
         """The entry if it is live or within its grace; one that is neither is discarded."""
         entry = self._entries.get(key)
         if entry is None:
             return None
-        if not _valid(entry):
+        if not valid(entry):
             self._residents.discard(entry, RemovalCause.INVALIDATED)
         elif entry.deadline + self._residents.grace <= now:
             self._residents.discard(entry, RemovalCause.EXPIRED)
@@ -380,22 +386,10 @@ class Table:
 
     def _remove(self, key: str, cause: RemovalCause, now: float) -> bool:
         self._claims.drop(key)
+        self._drain()
         entry = self._present(key, now)
         if entry is None:
             return False
         alive = entry.deadline > now
         self._residents.discard(entry, cause if alive else RemovalCause.EXPIRED)
         return alive
-
-
-def _valid(entry: Entry) -> bool:
-    for state in entry.tags:
-        if not state.live:
-            return False
-    return True
-
-
-def _bounded(key: str, total: int) -> int:
-    if not _INT_MIN <= total <= _INT_MAX:
-        raise InvalidArgument(f"increment of {key!r} would leave 64 bits: {total}")
-    return total

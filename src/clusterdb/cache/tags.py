@@ -3,7 +3,8 @@
 An entry holds the ``TagState`` objects of its tags. Invalidating a tag ends its state and forgets
 it: every entry that points to it is dead at once, whatever their number, and the next write of the
 tag gets a new state. A state is kept only while an entry or a claim points to it, so the registry
-is as large as the tags in use. The caller holds the table's lock.
+is as large as the tags in use. ``dead`` counts what still points to ended states: the tables look
+for it while they need room. The caller holds the tables' guard.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ class TagStates:
 
     def __init__(self) -> None:
         self._states: dict[str, TagState] = {}
+        self.dead = 0
 
     def __len__(self) -> int:
         return len(self._states)
@@ -39,12 +41,16 @@ class TagStates:
         """Count ``states`` as used once more each."""
         for state in states:
             state.uses += 1
+            if not state.live:
+                self.dead += 1
 
     def release(self, states: Iterable[TagState]) -> None:
         """Give back what :meth:`acquire` or :meth:`retain` counted."""
         for state in states:
             state.uses -= 1
-            if not state.uses and self._states.get(state.name) is state:
+            if not state.live:
+                self.dead -= 1
+            elif not state.uses:
                 del self._states[state.name]
 
     def invalidate(self, name: str) -> int:
@@ -53,6 +59,7 @@ class TagStates:
         if state is None:
             return 0
         state.live = False
+        self.dead += state.uses
         return state.uses
 
     def uses(self) -> dict[str, int]:

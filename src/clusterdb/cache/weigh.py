@@ -1,9 +1,10 @@
 """How much an entry weighs: a cheap estimate in bytes.
 
 ``weigh(key, value)`` adds the interpreter's own size of the key, of the value and of what the
-value holds, and a fixed cost of the table's bookkeeping. It looks at most four levels deep and at
-most 32 members a container, and takes the rest of a large container to be like the members seen:
-a bounded cost, exact for flat values, an estimate for large ones. An object that two values share
+value holds, and a fixed cost of the table's bookkeeping. It looks at most four levels deep, and at
+32, 8, 4 and 2 members of a container at each level; the rest of a large container is taken to be
+like the members seen. So it costs at most some two thousand looks, is exact for flat values and an
+estimate for large ones. An object that two values share
 is counted in both. A region's own ``weigher`` replaces it.
 """
 
@@ -26,15 +27,16 @@ OVERHEAD: Final = 240
 """Bytes of a resident entry beside its key and value: record, index slot, policy links."""
 
 MAX_WEIGHT: Final = 2**62
-_DEPTH: Final = 4
-_SAMPLE: Final = 32
+_SAMPLES: Final = (2, 4, 8, 32)
+"""How many members are looked at where so many levels are left."""
+
 _FLAT: Final = frozenset({str, bytes, int, float, bool, complex, type(None), bytearray})
 _HOLDERS: Final = (list, tuple, set, frozenset)
 
 
 def weigh(key: str, value: object) -> int:
     """Estimated bytes of an entry in this process."""
-    return OVERHEAD + sys.getsizeof(key) + _size(value, _DEPTH)
+    return OVERHEAD + sys.getsizeof(key) + _size(value, len(_SAMPLES))
 
 
 def _size(value: object, depth: int) -> int:
@@ -51,7 +53,7 @@ def _size(value: object, depth: int) -> int:
         members, count = fields, len(fields)
     if not count:
         return size
-    seen = [_size(member, depth - 1) for member in islice(members, _SAMPLE)]
+    seen = [_size(member, depth - 1) for member in islice(members, _SAMPLES[depth - 1])]
     return size + sum(seen) * count // len(seen)
 
 

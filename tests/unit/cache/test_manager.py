@@ -381,3 +381,17 @@ async def test_stale_reads_need_to_be_allowed():
         assert isinstance(found, Stale)
         assert found.expired_for == 1.0
         assert not await cache.exists("k")
+
+
+async def test_dead_entries_make_room_before_live_ones():
+    config = CacheConfig(policy=CachePolicy(eviction=LRU(max_items=100)))
+    async with Cache(config) as cache:
+        await cache.set_many({f"live{n}": n for n in range(50)})
+        await cache.set_many({f"dead{n}": n for n in range(50)}, tags=["t"])
+        assert await cache.invalidate_tag("t") == 50
+        await cache.set_many({f"new{n}": n for n in range(50)})
+        live = await cache.get_many([f"live{n}" for n in range(50)])
+        stats = (await cache.get_statistics()).total
+        assert stats.items <= 100
+        assert len(live) > 40
+        assert stats.evictions < 10

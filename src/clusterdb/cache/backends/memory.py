@@ -2,7 +2,7 @@
 
 No call here waits, so each is atomic in its event loop; the tables' lock makes it safe from
 threads too. The only background work is the sweeper, which once a second gives back the memory
-of entries that expired.
+of entries that expired or whose tags ended.
 """
 
 from __future__ import annotations
@@ -17,7 +17,8 @@ from msgspec.structs import replace
 
 from ..claims import Claim
 from ..clock import Clock
-from ..errors import CacheError
+from ..errors import CacheError, InvalidArgument, TypeMismatch
+from ..isolation import plain
 from ..keys import matcher
 from ..policy import POLICIES
 from ..protocols import (
@@ -26,11 +27,11 @@ from ..protocols import (
     Capability,
     Change,
     Check,
+    Committed,
     Drop,
     Observer,
     Put,
     RegionInfo,
-    Touch,
     Written,
 )
 from ..settings import RegionSettings
@@ -43,6 +44,8 @@ __all__ = ["MemoryBackend"]
 
 _SWEEP_EVERY: Final = 1.0
 _SWEEP_BATCH: Final = 1000
+_INT_MIN: Final = -(2**63)
+_INT_MAX: Final = 2**63 - 1
 
 
 class MemoryBackend:
@@ -116,10 +119,10 @@ class MemoryBackend:
                 table.forked(self._lock)
 
     def sweep(self) -> int:
-        """Give back the memory of some expired entries; how many it was."""
+        """Give back the memory of some expired and dead entries; how many it was."""
         given = 0
         for name, table in self._tables.items():
-            given += table.expire(self._now(), _SWEEP_BATCH)
+            given += table.sweep(self._now(), _SWEEP_BATCH)
             self._report(name, table)
         return given
 
@@ -146,7 +149,7 @@ class MemoryBackend:
         outcomes: list[Written | CacheError] = []
         for change, weight in zip(changes, weights, strict=True):
             try:
-                outcomes.append(_apply(table, change, weight, now))
+                outcomes.append(self._apply(region, change, _good(weight), now))
             except CacheError as error:
                 outcomes.append(error)
         self._report(region, table)
@@ -154,18 +157,22 @@ class MemoryBackend:
 
     async def commit(
         self, region: str, checks: Sequence[Check], changes: Sequence[Put | Drop]
-    ) -> bool:
+    ) -> Committed | None:
         table, now = self._tables[region], self._now()
         weights = self._weights(region, changes)
         puts = [
-            (change.key, change.value, _deadline(now, change.ttl), weight, change.tags)
+            (change.key, change.value, _deadline(now, change.ttl), _good(weight), change.tags)
             for change, weight in zip(changes, weights, strict=True)
             if isinstance(change, Put)
         ]
         drops = [change.key for change in changes if isinstance(change, Drop)]
         done = table.commit(checks, puts, drops, now)
         self._report(region, table)
-        return done
+        if done is None:
+            return None
+        return Committed(
+            tuple([Written(change.key in done, done.get(change.key, 0)) for change in changes])
+        )
 
     async def invalidate_tags(self, tags: Sequence[str]) -> int:
         with self._lock:
@@ -214,9 +221,11 @@ class MemoryBackend:
         outcomes: list[Written | CacheError] = []
         for (claim, put), weight in zip(fills, weights, strict=True):
             try:
-                version = table.fill(claim, put.value, _deadline(now, put.ttl), weight, now)
+                deadline = _deadline(now, put.ttl)
+                version = table.fill(claim, put.value, deadline, _good(weight), now)
                 outcomes.append(Written(applied=version > 0, version=version))
             except CacheError as error:
+                table.release([claim])
                 outcomes.append(error)
         self._report(region, table)
         return outcomes
@@ -237,17 +246,42 @@ class MemoryBackend:
         table.record_removals(self._observer is not None)
         return table
 
-    def _weights(self, region: str, changes: Sequence[Change]) -> list[int]:
-        """The weight of each value, by the user's function or the estimate: never under a lock."""
+    def _weights(self, region: str, changes: Sequence[Change]) -> list[int | CacheError]:
+        """The weight of each value that is put, by the user's function or the estimate: before
+        anything is changed, and never under a lock. A bad weight is its item's outcome.
+        """
         settings = self._settings[region]
-        if settings.max_weight is None:
-            return [0] * len(changes)
-        return [
-            _weight(settings, change.key, change.value if isinstance(change, Put) else 0)
-            if isinstance(change, Put | Add)
-            else 0
-            for change in changes
-        ]
+        weights: list[int | CacheError] = [0] * len(changes)
+        if settings.max_weight is not None:
+            for at, change in enumerate(changes):
+                if isinstance(change, Put):
+                    try:
+                        weights[at] = _weight(settings, change.key, change.value)
+                    except CacheError as error:
+                        weights[at] = error
+        return weights
+
+    def _apply(self, region: str, change: Change, weight: int, now: float) -> Written:
+        table, settings = self._tables[region], self._settings[region]
+        if isinstance(change, Drop):
+            return Written(applied=table.remove(change.key, change.cause, now))
+        deadline = _deadline(now, change.ttl)
+        if isinstance(change, Add):
+            return _add(table, settings, change, deadline, now)
+        if isinstance(change, Put):
+            version = table.put(
+                change.key,
+                change.value,
+                deadline=deadline,
+                weight=weight,
+                now=now,
+                tags=change.tags,
+                when=change.when,
+                keep_deadline=change.keep_ttl,
+            )
+        else:
+            version = table.touch(change.key, deadline, now)
+        return Written(applied=version > 0, version=version)
 
     def _weigh_all(self, name: str, settings: RegionSettings) -> dict[str, tuple[Version, int]]:
         """The weight by new settings of every entry of a region, with its version."""
@@ -275,34 +309,38 @@ class MemoryBackend:
                 await asyncio.sleep(0)
 
 
-def _apply(table: Table, change: Change, weight: int, now: float) -> Written:
-    if isinstance(change, Put):
-        version = table.put(
-            change.key,
-            change.value,
-            deadline=_deadline(now, change.ttl),
-            weight=weight,
-            now=now,
-            tags=change.tags,
-            when=change.when,
-            keep_deadline=change.keep_ttl,
-        )
-        return Written(applied=version > 0, version=version)
-    if isinstance(change, Drop):
-        return Written(applied=table.remove(change.key, change.cause, now))
-    if isinstance(change, Touch):
-        version = table.touch(change.key, _deadline(now, change.ttl), now)
-        return Written(applied=version > 0, version=version)
-    deadline = _deadline(now, change.ttl)
-    version, total = table.add(change.key, change.delta, change.initial, deadline, weight, now)
-    return Written(applied=version > 0, version=version, total=total)
-
-
 def _deadline(now: float, ttl: float | None) -> float:
     return FOREVER if ttl is None else now + ttl
 
 
 def _weight(settings: RegionSettings, key: str, value: object) -> int:
+    value = plain(value)
     if settings.weigher is None:
         return weigh(key, value)
     return checked(settings.weigher, key, value)
+
+
+def _good(weight: int | CacheError) -> int:
+    if isinstance(weight, CacheError):
+        raise weight
+    return weight
+
+
+def _add(
+    table: Table, settings: RegionSettings, change: Add, deadline: float, now: float
+) -> Written:
+    """Read, add, and swap if no other thread was faster; the weigher runs outside the lock."""
+    while True:
+        record = table.peek(change.key, now)
+        value, seen = (change.initial, 0) if record is None else (record.value, record.version)
+        if type(value) is not int:
+            raise TypeMismatch(
+                f"increment needs an int: {change.key!r} holds a {type(value).__name__}"
+            )
+        total = value + change.delta
+        if not _INT_MIN <= total <= _INT_MAX:
+            raise InvalidArgument(f"increment of {change.key!r} would leave 64 bits: {total}")
+        weight = 0 if settings.max_weight is None else _weight(settings, change.key, total)
+        version = table.swap(change.key, seen, total, deadline=deadline, weight=weight, now=now)
+        if version:
+            return Written(applied=True, version=version, total=total)

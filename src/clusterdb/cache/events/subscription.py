@@ -29,7 +29,7 @@ class Subscription(Generic[E]):
     """
 
     def __init__(self, events: Events, wanted: Callable[[Event], bool], capacity: int) -> None:
-        if isinstance(capacity, bool) or not 1 <= capacity <= 1_000_000:
+        if type(capacity) is not int or not 1 <= capacity <= 1_000_000:
             raise InvalidArgument(f"a queue holds 1 to 1,000,000 events, not {capacity!r}")
         self._events = events
         self._wanted = wanted
@@ -88,6 +88,7 @@ class Events:
     def __init__(self, on_change: Callable[[bool], None]) -> None:
         self._subscriptions: list[Subscription[Any]] = []
         self._on_change = on_change
+        self._ended = False
         self.active = False
 
     def subscribe(
@@ -120,6 +121,9 @@ class Events:
 
     def add(self, subscription: Subscription[Any]) -> None:
         """Start giving events to ``subscription``."""
+        if self._ended:
+            subscription.end()
+            return
         self._subscriptions.append(subscription)
         self._set_active()
 
@@ -130,7 +134,8 @@ class Events:
         self._set_active()
 
     def end(self) -> None:
-        """Let every subscription end."""
+        """Let every subscription end, later ones too."""
+        self._ended = True
         for subscription in self._subscriptions:
             subscription.end()
 

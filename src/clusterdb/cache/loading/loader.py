@@ -75,13 +75,15 @@ class Loader:
         self._blocking = not _is_coroutine_function(function)
         self._takes_context = _positional_parameters(function) > (1 if many else 0)
 
-    async def call(self, context: LoadContext, threads: ThreadLimit) -> Mapping[str, Any]:
-        """The values by key. Raises what the loader raises."""
+    async def call(
+        self, context: LoadContext, threads: ThreadLimit, *, nested: bool
+    ) -> Mapping[str, Any]:
+        """The values by key. Raises what the loader raises. ``nested``: inside another load."""
         arguments: list[Any] = [list(context.keys)] if self._many else []
         if self._takes_context:
             arguments.append(context)
         if self._blocking:
-            result = await threads.run(partial(self._function, *arguments))
+            result = await threads.run(partial(self._function, *arguments), limited=not nested)
         else:
             result = self._function(*arguments)
         if inspect.isawaitable(result):

@@ -7,6 +7,7 @@ its threads. A thread a call is cheap beside anything worth caching.
 from __future__ import annotations
 
 import asyncio
+import inspect
 import threading
 from collections.abc import Callable
 from contextvars import copy_context
@@ -27,16 +28,24 @@ class ThreadLimit:
     def __init__(self, limit: int) -> None:
         self._free = asyncio.Semaphore(limit)
 
-    async def run(self, function: Callable[[], T]) -> T:
-        """Call ``function`` in a thread, with the caller's context variables."""
-        await self._free.acquire()
+    async def run(self, function: Callable[[], T], *, limited: bool = True) -> T:
+        """Call ``function`` in a thread, with the caller's context variables.
+
+        With ``limited=False`` it does not wait for another to end: for a call that others, which
+        hold all places, may be waiting for.
+        """
+        if limited:
+            await self._free.acquire()
         loop = asyncio.get_running_loop()
         future: asyncio.Future[T] = loop.create_future()
         context = copy_context()
 
         def settle(value: T | None, error: BaseException | None) -> None:
-            self._free.release()
+            if limited:
+                self._free.release()
             if future.cancelled():
+                if inspect.iscoroutine(value):
+                    value.close()  # nobody is left to await it
                 return
             if error is None:
                 future.set_result(value)  # type: ignore[arg-type]
@@ -61,6 +70,7 @@ class ThreadLimit:
         try:
             threading.Thread(target=work, name="clusterdb-cache-loader", daemon=True).start()
         except BaseException:
-            self._free.release()
+            if limited:
+                self._free.release()
             raise
         return await future

@@ -32,8 +32,8 @@ class Policy:
         """A resident entry leaves: evicted, deleted or expired."""
         raise NotImplementedError
 
-    def victim(self) -> Entry | None:
-        """The entry to evict next, still resident; ``None`` when there is none."""
+    def victim(self, spared: Entry | None = None) -> Entry | None:
+        """The entry to evict next, still resident; ``None`` when there is none but ``spared``."""
         raise NotImplementedError
 
     def ordered(self) -> list[Entry]:
@@ -67,10 +67,12 @@ class LinkedList:
         before.next, after.prev = after, before
         entry.prev = entry.next = None
 
-    def first(self) -> Entry | None:
-        """The entry linked longest ago; ``None`` when empty."""
-        head = self._head
-        return None if head.next is head else head.next
+    def first(self, spared: Entry | None = None) -> Entry | None:
+        """The entry linked longest ago that is not ``spared``; ``None`` when there is none."""
+        entry = self._head.next
+        if entry is spared and entry is not None:
+            entry = entry.next
+        return None if entry is self._head else entry
 
     def entries(self) -> list[Entry]:
         """All entries, first to last. O(n)."""

@@ -29,8 +29,8 @@ class Fifo(Policy):
     def remove(self, entry: Entry) -> None:
         self._queue.unlink(entry)
 
-    def victim(self) -> Entry | None:
-        return self._queue.first()
+    def victim(self, spared: Entry | None = None) -> Entry | None:
+        return self._queue.first(spared)
 
     def ordered(self) -> list[Entry]:
         return self._queue.entries()

@@ -51,8 +51,12 @@ class Lfu(Policy):
         entry.home = None
         self._forget_if_empty(bucket)
 
-    def victim(self) -> Entry | None:
-        return self._head.next.entries.first()
+    def victim(self, spared: Entry | None = None) -> Entry | None:
+        bucket = self._head.next
+        found = bucket.entries.first(spared)
+        if found is None and bucket is not self._head:
+            found = bucket.next.entries.first()
+        return found
 
     def ordered(self) -> list[Entry]:
         found: list[Entry] = []

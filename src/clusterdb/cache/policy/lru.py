@@ -29,8 +29,8 @@ class Lru(Policy):
     def remove(self, entry: Entry) -> None:
         self._recency.unlink(entry)
 
-    def victim(self) -> Entry | None:
-        return self._recency.first()
+    def victim(self, spared: Entry | None = None) -> Entry | None:
+        return self._recency.first(spared)
 
     def ordered(self) -> list[Entry]:
         return self._recency.entries()

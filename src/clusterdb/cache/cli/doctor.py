@@ -1,0 +1,111 @@
+"""``cache doctor``: what is installed, how it was built, and whether a cache works here."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from pathlib import Path
+from typing import Annotated
+
+import msgspec
+import typer
+
+from clusterdb.cache import Cache, CacheConfig, CacheError
+
+from .config import check_file
+from .installation import EXTRAS, build, clock_source, extras, python, version
+from .output import make_console, plain_table, print_json
+
+__all__ = ["Check", "Report", "doctor", "examine"]
+
+
+class Check(msgspec.Struct, frozen=True):
+    """One thing that was tried."""
+
+    name: str
+    ok: bool
+    detail: str
+
+
+class Report(msgspec.Struct, frozen=True):
+    """All that was looked at."""
+
+    version: str
+    python: str
+    clock: str
+    modules: dict[str, str]
+    extras: dict[str, bool]
+    checks: list[Check]
+
+    @property
+    def ok(self) -> bool:
+        """Whether every check passed."""
+        return all(check.ok for check in self.checks)
+
+
+def examine(file: Path | None) -> Report:
+    """Look at the installation and try an embedded cache, and ``file`` if one is given."""
+    checks = [asyncio.run(round_trip())]
+    if file is not None:
+        checks.append(_check_config(file))
+    return Report(version(), python(), clock_source(), build(), extras(), checks)
+
+
+async def round_trip() -> Check:
+    """Store a value in a cache of its own and read it back."""
+    started = time.perf_counter()
+    try:
+        async with Cache(CacheConfig(name="doctor")) as cache:
+            await cache.set("ping", "pong", ttl=60)
+            found = await cache.get("ping")
+    except CacheError as error:
+        return Check("embedded cache", False, str(error))
+    if found != "pong":
+        return Check("embedded cache", False, f"stored 'pong' and read {found!r}")
+    spent = 1000 * (time.perf_counter() - started)
+    return Check("embedded cache", True, f"opened, set, get and closed in {spent:.1f} ms")
+
+
+def _check_config(file: Path) -> Check:
+    try:
+        summary = check_file(file)
+    except CacheError as error:
+        return Check("configuration", False, str(error))
+    later = f", {len(summary.inactive)} not acted on yet" if summary.inactive else ""
+    return Check("configuration", True, f"{file}: {len(summary.regions)} regions{later}")
+
+
+def doctor(
+    file: Annotated[
+        Path | None, typer.Argument(help="A configuration file to check too.", show_default=False)
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Write JSON.")] = False,
+) -> None:
+    """Say what is installed and whether a cache works here. Exits 1 where something fails."""
+    report = examine(file)
+    if as_json:
+        print_json({"ok": report.ok, **msgspec.to_builtins(report)})
+    else:
+        _show(report)
+    if not report.ok:
+        raise typer.Exit(1)
+
+
+def _show(report: Report) -> None:
+    console = make_console()
+    kinds = sorted(set(report.modules.values()))
+    console.print(f"clusterdb-cache  {report.version}")
+    console.print(f"python           {report.python}")
+    console.print(f"clock            {report.clock}")
+    console.print(f"hot modules      {' and '.join(kinds)} ({len(report.modules)} looked at)")
+    if len(kinds) > 1:
+        for name, kind in report.modules.items():
+            console.print(f"                 {name}: {kind}")
+    table = plain_table("extra", "installed", "imports", texts=3)
+    for extra, there in report.extras.items():
+        table.add_row(extra, "yes" if there else "no", ", ".join(EXTRAS[extra]))
+    console.print(table)
+    for check in report.checks:
+        verdict = "[green]ok[/]    " if check.ok else "[red]failed[/]"
+        console.print(verdict, end="  ")
+        console.print(f"{check.name}: {check.detail}", markup=False, soft_wrap=True)

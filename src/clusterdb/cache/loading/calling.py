@@ -1,0 +1,103 @@
+"""Calling a loader: within its hard deadline, within its region's limits, and counted."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Literal, TypeAlias
+
+from ..clock import Clock
+from ..errors import LoadCancelled, LoadTimeout
+from ..settings import RegionSettings
+from .flight import LoadPlan, inside
+from .loader import LoadContext
+from .tasks import Tasks
+from .threads import ThreadLimit
+
+__all__ = ["Calls", "OnLoaded"]
+
+Outcome: TypeAlias = Literal["ok", "failed", "timeout", "cancelled"]
+
+OnLoaded: TypeAlias = Callable[[str, Sequence[str], float, Outcome], None]
+"""Told of each loader call that ended: region, keys, seconds, outcome."""
+
+
+class _Limits:
+    """How much one region may load at once: in threads, and while its backend is away."""
+
+    def __init__(self, most: int) -> None:
+        self.most = most
+        self.threads = ThreadLimit(most)
+        self.without_backend = asyncio.Semaphore(most)
+
+
+class Calls:
+    """The loader calls of one cache."""
+
+    def __init__(self, clock: Clock, tasks: Tasks, on_loaded: OnLoaded) -> None:
+        self._now = clock.now
+        self._tasks = tasks
+        self._on_loaded = on_loaded
+        self._limits: dict[str, _Limits] = {}
+
+    async def call(self, context: LoadContext, plan: LoadPlan) -> Mapping[str, Any]:
+        """The loader's values. Raises what it raises, :class:`LoadTimeout` past the hard deadline,
+        and :class:`LoadCancelled` where it was cancelled from inside.
+        """
+        started = self._now()
+        outcome: Outcome = "cancelled"
+        counters, hard = plan.counters, plan.region.loads.hard_deadline
+        counters.loads += 1
+        try:
+            task = await self._within_deadline(context, plan, hard)
+            if task is None:
+                outcome = "timeout"
+                counters.load_timeouts += 1
+                raise LoadTimeout(context.keys, hard or 0.0)
+            if task.cancelled():
+                raise LoadCancelled(context.keys)
+            if task.exception() is not None:
+                outcome = "failed"
+                counters.load_failures += 1
+            else:
+                outcome = "ok"
+            return task.result()
+        finally:
+            seconds = self._now() - started
+            counters.load_seconds += seconds
+            self._on_loaded(plan.region.name, context.keys, seconds, outcome)
+
+    async def call_without_backend(self, context: LoadContext, plan: LoadPlan) -> Mapping[str, Any]:
+        """As :meth:`call`, at most ``max_concurrent_loads`` at once.
+
+        A load inside another does not wait for a place: those who hold the places may be waiting
+        for it.
+        """
+        if len(inside()) > 1:
+            return await self.call(context, plan)
+        async with self._limit(plan.region).without_backend:
+            return await self.call(context, plan)
+
+    async def _within_deadline(
+        self, context: LoadContext, plan: LoadPlan, hard: float | None
+    ) -> asyncio.Task[Mapping[str, Any]] | None:
+        """The ended loader call; ``None`` for one that was cancelled at its deadline."""
+        threads = self._limit(plan.region).threads
+        nested = len(inside()) > 1
+        task = self._tasks.spawn(plan.loader.call(context, threads, nested=nested))
+        try:
+            await asyncio.wait({task}, timeout=hard)
+        except asyncio.CancelledError:
+            task.cancel()
+            raise
+        if task.done():
+            return task
+        task.cancel()
+        return None
+
+    def _limit(self, region: RegionSettings) -> _Limits:
+        most = region.loads.max_concurrent_loads
+        limit = self._limits.get(region.name)
+        if limit is None or limit.most != most:
+            limit = self._limits[region.name] = _Limits(most)
+        return limit

@@ -1,0 +1,120 @@
+"""A flight: the state of one running load, and who waits for whom.
+
+``CHAIN`` holds the flights whose loaders the running code is inside of. A flight that would wait,
+directly or through others, for one of them would wait for ever: that is found here, by walking
+from flight to flight along what their loaders wait for.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import Callable, Sequence
+from contextvars import ContextVar
+from types import TracebackType
+from typing import Final
+
+import msgspec
+
+from ..claims import Claim
+from ..errors import ReentrantLoad
+from ..options import TTL
+from ..settings import RegionSettings
+from ..stats import LoadCounters
+from .loader import Loader
+
+__all__ = ["CHAIN", "Flight", "LoadPlan", "inside", "refuse_cycle", "refuse_repeat"]
+
+
+class LoadPlan(msgspec.Struct, frozen=True, kw_only=True, eq=False):
+    """What one caller wants loaded.
+
+    ``store_ttl`` turns a TTL as a person writes it into the seconds to store; ``enter`` and
+    ``leave`` are what is done to a value on its way into the cache and out of it.
+    """
+
+    region: RegionSettings
+    counters: LoadCounters
+    loader: Loader
+    ttl: TTL
+    tags: tuple[str, ...]
+    store_ttl: Callable[[TTL], float | None]
+    enter: Callable[[object], object]
+    leave: Callable[[str, object], object]
+
+
+class Flight:
+    """One running load of one or more keys.
+
+    ``open`` are the keys whose value is not there yet; ``claiming`` is set while the backend is
+    asked for claims, when nobody can tell whether a key may still be joined. ``private``: only who
+    started it may have its values, as it learnt tags that its claims do not depend on.
+    """
+
+    __slots__ = (
+        "abandoned",
+        "claiming",
+        "claims",
+        "detached",
+        "keys",
+        "open",
+        "private",
+        "region",
+        "task",
+        "traceback",
+        "waiters",
+        "waits_for",
+    )
+
+    task: asyncio.Task[dict[str, object]]
+
+    def __init__(self, region: str, keys: Sequence[str]) -> None:
+        self.region = region
+        self.keys = list(keys)
+        self.open = set(keys)
+        self.claims: dict[str, Claim] = {}
+        self.claiming: asyncio.Event | None = None
+        self.waiters = 0
+        self.waits_for: Counter[Flight] = Counter()
+        self.abandoned = False
+        self.detached = False
+        self.private = False
+        self.traceback: TracebackType | None = None
+
+    def joinable(self, key: str) -> bool:
+        """Whether a caller that came just now may have this flight's value for ``key``."""
+        if self.abandoned or key not in self.open:
+            return False
+        claim = self.claims.get(key)
+        return claim is None or claim.live()
+
+
+CHAIN: Final[ContextVar[tuple[Flight, ...]]] = ContextVar("clusterdb_cache_loads", default=())
+"""The flights whose loaders we are inside of, outermost first; some may have ended."""
+
+
+def inside() -> tuple[Flight, ...]:
+    """The running flights whose loaders we are inside of, outermost first."""
+    return tuple([flight for flight in CHAIN.get() if not flight.task.done()])
+
+
+def refuse_cycle(target: Flight) -> None:
+    """Raise where ``target`` waits, directly or through others, for a load we are inside of."""
+    chain = inside()
+    seen: set[Flight] = set()
+    todo = [target] if chain else []
+    while todo:
+        flight = todo.pop()
+        if flight in chain:
+            raise ReentrantLoad([*[held.keys[0] for held in chain], target.keys[0]])
+        if flight not in seen:
+            seen.add(flight)
+            todo += [waited for waited, count in flight.waits_for.items() if count > 0]
+
+
+def refuse_repeat(region: str, key: str) -> None:
+    """Raise where a load that we are inside of already loads ``key``, its claim lost or not."""
+    chain = inside()
+    for flight in chain:
+        if flight.region == region and key in flight.keys:
+            raise ReentrantLoad([*[held.keys[0] for held in chain], key])

@@ -1,0 +1,211 @@
+"""Callers and flights: who starts a load, who joins it, and who waits how long."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from typing import Final
+
+from ..clock import Clock
+from ..errors import BackendUnavailable, CacheClosed, LoadCancelled
+from ..protocols import Backend
+from .calling import Calls, OnLoaded
+from .flight import Flight, LoadPlan, inside, refuse_cycle, refuse_repeat
+from .flying import Flying, OnStored
+from .tasks import Tasks
+
+__all__ = ["Loads"]
+
+_MAX_FAILURES: Final = 10_000
+
+
+class Loads:
+    """The loads of one cache in one event loop."""
+
+    def __init__(
+        self, name: str, backend: Backend, clock: Clock, on_loaded: OnLoaded, on_stored: OnStored
+    ) -> None:
+        self._name = name
+        self._backend = backend
+        self._now = clock.now
+        self._tasks = Tasks("clusterdb-cache-load")
+        calls = Calls(clock, self._tasks, on_loaded)
+        self._flying = Flying(backend, calls, self._tasks, on_stored, self._remember_failure)
+        self._flights: dict[tuple[str, str], Flight] = {}
+        self._failures: dict[tuple[str, str], tuple[Exception, float]] = {}
+        self._closing = False
+
+    async def load(self, keys: Sequence[str], plan: LoadPlan) -> dict[str, object]:
+        """Values of ``keys`` by loading, each key once however many callers wait for it.
+
+        Keys that our own loader gave no value for are absent from the result.
+        """
+        region = plan.region.name
+        found: dict[str, object] = {}
+        missing = list(keys)
+        while missing:
+            await self._settled(region, missing)
+            if self._closing:
+                raise CacheClosed(self._name)
+            joined, fresh = self._sort(region, missing)
+            plan.counters.joined_loads += len(missing) - len(fresh)
+            flights = dict(joined)
+            started = self._start(fresh, plan) if fresh else None
+            if started is not None:
+                flights[started] = fresh
+            stale = await self._wait(flights, plan)
+            if stale is not None:
+                return found | stale
+            missing = []
+            for flight, wanted in flights.items():
+                values = self._result(flight)
+                for key in wanted:
+                    if key in values and (flight is started or not flight.private):
+                        found[key] = values[key]
+                    elif flight is not started:
+                        missing.append(key)  # another's loader had none for us: ask our own
+        return found
+
+    def forget(self, region: str, key: str) -> None:
+        """A key was written, deleted or invalidated: its negative window ends, and a load of it
+        that has no claim, as the backend was away, is no longer joined.
+        """
+        if self._failures:
+            self._failures.pop((region, key), None)
+        flight = self._flights.get((region, key))
+        if flight is not None and key not in flight.claims:
+            flight.open.discard(key)
+
+    def forget_all(self) -> None:
+        """As :meth:`forget`, for every key: a tag ended, or a region was cleared."""
+        self._failures.clear()
+        for region, key in list(self._flights):
+            self.forget(region, key)
+
+    async def aclose(self) -> None:
+        """Cancel what runs; waiters get :class:`CacheClosed`. At most a second."""
+        self._closing = True
+        await self._tasks.aclose()
+
+    # -- joining
+
+    async def _settled(self, region: str, keys: Sequence[str]) -> None:
+        """Wait while a flight is asking for the claim on one of ``keys``: an invalidation may have
+        passed between its question and the answer.
+        """
+        while True:
+            flights = [self._flights.get((region, key)) for key in keys]
+            asking = [f.claiming for f in flights if f is not None and f.claiming is not None]
+            if not asking:
+                return
+            await asking[0].wait()
+
+    def _sort(self, region: str, keys: Sequence[str]) -> tuple[dict[Flight, list[str]], list[str]]:
+        """Which keys join which flights, and which need a new one. Nothing happens in between."""
+        joined: dict[Flight, list[str]] = {}
+        fresh: list[str] = []
+        for key in keys:
+            self._raise_recent_failure(region, key)
+            flight = self._flights.get((region, key))
+            if flight is not None and flight.joinable(key):
+                refuse_cycle(flight)
+                joined.setdefault(flight, []).append(key)
+            else:
+                refuse_repeat(region, key)
+                fresh.append(key)
+        return joined, fresh
+
+    def _start(self, keys: Sequence[str], plan: LoadPlan) -> Flight:
+        flight = Flight(plan.region.name, keys)
+        flight.task = self._tasks.spawn(self._flying.fly(flight, plan))
+        for key in keys:
+            self._flights[flight.region, key] = flight
+        flight.task.add_done_callback(lambda _: self._ended(flight))
+        return flight
+
+    def _ended(self, flight: Flight) -> None:
+        self._unregister(flight)
+        if not flight.task.cancelled() and (error := flight.task.exception()) is not None:
+            flight.traceback = error.__traceback__
+
+    def _unregister(self, flight: Flight) -> None:
+        for key in flight.keys:
+            if self._flights.get((flight.region, key)) is flight:
+                del self._flights[flight.region, key]
+
+    # -- waiting
+
+    async def _wait(
+        self, flights: Mapping[Flight, Sequence[str]], plan: LoadPlan
+    ) -> dict[str, object] | None:
+        """Wait for all ``flights``; past the soft deadline their stale values, if there are any."""
+        chain = inside()
+        for flight in flights:
+            flight.waiters += 1
+            if chain:
+                chain[-1].waits_for[flight] += 1
+        try:
+            tasks = {flight.task for flight in flights}
+            if plan.region.loads.soft_deadline is not None and plan.region.grace > 0:
+                _, late = await asyncio.wait(tasks, timeout=plan.region.loads.soft_deadline)
+                stale = await self._stale_values(flights, plan) if late else None
+                if stale is not None:
+                    return stale
+            await asyncio.wait(tasks)
+        finally:
+            for flight in flights:
+                if chain:
+                    chain[-1].waits_for[flight] -= 1
+                self._leave(flight)
+        return None
+
+    def _leave(self, flight: Flight) -> None:
+        flight.waiters -= 1
+        if not flight.waiters and not flight.detached and not flight.task.done():
+            flight.abandoned = True
+            self._unregister(flight)
+            flight.task.cancel()
+
+    def _result(self, flight: Flight) -> dict[str, object]:
+        if flight.task.cancelled():
+            raise CacheClosed(self._name) if self._closing else LoadCancelled(flight.keys)
+        error = flight.task.exception()
+        if error is not None:
+            raise error.with_traceback(flight.traceback)
+        return flight.task.result()
+
+    async def _stale_values(
+        self, flights: Mapping[Flight, Sequence[str]], plan: LoadPlan
+    ) -> dict[str, object] | None:
+        """The expired values of all keys, if each has one; the flights then go on alone."""
+        keys = [key for wanted in flights.values() for key in wanted]
+        try:
+            records = await self._backend.read(plan.region.name, keys, stale=True)
+        except BackendUnavailable:
+            return None
+        values = {record.key: record.value for record in records if record is not None}
+        if len(values) < len(keys):
+            return None
+        for flight in flights:
+            flight.detached = True
+        return values
+
+    # -- failures
+
+    def _remember_failure(self, plan: LoadPlan, keys: Sequence[str], error: Exception) -> None:
+        window = plan.region.loads.negative_ttl
+        if not window:
+            return
+        while self._failures and len(self._failures) + len(keys) > _MAX_FAILURES:
+            del self._failures[next(iter(self._failures))]
+        for key in keys:
+            self._failures[plan.region.name, key] = (error, self._now() + window)
+
+    def _raise_recent_failure(self, region: str, key: str) -> None:
+        failure = self._failures.get((region, key))
+        if failure is None:
+            return
+        error, until = failure
+        if until > self._now():
+            raise error.with_traceback(None)
+        del self._failures[region, key]

@@ -1,0 +1,181 @@
+"""Looks for broken structure in a table and in the embedded backend.
+
+A table keeps each entry in several places that must agree: the index, the eviction policy, the
+timer wheel and the tags' shared states. ``validate_table`` goes through all of them and names what
+does not fit. O(n): for tests, after any number of operations, while nobody else uses the table.
+"""
+# ruff: noqa: SLF001 - it is there to look inside
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Iterable, Iterator
+
+from ..backends.memory import MemoryBackend
+from ..policy import Fifo, Lfu, LinkedList, Lru, Policy
+from ..residents import Residents
+from ..table import Table
+from ..types import FOREVER, Entry, TagState
+from ..wheel import TimerWheel
+
+__all__ = ["BrokenStructure", "validate_backend", "validate_table"]
+
+_WIDTH = 64
+_LEVELS = 5
+
+
+class BrokenStructure(AssertionError):
+    """Something inside a table does not fit; the message names it."""
+
+
+def validate_backend(backend: MemoryBackend) -> None:
+    """Check every table of ``backend``, and the tag states they share."""
+    states: Counter[TagState] = Counter()
+    for name, table in backend._tables.items():
+        try:
+            validate_table(table)
+        except BrokenStructure as broken:
+            raise BrokenStructure(f"region {name!r}: {broken}") from None
+        states.update(_used_states(table))
+    registry = backend._tags._states
+    for name, state in registry.items():
+        _require(state.name == name and state.live, f"tag {name!r} is filed wrong, or dead")
+        _require(states[state] > 0, f"tag {name!r} is kept and nothing points to it")
+    dead = sum([uses for state, uses in states.items() if not state.live])
+    _require(backend._tags.dead == dead, f"{backend._tags.dead} dead uses counted, not {dead}")
+    for state, uses in states.items():
+        _require(state.uses == uses, f"tag {state.name!r} counts {state.uses} uses, not {uses}")
+        kept = registry.get(state.name) is state
+        _require(kept == state.live, f"the state of tag {state.name!r} is live: {state.live}")
+
+
+def validate_table(table: Table) -> None:
+    """Check one table: index, limits, weights, policy, wheel and claims.
+
+    Raises :class:`BrokenStructure`, an AssertionError.
+    """
+    residents = table._residents
+    entries = residents.entries
+    _require(table._entries is entries, "the table reads another index than it writes")
+    for key, entry in entries.items():
+        _require(type(key) is str and entry.key == key, f"{entry.key!r} is filed as {key!r}")
+        _require(entry.resident, f"{key!r} is in the index, but not marked as resident")
+        _require(entry.version > 0, f"{key!r} has no version")
+        _require(not math.isnan(entry.deadline), f"{key!r} has a deadline of NaN")
+    _validate_limits(residents)
+    _validate_policy(residents.policy, entries)
+    _validate_wheel(residents._wheel, residents)
+    for key, claim in table._claims._claims.items():
+        _require(claim.key == key and not claim.dropped, f"the claim on {key!r} is filed wrong")
+
+
+def _require(sound: bool, message: str) -> None:
+    if not sound:
+        raise BrokenStructure(message)
+
+
+def _used_states(table: Table) -> Iterator[TagState]:
+    for entry in table._residents.entries.values():
+        yield from entry.tags
+    for claim in table._claims._claims.values():
+        yield from claim.tags
+
+
+def _validate_limits(residents: Residents) -> None:
+    items, weight = len(residents.entries), residents.weight
+    total = sum([entry.weight for entry in residents.entries.values()])
+    _require(weight == total, f"the weight is {weight}, and the entries add up to {total}")
+    most, heaviest = residents.max_items, residents.max_weight
+    _require(most is None or items <= most, f"{items} entries, over the limit of {most}")
+    _require(heaviest is None or weight <= heaviest, f"weight {weight}, over {heaviest}")
+
+
+# -- policy
+
+
+def _validate_policy(policy: Policy, entries: dict[str, Entry]) -> None:
+    ordered = policy.ordered()
+    known = {id(entry) for entry in entries.values()}
+    held = {id(entry) for entry in ordered}
+    _require(len(held) == len(ordered), f"policy {policy.name} holds an entry twice")
+    _require(held == known, f"policy {policy.name} holds {len(held)}, {len(known)} are resident")
+    expected = ordered[0] if ordered else None
+    _require(policy.victim() is expected, f"the victim of {policy.name} is not its first entry")
+    if isinstance(policy, Lru):
+        _validate_links(policy._recency)
+    elif isinstance(policy, Fifo):
+        _validate_links(policy._queue)
+    elif isinstance(policy, Lfu):
+        _validate_buckets(policy)
+
+
+def _validate_links(entries: LinkedList) -> int:
+    """The links must agree both ways round the circle; how many entries are on it."""
+    head, at, count = entries._head, entries._head, 0
+    while True:
+        after = at.next
+        if after is None or after.prev is not at:
+            raise BrokenStructure(f"the links behind {at.key!r} don't agree")
+        if after is head:
+            return count
+        at, count = after, count + 1
+
+
+def _validate_buckets(policy: Lfu) -> None:
+    bucket = policy._head
+    while True:
+        after = bucket.next
+        _require(after.prev is bucket, f"the links behind frequency {bucket.frequency} differ")
+        if after is policy._head:
+            return
+        low, high = bucket.frequency, after.frequency
+        _require(low < high, f"frequency {high} comes behind {low}")
+        count = _validate_links(after.entries)
+        _require(count > 0, f"the bucket of frequency {high} is empty")
+        at_home = all(entry.home is after for entry in after.entries.entries())
+        _require(at_home, f"an entry of frequency {high} points to another bucket")
+        bucket = after
+
+
+# -- wheel
+
+
+def _validate_wheel(wheel: TimerWheel, residents: Residents) -> None:
+    filed = list(_filed(wheel))
+    _require(len(filed) == len(wheel), f"the wheel counts {len(wheel)} and files {len(filed)}")
+    for entry in filed:
+        known = residents.entries.get(entry.key) is entry
+        _require(known, f"the wheel files {entry.key!r}, which is not resident")
+        due = entry.deadline + residents.grace
+        _require(due != FOREVER, f"the wheel files {entry.key!r}, which never expires")
+        _validate_slot(wheel._second, entry, due)
+    mortal = _mortal(residents.entries.values())
+    _require(len(filed) == mortal, f"{mortal} entries expire, and the wheel files {len(filed)}")
+
+
+def _filed(wheel: TimerWheel) -> Iterator[Entry]:
+    for index, slot in [(index, slot) for index, slot in enumerate(wheel._slots) if slot]:
+        for place, entry in enumerate(slot):
+            there = (entry.slot, entry.place)
+            at = (index, place)
+            _require(there == at, f"{entry.key!r} believes to be filed at {there}, not {at}")
+            yield entry
+
+
+def _mortal(entries: Iterable[Entry]) -> int:
+    return sum([entry.deadline != FOREVER for entry in entries])
+
+
+def _validate_slot(second: int, entry: Entry, due: float) -> None:
+    """The slot must be opened when ``due`` is over, at the latest a second after."""
+    last = math.floor(due) + 1
+    level, index = divmod(entry.slot, _WIDTH)
+    if level == _LEVELS:
+        _require(last <= second, f"{entry.key!r} is given back before its time")
+        return
+    tick = second // _WIDTH**level + 1  # the next one to be opened
+    opens = tick + (index - tick) % _WIDTH
+    name = f"{entry.key!r}, due at {due}, is in slot {index} of level {level}"
+    _require(opens * _WIDTH**level <= last, f"{name}, which opens too late")
+    _require(level > 0 or opens == last, f"{name}, which opens too early")

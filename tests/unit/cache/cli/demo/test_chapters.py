@@ -1,0 +1,131 @@
+"""Each chapter's measurement on a small stage: what it claims to show must be what happens."""
+
+import io
+from collections import OrderedDict
+
+import pytest
+from rich.console import Console
+
+from clusterdb.cache.cli.demo import (
+    closing,
+    latency,
+    policies,
+    race,
+    stampede,
+    tagging,
+    updates,
+)
+from clusterdb.cache.cli.demo.stage import Size, set_up
+
+SMALL = Size(
+    requests=40,
+    trace=2000,
+    capacities=(16, 5000),
+    tagged=(3, 30),
+    callers=50,
+    workers=3,
+    modules_tallied=12,
+)
+
+
+@pytest.fixture
+async def stage():
+    console = Console(file=io.StringIO(), width=80)
+    async with set_up(console, 1, SMALL) as stage:
+        yield stage
+
+
+async def test_a_warm_cache_loads_nothing(stage):
+    found = await latency.measure(stage)
+    without, cold, warm = found.passes
+
+    assert [len(each.seconds) for each in found.passes] == [40, 40, 40]
+    assert (without.loads, cold.loads, warm.loads) == (40, found.modules, 0)
+    assert without.total > warm.total
+    assert sum(times for times, _ in found.popular) <= 40
+
+
+def lru(keys: list[str], capacity: int, *, renew: bool = True) -> int:
+    held: OrderedDict[str, None] = OrderedDict()
+    hits = 0
+    for key in keys:
+        if key in held:
+            hits += 1
+            if renew:
+                held.move_to_end(key)
+            continue
+        if len(held) == capacity:
+            held.popitem(last=False)
+        held[key] = None
+    return hits
+
+
+def fifo(keys: list[str], capacity: int) -> int:
+    return lru(keys, capacity, renew=False)
+
+
+async def test_hit_ratios_are_those_of_a_plain_model(stage):
+    found = await policies.measure(stage)
+    keys = [str(key) for key in stage.trace[:2000]]
+    hits = {(run.policy, run.capacity): run.hits for run in found.runs}
+
+    assert {run.hits + run.misses for run in found.runs} == {found.requests} == {2000}
+    assert hits["lru", 16] == lru(keys, 16)
+    assert hits["fifo", 16] == fifo(keys, 16)
+    best = 2000 - found.keys
+    assert [hits[policy, 5000] for policy in ("lru", "fifo", "lfu")] == [best] * 3
+    assert {run.evictions for run in found.runs if run.capacity == 5000} == {0}
+
+
+async def test_a_tag_ends_its_entries_and_no_others(stage):
+    await latency.measure(stage)
+    found = await tagging.measure(stage)
+
+    assert found.tag == "package:asyncio"
+    assert found.tagged > 10
+    assert (found.ended, found.alive) == (found.tagged, 0)
+    assert found.left == found.others > 10
+    assert found.reloads == 1
+    assert [(cost.entries, cost.ended) for cost in found.costs] == [(3, 3), (30, 30)]
+
+
+async def test_a_stampede_loads_once(stage):
+    found = await stampede.measure(stage)
+
+    assert (found.ours.callers, found.ours.loads, found.joined) == (50, 1, 49)
+    assert found.ours.different == 1  # all were given the one result
+    assert found.naive.loads == 50
+
+
+async def test_atomic_updates_lose_nothing(stage):
+    found = await updates.measure(stage)
+    naive, checked, incremented = found.tallies
+
+    assert naive.modules < found.modules
+    for tally in (checked, incremented):
+        assert (tally.lines, tally.modules) == (found.lines, found.modules)
+    assert checked.retries > 0
+
+
+async def test_an_update_that_leaves_the_total_as_it_was_is_not_lost_either(stage):
+    tally = await updates._tally(stage, "empty modules", updates._check_and_set, [0] * 12)
+
+    assert (tally.lines, tally.modules) == (0, 12)
+
+
+async def test_an_invalidation_beats_the_load_it_races(stage):
+    found = await race.measure(stage)
+
+    assert found.after == found.before + 1
+    assert found.ours == race.Outcome(racing=found.before, next=found.after)
+    assert found.naive == race.Outcome(racing=found.before, next=found.before)
+    assert found.lost_fills == 1
+
+
+async def test_the_statistics_are_those_of_the_chapters_before(stage):
+    await latency.measure(stage)
+    await race.measure(stage)
+    stats = await closing.measure(stage)
+
+    assert stats.regions["modules"].loads == stage.origin.calls - SMALL.requests
+    assert stats.total.lost_fills == 1

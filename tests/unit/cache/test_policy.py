@@ -1,0 +1,133 @@
+"""The policies evict, request for request, what their naive twins would."""
+
+import gzip
+import threading
+from array import array
+from importlib import resources
+from itertools import count
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from tests.stateful.naive import NAIVE
+
+from clusterdb.cache.policy import POLICIES, LinkedList
+from clusterdb.cache.table import Table
+from clusterdb.cache.tags import TagStates
+from clusterdb.cache.testing import validate_table
+from clusterdb.cache.types import FOREVER, MISSING, Entry
+
+TRACE = resources.files("clusterdb.cache") / "data" / "orm-busy-200k.u32.gz"
+
+requests = st.lists(
+    st.tuples(st.sampled_from(["use", "remove", "evict"]), st.integers(0, 8)), max_size=120
+)
+
+
+def limited_table(policy: str, max_items: int | None, max_weight: int | None = None) -> Table:
+    table = Table(
+        lock=threading.Lock(),
+        tags=TagStates(),
+        versions=count(1),
+        policy=POLICIES[policy](),
+        now=0.0,
+    )
+    table.configure(POLICIES[policy](), max_items, max_weight, 0.0)
+    return table
+
+
+def put(table: Table, key: str, weight: int = 0) -> None:
+    table.put(key, key, deadline=FOREVER, weight=weight, now=0.0)
+
+
+@pytest.mark.parametrize("name", POLICIES)
+@given(requests=requests)
+def test_a_policy_equals_its_naive_twin(name, requests):
+    policy, naive = POLICIES[name](), NAIVE[name]()
+    entries: dict[int, Entry] = {}
+    for request, key in requests:
+        if request == "evict":
+            victim = policy.victim()
+            assert (victim is None) == (not entries)
+            key = -1 if victim is None else int(victim.key)  # noqa: PLW2901 - as if it was asked for
+        if request == "use" and key not in entries:
+            entries[key] = Entry(str(key), None)
+            policy.insert(entries[key])
+            naive.insert(key)
+        elif request == "use":
+            policy.touch(entries[key])
+            naive.touch(key)
+        elif key in entries:
+            policy.remove(entries.pop(key))
+            naive.remove(key)
+        assert [int(found.key) for found in policy.ordered()] == naive.ordered()
+
+
+@pytest.mark.parametrize("name", POLICIES)
+@pytest.mark.parametrize("capacity", [1, 50, 700])
+def test_a_table_hits_on_a_real_trace_when_the_naive_twin_does(name, capacity):
+    requests = array("I", gzip.decompress(TRACE.read_bytes()))[: 6_000 if name == "lfu" else 20_000]
+    table, naive, resident = limited_table(name, capacity), NAIVE[name](), set()
+    differ = 0
+    for request in requests:
+        key = str(request)
+        hit = table.get(key, 0.0) is not MISSING
+        differ += hit != (key in resident)
+        if key in resident:
+            naive.touch(key)
+        else:
+            if len(resident) == capacity:
+                victim = naive.ordered()[0]
+                naive.remove(victim)
+                resident.remove(victim)
+            naive.insert(key)
+            resident.add(key)
+        if not hit:
+            put(table, key)
+
+    assert differ == 0
+    validate_table(table)
+
+
+@pytest.mark.parametrize("name", POLICIES)
+def test_an_empty_policy_has_no_victim(name):
+    policy = POLICIES[name]()
+
+    assert policy.victim() is None
+    assert policy.ordered() == []
+
+
+def test_a_linked_list_keeps_its_order():
+    links, entries = LinkedList(), [Entry(str(number), None) for number in range(4)]
+    for linked in entries:
+        links.append(linked)
+    links.unlink(entries[1])
+
+    assert links.entries() == [entries[0], entries[2], entries[3]]
+    assert links.first() is entries[0]
+    assert (entries[1].prev, entries[1].next) == (None, None)
+
+
+def test_fifo_keeps_the_place_of_an_entry_that_grows():
+    table = limited_table("fifo", None, max_weight=4)
+    for key in ("a", "b", "c"):
+        put(table, key, 1)
+    put(table, "a", 3)
+    assert sorted(table.keys()) == ["a", "c"]
+    put(table, "d", 1)
+
+    assert sorted(table.keys()) == ["c", "d"]
+
+
+def test_lfu_keeps_the_uses_of_an_entry_that_grows():
+    table = limited_table("lfu", None, max_weight=4)
+    for key in ("hot", "b", "c"):
+        put(table, key, 1)
+    for _ in range(9):
+        table.get("hot", 0.0)
+    table.get("c", 0.0)
+    put(table, "hot", 3)
+    assert sorted(table.keys()) == ["c", "hot"]
+    put(table, "d", 1)
+
+    assert sorted(table.keys()) == ["d", "hot"]
