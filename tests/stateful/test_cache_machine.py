@@ -46,8 +46,10 @@ LAST = 2**63 - 1
 REGIONS = ["default", "fifo", "lru", "lfu", "graced", "heavy", "mortal"]
 KEYS = ["a", "b", "user:1", "*é"]
 GLOBS = ["*", "user:*", "?", "[a-c]", "user:[^1]", "\\*?", "none"]
-COUNTED = ("hits", "stale_hits", "misses", "sets", "deletes", "invalidations", "evictions")
-COUNTED += ("expirations", "rejections")
+COUNTED = (
+    *("hits", "stale_hits", "misses", "sets", "deletes", "invalidations", "evictions"),
+    *("expirations", "rejections"),
+)
 
 regions = st.sampled_from([0, 0, 0, 1])  # which of the regions that a sequence is about
 keys = st.sampled_from(KEYS)
@@ -97,10 +99,14 @@ class CacheMachine(RuleBasedStateMachine):
         )
         self.last_version = 0
 
-    @initialize(names=st.lists(st.sampled_from(REGIONS), min_size=2, max_size=2))
-    def choose_regions(self, names):
+    @initialize(
+        names=st.lists(st.sampled_from(REGIONS), min_size=2, max_size=2), ttl=ttls, tags=tags
+    )
+    def choose_regions(self, names, ttl, tags):
         """A sequence is about two regions, mostly the first, so that its steps meet."""
         self.names = names
+        for key in KEYS:
+            self.set(0, key, 1, ttl, True, tags, "")
 
     def teardown(self) -> None:
         try:
@@ -219,8 +225,10 @@ class CacheMachine(RuleBasedStateMachine):
             model.order.touch(key)
         self.learn_version(model, key)
 
-    @rule(which=regions, key=keys, ttl=ttls)
-    def touch(self, which, key, ttl):
+    @rule(which=regions, key=keys, ttl=ttls, hits=st.lists(keys, max_size=3))
+    def touch(self, which, key, ttl, hits):
+        for hit in hits:
+            self.get(which, hit)
         region, model = self.pick(which)
         kept = self.model.alive(model, key)
         assert self.run(region.touch(key, ttl)) == (kept is not None)
@@ -309,7 +317,25 @@ class CacheMachine(RuleBasedStateMachine):
 
     # -- reading
 
-    @rule(which=regions, key=keys)
+    @rule(
+        which=regions,
+        wait=st.sampled_from([0, 0.25, 1, 2.5]),
+        reads=st.lists(
+            st.tuples(st.sampled_from(["get", "get", "lookup", "stale", "exists"]), keys),
+            min_size=1,
+            max_size=8,
+        ),
+    )
+    def read(self, which, wait, reads):
+        self.advance(wait)
+        for how, key in reads:
+            if how == "get":
+                self.get(which, key)
+            elif how == "exists":
+                self.exists(which, key)
+            else:
+                self.lookup(which, key, how == "stale")
+
     def get(self, which, key):
         region, model = self.pick(which)
         kept = self.model.hit(model, key) or self.model.read(model, key)
@@ -317,7 +343,6 @@ class CacheMachine(RuleBasedStateMachine):
         expected = "no value" if kept is None else kept.value
         assert (type(found), found) == (type(expected), expected)
 
-    @rule(which=regions, key=keys, allow_stale=st.booleans())
     def lookup(self, which, key, allow_stale):
         region, model = self.pick(which)
         kept = self.model.read(model, key, allow_stale)
@@ -344,7 +369,6 @@ class CacheMachine(RuleBasedStateMachine):
         found = self.run(region.get_many(some, options=GetOptions(allow_stale=allow_stale)))
         assert found == {key: kept.value for key, kept in read.items() if kept is not None}
 
-    @rule(which=regions, key=keys)
     def exists(self, which, key):
         region, model = self.pick(which)
         assert self.run(region.exists(key)) == (self.model.alive(model, key) is not None)

@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 
 from clusterdb.cache.backends.memory import MemoryBackend
+from clusterdb.cache.claims import Claim
 from clusterdb.cache.errors import InvalidArgument
-from clusterdb.cache.protocols import Add, Backend, Drop, Put
+from clusterdb.cache.protocols import Add, Backend, Drop, Put, Written
 from clusterdb.cache.testing import BrokenStructure, ManualClock, validate_backend
 from clusterdb.cache.testing.conformance import MAIN, OTHER, region_settings
 
@@ -99,8 +100,8 @@ async def test_the_sweeper_gives_back_memory_without_a_call(monkeypatch):
         await write(backend, *[Put(str(number), 1, 5) for number in range(2500)])
         clock.advance(7)
         async with asyncio.timeout(30):
-            while (await backend.describe()).regions[MAIN].items:
-                await asyncio.sleep(0)  # noqa: ASYNC110 - until the sweeper was there
+            while (await backend.describe()).regions[MAIN].items:  # noqa: ASYNC110 - it is swept
+                await asyncio.sleep(0)
     finally:
         await backend.aclose()
 
@@ -119,10 +120,12 @@ async def test_a_sweep_is_bounded():
 async def test_opening_ends_the_claims_of_those_who_are_gone():
     backend = make()
     [claim] = await backend.claim(MAIN, ["k"], ("t",), 30)
+    assert isinstance(claim, Claim)
     await backend.open()
     await backend.aclose()
     [outcome] = await backend.fill(MAIN, [(claim, Put("k", 1))])
 
+    assert isinstance(outcome, Written)
     assert not outcome.applied
     assert (await backend.describe()).tags == 0
 

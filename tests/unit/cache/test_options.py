@@ -106,7 +106,7 @@ def test_options_are_frozen_and_know_their_fields():
     with pytest.raises(TypeError):
         SetOptions(tll=5)  # type: ignore[call-arg]
     with pytest.raises(TypeError):
-        GetOptions(True)  # type: ignore[misc]
+        GetOptions(True)  # type: ignore[call-arg]
 
 
 # -- tags

@@ -5,6 +5,7 @@ import threading
 from array import array
 from importlib import resources
 from itertools import count
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -67,7 +68,8 @@ def test_a_policy_equals_its_naive_twin(name, requests):
 @pytest.mark.parametrize("capacity", [1, 50, 700])
 def test_a_table_hits_on_a_real_trace_when_the_naive_twin_does(name, capacity):
     requests = array("I", gzip.decompress(TRACE.read_bytes()))[: 6_000 if name == "lfu" else 20_000]
-    table, naive, resident = limited_table(name, capacity), NAIVE[name](), set()
+    table, naive = limited_table(name, capacity), NAIVE[name]()
+    resident: set[Any] = set()
     differ = 0
     for request in requests:
         key = str(request)

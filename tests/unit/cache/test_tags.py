@@ -1,5 +1,7 @@
 """Tag states are shared, counted and forgotten."""
 
+from typing import Any
+
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -45,7 +47,8 @@ def test_ending_an_unknown_tag_is_nothing():
     )
 )
 def test_uses_add_up(steps):
-    tags, held = TagStates(), []
+    tags = TagStates()
+    held: list[Any] = []
     for step, name in steps:
         if step == "acquire":
             held += tags.acquire([name])

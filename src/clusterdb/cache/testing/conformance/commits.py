@@ -30,7 +30,7 @@ async def a_commit_makes_all_changes(h: Harness) -> None:
 async def a_commit_says_what_came_of_each_change(h: Harness) -> None:
     """Outcomes come in order: versions of what was put, whether something was there to drop."""
     await h.put("there", 1)
-    changes = [Put("a", 1), Drop("there"), Drop("never"), Put("b", 2)]
+    changes: list[Put | Drop] = [Put("a", 1), Drop("there"), Drop("never"), Put("b", 2)]
     committed = await h.backend.commit(MAIN, [], changes)
     assert committed is not None
     versions = [(await h.found(key)).version for key in ("a", "b")]
@@ -47,7 +47,7 @@ async def a_failed_commit_changes_nothing(h: Harness) -> None:
     """With one check false, whichever it is, nothing is changed."""
     version = (await h.put("a", 1, ttl=20, tags=("t",))).version
     other = (await h.put("b", 1)).version
-    changes = [Put("a", 2), Drop("b"), Put("c", 3)]
+    changes: list[Put | Drop] = [Put("a", 2), Drop("b"), Put("c", 3)]
     for checks in (
         [("a", version + 1000), ("b", other)],
         [("a", version), ("b", None)],
@@ -140,7 +140,7 @@ async def a_cancelled_commit_is_whole(h: Harness) -> None:
     """Cancelled at any moment, a commit made all of its changes or none."""
     for steps in range(6):
         await h.put_all(["a", "b"])
-        changes = [Put("a", "new"), Drop("b"), Put("c", "new")]
+        changes: list[Put | Drop] = [Put("a", "new"), Drop("b"), Put("c", "new")]
         task = asyncio.ensure_future(h.backend.commit(MAIN, [], changes))
         for _ in range(steps):
             await asyncio.sleep(0)

@@ -36,7 +36,8 @@ async def read_answers_in_order(h: Harness) -> None:
 @clause()
 async def every_value_is_a_value(h: Harness) -> None:
     """None, 0, the empty string and False are values, not absence."""
-    for value in (None, 0, "", False, [], {}):
+    values: list[object] = [None, 0, "", False, [], {}]
+    for value in values:
         await h.put("k", value)
         assert await h.value("k") == value
         assert type(await h.value("k")) is type(value)
