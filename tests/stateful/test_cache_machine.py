@@ -68,12 +68,13 @@ def weigh(_: str, value: object) -> int:
 def config() -> CacheConfig:
     return CacheConfig(
         regions=(
+            CacheRegion("default", grace=GRACE),
             CacheRegion("fifo", policy=FIFO(max_items=3)),
-            CacheRegion("lru", policy=LRU(max_items=3)),
+            CacheRegion("lru", policy=LRU(max_items=3), grace=GRACE),
             CacheRegion("lfu", policy=LFU(max_items=3)),
             CacheRegion("graced", grace=GRACE),
             CacheRegion("heavy", policy=LRU(max_memory=HEAVIEST)),
-            CacheRegion("mortal", ttl=2),
+            CacheRegion("mortal", ttl=2, grace=1),
         )
     )
 
@@ -87,13 +88,13 @@ class CacheMachine(RuleBasedStateMachine):
         self.cache = Cache(config(), clock=self.clock, backend=self.backend, weigher=weigh)
         self.model = Model(
             [
-                ModelRegion("default"),
+                ModelRegion("default", grace=GRACE),
                 ModelRegion("fifo", "fifo", max_items=3),
-                ModelRegion("lru", "lru", max_items=3),
+                ModelRegion("lru", "lru", max_items=3, grace=GRACE),
                 ModelRegion("lfu", "lfu", max_items=3),
                 ModelRegion("graced", grace=GRACE),
                 ModelRegion("heavy", max_weight=HEAVIEST),
-                ModelRegion("mortal", ttl=2),
+                ModelRegion("mortal", ttl=2, grace=1),
             ],
             self.clock.now(),
         )

@@ -1,7 +1,8 @@
 """The lock of a table, and what must not happen under it.
 
 Values that leave a table are kept until the lock is free again: dropping the last reference to
-one runs its finalizer, which is the user's code and may call the cache.
+one runs its finalizer, which is the user's code and may call the cache. A collection of cyclic
+garbage may still start under the lock; a finalizer that it runs must not change a cache.
 """
 
 from __future__ import annotations

@@ -52,7 +52,7 @@ answered by a table in process. ``immediate``: once open, no call ever waits, an
 from any thread."""
 
 Observer: TypeAlias = Callable[[str, Sequence[Removal]], None]
-"""Told of entries that left a region by themselves: evicted, expired, found invalid."""
+"""Told of entries that left a region by themselves: evicted or expired."""
 
 
 class Put(msgspec.Struct, frozen=True):

@@ -164,6 +164,10 @@ class Residents:
                 self.policy.remove(entry)
                 policy.insert(entry)
             self.policy = policy
+        if max_weight is None:
+            self.weight = 0
+            for entry in self.entries.values() if self.max_weight is not None else ():
+                entry.weight = 0
         self.max_items, self.max_weight = max_items, max_weight
         if grace != self.grace:
             self.grace = grace

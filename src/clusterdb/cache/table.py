@@ -82,7 +82,7 @@ class Table:
             try:
                 self._drain()
             finally:
-                self._guard.lock.release()
+                self._guard.__exit__(None, None, None)
         return value
 
     def read(self, key: str, now: float, stale: bool = False) -> Record | None:
@@ -220,7 +220,7 @@ class Table:
             return done
 
     def clear(self) -> int:
-        """Remove every entry and end every claim; how many entries there were."""
+        """Remove every entry and claim; how many entries there were."""
         with self._guard:
             self._drain()
             self._claims.clear()
@@ -303,12 +303,13 @@ class Table:
 
     def removals(self) -> list[Removal]:
         """The entries that left by themselves since the last call."""
-        found = self._residents.removals
-        if not found:
+        residents = self._residents
+        if not residents.removals:
             return []
         with self._guard:
-            self._residents.removals = []
-            return found
+            found = residents.removals
+            residents.removals = None if found is None else []
+            return found or []
 
     def forked(self, lock: threading.Lock) -> None:
         """In a child process: go on with a lock of our own."""
@@ -317,12 +318,12 @@ class Table:
     # -- under the lock
 
     def _drain(self) -> None:
-        touched = self._touched
-        count = len(touched)
+        count = len(self._touched)
         if not count:
             return
-        batch = touched[:count]
-        del touched[:count]
+        batch = self._touched[:count]
+        del self._touched[:count]
+        self._guard.dropped.append(batch)  # it may hold the last reference to what just left
         self._residents.counters.hits += count
         policy = self._residents.policy
         for entry in batch:

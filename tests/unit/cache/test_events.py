@@ -341,3 +341,19 @@ async def test_loads_say_how_they_ended():
         found: Any = await received(events)
 
     assert [(event.key, event.outcome) for event in found] == [("good", "ok"), ("bad", "failed")]
+
+
+async def test_a_gap_says_when_and_where_the_last_lost_event_was():
+    async with Cache() as cache, cache.subscribe(capacity=1) as events:
+        await cache.set_many({"a": 1, "b": 2})
+        await anext(events)
+        gap = await anext(events)
+        assert isinstance(gap, EventGap)
+        assert gap.time > 0
+        assert gap.origin
+
+
+async def test_a_subscription_that_was_not_entered_says_so():
+    async with Cache() as cache:
+        with pytest.raises(InvalidArgument, match="async with"):
+            await anext(cache.subscribe())

@@ -5,13 +5,14 @@ import random
 import sys
 import threading
 import weakref
+from collections.abc import Callable
 from itertools import count
 
 import pytest
 
 from clusterdb.cache.errors import EntryTooLarge
 from clusterdb.cache.policy import POLICIES
-from clusterdb.cache.table import Table
+from clusterdb.cache.table import Removal, Table
 from clusterdb.cache.tags import TagStates
 from clusterdb.cache.testing import BrokenStructure, validate_table
 from clusterdb.cache.types import FOREVER, MISSING, Entry, RemovalCause
@@ -396,6 +397,79 @@ def test_threads_lose_no_hit_and_no_sum(nervous_threads):
     assert table.counters.hits == 24_000
     assert table.get("n", NOW) == 24_000
     validate_table(table)
+
+
+class Between:
+    """A guard that lets something happen just before it is taken for the first time."""
+
+    def __init__(self, table: Table, happens: Callable[[], object]) -> None:
+        self.table, self.guard, self.happens = table, table._guard, happens
+
+    def __enter__(self) -> None:
+        self.table._guard = self.guard
+        self.happens()
+        self.guard.__enter__()
+
+    def __exit__(self, *error: object) -> None:
+        self.guard.__exit__(*error)
+
+
+def interpose(table: Table, happens: Callable[[], object]) -> None:
+    table._guard = Between(table, happens)  # type: ignore[assignment]
+
+
+def test_two_threads_are_not_told_of_the_same_removal():
+    table = make_table(max_items=1)
+    table.record_removals(True)
+    put(table, "a")
+    put(table, "b")
+    other: list[Removal] = []
+    interpose(table, lambda: other.extend(table.removals()))
+    mine = table.removals()
+
+    assert [key for key, _, _ in [*other, *mine]] == ["a"]
+
+
+def test_recording_that_was_ended_by_another_thread_stays_ended():
+    table = make_table(max_items=1)
+    table.record_removals(True)
+    put(table, "a")
+    put(table, "b")
+    interpose(table, lambda: table.record_removals(False))
+    table.removals()
+    put(table, "c")
+
+    assert table.removals() == []
+
+
+class Meanwhile:
+    """A tag state that lets something happen when a hit looks at it."""
+
+    name = "t"
+    uses = 2
+
+    def __init__(self, happens: Callable[[], object]) -> None:
+        self.todo = [happens]
+
+    @property
+    def live(self) -> bool:
+        if self.todo:
+            self.todo.pop()()
+        return True
+
+
+def test_a_hit_that_comes_late_runs_no_finalizer_under_the_lock():
+    table, seen = make_table(), list[bool]()
+    put(table, "k", Finalized(table, seen))
+    state = Meanwhile(lambda: table.remove("k", RemovalCause.DELETED, NOW))
+    table._entries["k"].tags = (state,)  # type: ignore[assignment]
+    assert table.get("k", NOW) is not MISSING
+    assert len(table) == 0
+    table.drain()
+    gc.collect()
+
+    assert seen == [False]
+    assert table.counters.hits == 1
 
 
 # -- the validator

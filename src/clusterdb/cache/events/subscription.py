@@ -36,10 +36,13 @@ class Subscription(Generic[E]):
         self._capacity = capacity
         self._queue: deque[E] = deque()
         self._lost = 0
+        self._last_lost: Event | None = None
+        self._entered = False
         self._ended = False
         self._wake = asyncio.Event()
 
     async def __aenter__(self) -> Self:
+        self._entered = True
         self._events.add(self)
         return self
 
@@ -56,6 +59,8 @@ class Subscription(Generic[E]):
         return self
 
     async def __anext__(self) -> E | EventGap:
+        if not self._entered:
+            raise InvalidArgument("events count from 'async with' on: enter the subscription first")
         while not self._queue and not self._lost:
             if self._ended:
                 raise StopAsyncIteration
@@ -64,7 +69,8 @@ class Subscription(Generic[E]):
         if self._queue:
             return self._queue.popleft()
         lost, self._lost = self._lost, 0
-        return EventGap(count=lost)
+        last = self._last_lost or EventGap(count=lost)
+        return EventGap(count=lost, time=last.time, origin=last.origin)
 
     def offer(self, event: E) -> None:
         """Queue ``event`` if it is wanted and fits, else count it as lost."""
@@ -72,6 +78,7 @@ class Subscription(Generic[E]):
             return
         if self._lost or len(self._queue) >= self._capacity:
             self._lost += 1
+            self._last_lost = event
         else:
             self._queue.append(event)
         self._wake.set()
