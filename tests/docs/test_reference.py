@@ -1,15 +1,20 @@
-"""The reference pages name everything there is, and nothing that is not."""
+"""The pages name everything there is, and nothing that is not."""
 
 import re
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+import typer
 
 from clusterdb import cache
 from clusterdb.cache import Batch, Cache, LoadContext, errors, events
 from clusterdb.cache.atomic import Atomic
+from clusterdb.cache.cli.app import app
 
-REFERENCE = Path(__file__).resolve().parents[2] / "docs" / "reference"
+ROOT = Path(__file__).resolve().parents[2]
+REFERENCE = ROOT / "docs" / "reference"
 
 
 def text(page: str) -> str:
@@ -68,3 +73,45 @@ def test_every_event_has_its_row():
 
     assert set(first_cells("events.md")) == kinds - {"Event", "KeyEvent"}
     assert {name for name in kinds if name in cache.__all__} >= set(first_cells("events.md"))
+
+
+def commands(command: Any, path: str) -> Iterator[tuple[str, set[str]]]:
+    """Each command that does something, with its options but `--help`."""
+    inner = getattr(command, "commands", {})
+    for name, child in inner.items():
+        yield from commands(child, f"{path} {name}")
+    if not inner:
+        yield path, {option for each in command.params for option in each.opts if option[0] == "-"}
+
+
+def test_every_command_and_option_is_there():
+    page = text("command-line.md")
+    have = dict(commands(typer.main.get_command(app), "cache"))
+
+    assert {row.split("`")[1] for row in page.splitlines() if row.startswith("| `cache ")} == {
+        path + {"cache config check": " FILE", "cache doctor": " [FILE]"}.get(path, "")
+        for path in have
+    }
+    for path, options in have.items():
+        section = page.partition(f"\n## {path}\n")[2].partition("\n## ")[0]
+        assert set(re.findall(r"(--[a-z]+)", section)) == options, path
+
+
+PAGES = sorted(
+    path.relative_to(ROOT).as_posix()
+    for folder in ("decisions", "explanation", "howto")
+    for path in (ROOT / "docs" / folder).glob("*.md")
+)
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_every_test_that_a_page_names_exists(page):
+    """A page names a file, or a file and functions of it: `tests/x.py::test_a`, `test_b`."""
+    file = ROOT
+    for path, name in re.findall(
+        r"`(tests/[\w/.]+)?(?:::)?(test_\w+)?`", (ROOT / page).read_text(encoding="utf-8")
+    ):
+        file = ROOT / path if path else file
+        assert file.exists(), path
+        if name:
+            assert f"def {name}(" in file.read_text(encoding="utf-8"), name

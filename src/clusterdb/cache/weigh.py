@@ -3,9 +3,9 @@
 ``weigh(key, value)`` adds the interpreter's own size of the key, of the value and of what the
 value holds, and a fixed cost of the table's bookkeeping. It looks at most four levels deep, and at
 32, 8, 4 and 2 members of a container at each level; the rest of a large container is taken to be
-like the members seen. So it costs at most some two thousand looks, is exact for flat values and an
-estimate for large ones. An object that two values share
-is counted in both. A region's own ``weigher`` replaces it.
+like the members seen. So it costs at most some 3,400 looks, is exact for flat values and an
+estimate for large ones. An object that two values share is counted in both. A region's own
+``weigher`` replaces it.
 """
 
 from __future__ import annotations
