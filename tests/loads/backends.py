@@ -9,7 +9,7 @@ by its lease, as a server would do it.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from typing import Any, Literal, TypeAlias, TypeVar
 
 from clusterdb.cache import BackendUnavailable, CacheError
@@ -107,7 +107,7 @@ class Twin:
     async def invalidate_tags(self, tags: Sequence[str]) -> int:
         return await self._call("invalidate-tags", self.inner.invalidate_tags(tags))
 
-    def scan(self, region: str, glob: str, batch_size: int) -> AsyncIterator[list[str]]:
+    def scan(self, region: str, glob: str, batch_size: int) -> AsyncGenerator[list[str], None]:
         return self.inner.scan(region, glob, batch_size)
 
     async def clear(self, regions: Sequence[str]) -> int:

@@ -276,7 +276,7 @@ async def before():
     return fork()
 
 def fork():
-    lock = cache._runtime.backend._lock
+    lock = cache._runtime.backend._guard
     if sys.argv[1] == "held":
         entered = threading.Event()
         leave = threading.Event()

@@ -10,9 +10,10 @@ from typing import Any
 
 from msgspec import UnsetType
 
+from .batch import BatchSet
 from .errors import BackendUnavailable, BatchError, CacheError, InvalidArgument
 from .events import Cleared, EntryDeleted, EntrySet, Invalidated, TagInvalidated
-from .loading import Loader, LoadPlan
+from .loading import BlockingRunner, Loader, LoadPlan
 from .options import TTL, GetOptions, SetOptions, resolve_tags, resolve_ttl
 from .protocols import Change, Check, Drop, Put, Touch, Written
 from .runtime import RegionState, Runtime
@@ -60,7 +61,12 @@ class Access:
         return record is not None
 
     async def load(
-        self, keys: list[str], loader: Loader, ttl: TTL | UnsetType, tags: Iterable[str]
+        self,
+        keys: list[str],
+        loader: Loader,
+        ttl: TTL | UnsetType,
+        tags: Iterable[str],
+        runner: BlockingRunner | None = None,
     ) -> dict[str, Any]:
         """The values of ``keys``, as stored, the missing ones loaded."""
         state = self.state
@@ -73,6 +79,7 @@ class Access:
             store_ttl=state.store_ttl,
             enter=state.entered,
             leave=state.left,
+            runner=runner,
         )
         try:
             records = await self.read(keys, None)
@@ -86,6 +93,12 @@ class Access:
 
     # -- writing
 
+    def change(self, change: BatchSet) -> Put | Drop:
+        """What a collected change comes to."""
+        if change.options is None:
+            return Drop(change.key)
+        return self.put(change.key, change.value, change.options)
+
     def put(self, key: str, value: object, options: SetOptions) -> Put:
         """The change that stores ``value``."""
         if isinstance(value, Missing):
@@ -98,7 +111,15 @@ class Access:
     async def write(self, changes: Sequence[Change]) -> list[Written]:
         """Make the changes. Raises the error of an only change, else :class:`BatchError`."""
         await self.runtime.ready()
-        outcomes = await self.runtime.backend.write(self.region, changes)
+        write = self.runtime.backend.write
+        if not self.runtime.events.active:
+            return self._results(changes, await write(self.region, changes))
+        with self.runtime.telling():
+            return self._results(changes, await write(self.region, changes))
+
+    def _results(
+        self, changes: Sequence[Change], outcomes: Sequence[Written | CacheError]
+    ) -> list[Written]:
         done: list[Written] = []
         failed: dict[str, Exception] = {}
         for change, outcome in zip(changes, outcomes, strict=True):
@@ -123,19 +144,21 @@ class Access:
     async def commit(self, checks: Sequence[Check], changes: Sequence[Put | Drop]) -> bool:
         """Make all changes if all checks hold."""
         await self.runtime.ready()
-        committed = await self.runtime.backend.commit(self.region, checks, changes)
-        if committed is None:
-            return False
-        for change, outcome in zip(changes, committed.outcomes, strict=True):
-            self._made(change, outcome)
+        with self.runtime.telling():
+            committed = await self.runtime.backend.commit(self.region, checks, changes)
+            if committed is None:
+                return False
+            for change, outcome in zip(changes, committed.outcomes, strict=True):
+                self._made(change, outcome)
         return True
 
-    async def clear(self) -> int:
-        """Remove every entry of the region."""
+    async def clear(self, regions: Sequence[str]) -> int:
+        """Remove every entry of ``regions``."""
         await self.runtime.ready()
-        count = await self.runtime.backend.clear([self.region])
+        count = await self.runtime.backend.clear(regions)
         self.runtime.forget_all()
-        self.runtime.publish(Cleared, region=self.region, entries=count)
+        for region in regions:
+            self.runtime.publish(Cleared, region=region)
         return count
 
     async def invalidate_tag(self, tag: str) -> int:

@@ -13,10 +13,10 @@ from typing import Any, Self
 from msgspec import UNSET, UnsetType
 
 from .access import Access
+from .batch import BatchSet
 from .errors import InvalidArgument
-from .keys import check_key
+from .keys import check_key, shown
 from .options import TTL, GetOptions, resolve_set
-from .protocols import Drop, Put
 from .types import Version
 
 __all__ = ["Atomic", "AtomicChanges"]
@@ -26,10 +26,10 @@ class AtomicChanges:
     """Checks and changes being collected, each call returning the same object."""
 
     def __init__(self, access: Access) -> None:
-        self._access = access
+        self.access = access
         self._values: dict[str, object] = {}
         self._versions: dict[str, Version | None] = {}
-        self._changes: dict[str, Put | Drop] = {}
+        self._changes: dict[str, BatchSet] = {}
 
     def check(self, key: str, value: object) -> Self:
         """Require that ``key`` holds a value of the same type that is ``==`` to ``value``."""
@@ -39,7 +39,7 @@ class AtomicChanges:
     def check_version(self, key: str, version: Version) -> Self:
         """Require that ``key`` is at ``version``, as :meth:`Region.lookup` gave it."""
         if isinstance(version, bool) or not isinstance(version, int) or version < 1:
-            raise InvalidArgument(f"a version is an int above 0, not {version!r}")
+            raise InvalidArgument(f"a version is an int above 0, not {shown(version)}")
         self._versions[self._checked(key)] = version
         return self
 
@@ -59,13 +59,13 @@ class AtomicChanges:
         """Store ``value`` if all checks hold; ``ttl`` and ``tags`` as in :meth:`Region.set`."""
         options = resolve_set(None, ttl, None, None, None, tags)
         key = self._unchanged(key)
-        self._changes[key] = self._access.put(key, value, options)
+        self._changes[key] = BatchSet(key, value, options)
         return self
 
     def delete(self, key: str) -> Self:
         """Delete ``key`` if all checks hold."""
         key = self._unchanged(key)
-        self._changes[key] = Drop(key)
+        self._changes[key] = BatchSet(key)
         return self
 
     def _checked(self, key: str) -> str:
@@ -88,17 +88,18 @@ class AtomicChanges:
             if versions is None:
                 return False
             checks |= versions
-        return await self._access.commit(list(checks.items()), list(self._changes.values()))
+        changes = [self.access.change(change) for change in self._changes.values()]
+        return await self.access.commit(list(checks.items()), changes)
 
     async def _compare(self) -> dict[str, Version | None] | None:
         """The version at which each value was found as required; ``None`` where one was not."""
-        records = await self._access.read(list(self._values), GetOptions(consistent=True))
+        records = await self.access.read(list(self._values), GetOptions(consistent=True))
         found: dict[str, Version | None] = {}
         for key, expected in self._values.items():
             record = records.get(key)
             if record is None:
                 return None
-            value: Any = self._access.state.left(key, record.value)
+            value: Any = self.access.state.left(key, record.value)
             if type(value) is not type(expected) or value != expected:
                 return None
             found[key] = record.version

@@ -13,5 +13,13 @@ def attributes(value: object) -> list[tuple[str, object]]:
     for kind in type(value).__mro__:
         slots = kind.__dict__.get("__slots__", ())
         names = (slots,) if isinstance(slots, str) else slots
-        found += [(name, getattr(value, name, None)) for name in names if name not in _NOT_FIELDS]
+        fields = [_mangled(kind, name) for name in names if name not in _NOT_FIELDS]
+        found += [(name, getattr(value, name, None)) for name in fields]
     return found
+
+
+def _mangled(kind: type, name: str) -> str:
+    """The name that a private slot really has."""
+    if name.startswith("__") and not name.endswith("__"):
+        return f"_{kind.__name__.lstrip('_')}{name}"
+    return name

@@ -16,6 +16,7 @@
     ├── NotSupported                      this backend or this version can't do it
     ├── CacheClosed                       the cache was closed
     ├── WrongLoop                         used from a second running event loop, or .sync in one
+    ├── ReentrantCall                     changed by a finalizer in the middle of a change
     ├── BackendUnavailable                the backend can't be reached
     │   └── OutcomeUnknown                a write was sent and its reply never came
     ├── LoadError                         a load could not give a value (a loader's own
@@ -56,6 +57,7 @@ __all__ = [
     "MissingVariable",
     "NotSupported",
     "OutcomeUnknown",
+    "ReentrantCall",
     "ReentrantLoad",
     "ScanTimeout",
     "SharedValueMutated",
@@ -152,6 +154,18 @@ class WrongLoop(CacheError, RuntimeError):
     """
 
 
+class ReentrantCall(CacheError, RuntimeError):
+    """A cache was to be changed by code that runs in the middle of a change of it, in the same
+    thread: a finalizer of cyclic garbage, or a signal handler.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(
+            "this thread is in the middle of changing the cache: a finalizer or signal handler "
+            "must not change it too; hand the call to another thread, or to the event loop"
+        )
+
+
 class BackendUnavailable(CacheError, ConnectionError):
     """The backend can't be reached, or did not answer within its deadline."""
 
@@ -179,9 +193,11 @@ class LoadTimeout(LoadError, TimeoutError):
 class LoadCancelled(LoadError):
     """The loader was cancelled from inside, not by its callers."""
 
-    def __init__(self, keys: Sequence[str]) -> None:
+    def __init__(self, keys: Sequence[str], reason: str = "") -> None:
         shown = ", ".join(repr(key) for key in keys[:3])
-        super().__init__(f"the loader of {shown} was cancelled from inside; nothing was stored")
+        super().__init__(
+            reason or f"the loader of {shown} was cancelled from inside; nothing was stored"
+        )
 
 
 class ReentrantLoad(LoadError):

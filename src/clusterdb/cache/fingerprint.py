@@ -18,7 +18,7 @@ __all__ = ["fingerprint"]
 
 _SCALARS: Final = frozenset({str, bytes, float, complex, bool, type(None)})
 _LISTED: Final = (list, tuple, set, frozenset)
-_BY_IDENTITY: Final = (type, FunctionType, BuiltinFunctionType, MethodType, ModuleType)
+_BY_IDENTITY: Final = (type, FunctionType, BuiltinFunctionType, ModuleType)
 
 
 def fingerprint(value: object) -> bytes:
@@ -52,6 +52,8 @@ def _parts(item: object) -> list[object] | None:
         return [part for pair in item.items() for part in pair]
     if type(item) in _LISTED:
         return list(item)  # type: ignore[call-overload, no-any-return]
+    if isinstance(item, MethodType):
+        return [item.__self__, item.__func__]  # itself it is made anew at each access
     if isinstance(item, _BY_IDENTITY):
         return None
     try:
@@ -59,7 +61,7 @@ def _parts(item: object) -> list[object] | None:
     except Exception:  # noqa: BLE001 - an object may refuse to be copied in any way it likes
         found = attributes(item)
         return [part for pair in found for part in pair] if found else None
-    if isinstance(reduced, str):
+    if not isinstance(reduced, tuple) or len(reduced) < 2:
         return None
     _, arguments, *more = reduced
     state, items, pairs = [*more, None, None, None][:3]

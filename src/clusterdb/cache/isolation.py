@@ -38,7 +38,7 @@ def _copied(value: object) -> object:
 
 def _copied_out(key: str, value: object) -> object:
     del key
-    return _copied(value)
+    return _copied(plain(value))
 
 
 class _Sealed:

@@ -12,22 +12,24 @@ groups, so that matching is O(len(key) * len(glob)) for any input.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import lru_cache
 from typing import Final
 
-from .errors import InvalidKey, InvalidPattern
+from .errors import InvalidArgument, InvalidKey, InvalidPattern
 
-__all__ = ["MAX_KEY_BYTES", "check_key", "escape_glob", "matcher"]
+__all__ = ["MAX_KEY_BYTES", "check_key", "check_keys", "escape_glob", "matcher", "shown"]
 
 MAX_KEY_BYTES: Final = 65_536
 _MAX_GLOB: Final = 4_096
+_SHOWN: Final = 60
+_SHOWN_BITS: Final = 1_024
 
 
 def check_key(key: object) -> str:
     """Return ``key`` as an exact ``str``, or raise :class:`InvalidKey` with the rule it breaks."""
     if not isinstance(key, str):
-        raise InvalidKey(f"a key is a str, not {type(key).__name__} {_short(key)}")
+        raise InvalidKey(f"a key is a str, not {type(key).__name__} {shown(key)}")
     text = key if type(key) is str else str.__str__(key)
     if not text:
         raise InvalidKey("a key can't be empty")
@@ -38,19 +40,34 @@ def check_key(key: object) -> str:
             size = len(text.encode())
         except UnicodeEncodeError as error:
             raise InvalidKey(
-                f"key {_short(text)} holds a lone surrogate at {error.start}: it has no UTF-8 form"
+                f"key {shown(text)} holds a lone surrogate at {error.start}: it has no UTF-8 form"
             ) from None
     if size > MAX_KEY_BYTES:
         raise InvalidKey(
-            f"key {_short(text)} is {size} bytes of UTF-8, over the limit of {MAX_KEY_BYTES}; "
+            f"key {shown(text)} is {size} bytes of UTF-8, over the limit of {MAX_KEY_BYTES}; "
             f"store a digest of it instead"
         )
     return text
 
 
-def _short(value: object) -> str:
-    text = repr(value)
-    return text if len(text) <= 60 else text[:57] + "..."
+def check_keys(keys: Iterable[str]) -> list[str]:
+    """The keys, each checked and each once, in order."""
+    if isinstance(keys, str):
+        raise InvalidArgument(f"keys is a collection of str: write [{shown(keys)}]")
+    if not isinstance(keys, Iterable):
+        raise InvalidArgument(f"keys is a collection of str, not {shown(keys)}")
+    return list(dict.fromkeys([check_key(key) for key in keys]))
+
+
+def shown(value: object) -> str:
+    """A value for a message: short, and whatever its own ``__repr__`` does."""
+    if isinstance(value, int) and value.bit_length() > _SHOWN_BITS:
+        return f"an int of {value.bit_length()} bits"
+    try:
+        text = repr(value)
+    except Exception:  # noqa: BLE001 - a message must not fail because of what it is about
+        return f"a {type(value).__name__}"
+    return text if len(text) <= _SHOWN else text[: _SHOWN - 3] + "..."
 
 
 def escape_glob(text: str) -> str:

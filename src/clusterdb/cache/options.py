@@ -50,6 +50,9 @@ class SetOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     tags: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
+        for name in ("nx", "xx", "keep_ttl"):
+            if not isinstance(getattr(self, name), bool):
+                raise InvalidArgument(f"{name} is True or False, not {getattr(self, name)!r}")
         msgspec.structs.force_setattr(self, "tags", resolve_tags(self.tags))
         if self.ttl is not UNSET:
             msgspec.structs.force_setattr(self, "ttl", ttl_seconds(self.ttl))
@@ -140,6 +143,8 @@ def resolve_set(
     ``ttl``, and the other way round.
     """
     base = _PLAIN if options is None else options
+    if not isinstance(base, SetOptions):
+        raise InvalidArgument(f"options is a SetOptions, not a {type(base).__name__}")
     if ttl is UNSET and nx is None and xx is None and keep_ttl is None and tags is None:
         return base
     return SetOptions(

@@ -13,7 +13,7 @@ The factory opens a backend, the manager closes it.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from typing import Any, Literal, Protocol, TypeAlias
 
 import msgspec
@@ -223,7 +223,7 @@ class Backend(Protocol):
         """
         ...
 
-    def scan(self, region: str, glob: str, batch_size: int) -> AsyncIterator[list[str]]:
+    def scan(self, region: str, glob: str, batch_size: int) -> AsyncGenerator[list[str], None]:
         """Keys that match, in batches, in no order, each once. A key that is there from start to
         end is given; one that comes or goes meanwhile may be.
         """

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from contextlib import aclosing
 from datetime import timedelta
 
 from .errors import InvalidArgument, ScanTimeout
@@ -22,22 +23,21 @@ async def scan_keys(
     await runtime.ready()
     now = runtime.clock.now
     until = None if timeout is None else now() + timeout
-    batches = runtime.backend.scan(region, glob, batch_size)
     seen = 0
-    while True:
-        left = None if until is None else until - now()
-        try:
-            async with asyncio.timeout(left):
-                batch = await anext(batches, None)
-        except TimeoutError:
-            raise ScanTimeout(float(timeout or 0), seen) from None
-        if until is not None and now() >= until and batch is not None:
-            raise ScanTimeout(float(timeout or 0), seen)
-        if batch is None:
-            return
-        for key in batch:
-            seen += 1
-            yield key
+    async with aclosing(runtime.backend.scan(region, glob, batch_size)) as batches:
+        while True:
+            try:
+                async with asyncio.timeout(None if until is None else until - now()):
+                    batch = await anext(batches, None)
+            except TimeoutError:
+                raise ScanTimeout(float(timeout or 0), seen) from None
+            if batch is None:
+                return
+            if until is not None and now() >= until:
+                raise ScanTimeout(float(timeout or 0), seen)
+            for key in batch:
+                seen += 1
+                yield key
 
 
 def resolve_pattern(

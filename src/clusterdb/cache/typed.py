@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import types
 from functools import lru_cache
-from typing import Any, Union, get_args, get_origin, is_typeddict
+from typing import Annotated, Any, Union, get_args, get_origin, is_typeddict
 
-from .errors import TypeMismatch
+from .errors import InvalidArgument, TypeMismatch
+from .keys import shown
 
 __all__ = ["require_type"]
 
@@ -20,7 +21,10 @@ def require_type(key: str, value: object, wanted: Any) -> None:
 
     Type parameters are not looked into; an int is accepted as a float.
     """
-    classes = _classes(wanted)
+    try:
+        classes = _classes(wanted)
+    except TypeError:
+        raise InvalidArgument(f"type={shown(wanted)} is no type") from None
     if classes is not None and not isinstance(value, classes):
         name = getattr(wanted, "__qualname__", None) or str(wanted)
         raise TypeMismatch(
@@ -34,9 +38,13 @@ def _classes(wanted: Any) -> tuple[type, ...] | None:
     """The classes an instance of ``wanted`` may have; ``None`` where that can't be told."""
     if wanted is None:
         return (type(None),)
-    if is_typeddict(wanted):
+    if wanted is Any:
+        return None
+    if is_typeddict(wanted) or is_typeddict(get_origin(wanted)):
         return (dict,)
     origin = get_origin(wanted)
+    if origin is Annotated:
+        return _classes(get_args(wanted)[0])
     if origin in (Union, types.UnionType):
         members = [_classes(member) for member in get_args(wanted)]
         if None in members:
@@ -45,4 +53,13 @@ def _classes(wanted: Any) -> tuple[type, ...] | None:
     kind = origin or wanted
     if kind is float:
         return (float, int)
-    return (kind,) if isinstance(kind, type) else None
+    return (kind,) if isinstance(kind, type) and _can_tell(kind) else None
+
+
+def _can_tell(kind: type) -> bool:
+    """Whether ``isinstance`` can be asked; not for a Protocol that is none at run time."""
+    try:
+        isinstance(None, kind)
+    except TypeError:
+        return False
+    return True

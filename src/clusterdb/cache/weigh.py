@@ -11,6 +11,7 @@ estimate for large ones. An object that two values share is counted in both. A r
 from __future__ import annotations
 
 import sys
+from collections import deque
 from collections.abc import Callable, Iterable
 from itertools import chain, islice
 from typing import Final, TypeAlias
@@ -31,7 +32,7 @@ _SAMPLES: Final = (2, 4, 8, 32)
 """How many members are looked at where so many levels are left."""
 
 _FLAT: Final = frozenset({str, bytes, int, float, bool, complex, type(None), bytearray})
-_HOLDERS: Final = (list, tuple, set, frozenset)
+_HOLDERS: Final = (list, tuple, set, frozenset, deque)
 
 
 def weigh(key: str, value: object) -> int:
@@ -51,15 +52,16 @@ def _size(value: object, depth: int) -> int:
     else:
         fields = [field for _, field in attributes(value)]
         members, count = fields, len(fields)
-    if not count:
-        return size
     seen = [_size(member, depth - 1) for member in islice(members, _SAMPLES[depth - 1])]
-    return size + sum(seen) * count // len(seen)
+    return size + sum(seen) * count // len(seen) if seen else size
 
 
 def checked(weigher: Weigher, key: str, value: object) -> int:
     """The weight by a user's function, or :class:`InvalidArgument` naming what it gave."""
-    weight = weigher(key, value)
+    try:
+        weight = weigher(key, value)
+    except Exception as error:
+        raise InvalidArgument(f"the value of key {key!r} can't be weighed: {error}") from error
     if isinstance(weight, bool) or not isinstance(weight, int) or not 1 <= weight <= MAX_WEIGHT:
         raise InvalidArgument(
             f"the weigher gave {weight!r} for key {key!r}: a weight is an int from 1 to 2**62"

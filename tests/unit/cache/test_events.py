@@ -7,7 +7,7 @@ import msgspec
 import pytest
 
 from clusterdb.cache import access, runtime
-from clusterdb.cache.config import FIFO, CacheConfig, CacheRegion
+from clusterdb.cache.config import FIFO, LRU, CacheConfig, CachePolicy, CacheRegion
 from clusterdb.cache.errors import InvalidArgument
 from clusterdb.cache.events import (
     INVALIDATIONS,
@@ -240,8 +240,8 @@ async def test_each_operation_says_what_happened():
         (TagInvalidated, "t"),
         (EntrySet, "a"),
         (EntrySet, "x"),
-        (EntryEvicted, "x"),
         (EntrySet, "y"),
+        (EntryEvicted, "x"),
         (EntryExpired, "y"),
         (Cleared, ""),
     ]
@@ -357,3 +357,19 @@ async def test_a_subscription_that_was_not_entered_says_so():
     async with Cache() as cache:
         with pytest.raises(InvalidArgument, match="async with"):
             await anext(cache.subscribe())
+
+
+async def test_what_a_call_evicts_is_told_after_what_it_stores():
+    config = CacheConfig(policy=CachePolicy(eviction=LRU(max_items=2)))
+    async with Cache(config) as cache, cache.subscribe() as events:
+        await cache.set_many({"a": 1, "b": 2, "c": 3})
+        found: Any = await received(events)
+        told = [(type(event), event.key) for event in found]
+    assert told == [(EntrySet, "a"), (EntrySet, "b"), (EntrySet, "c"), (EntryEvicted, "a")]
+
+
+@pytest.mark.parametrize("kind", ["EntrySet", int, None])
+async def test_a_subscription_to_what_is_no_event_is_refused(kind):
+    async with Cache() as cache:
+        with pytest.raises(InvalidArgument, match="a class of events"):
+            cache.subscribe(kind)

@@ -193,7 +193,7 @@ async def test_a_failing_weigher_changes_nothing():
 
     async with Cache(weigher=weigher) as cache:
         await cache.set("k", 1)
-        with pytest.raises(RuntimeError, match="no scales"):
+        with pytest.raises(InvalidArgument, match="can't be weighed: no scales"):
             await cache.configure_regions([CacheRegion("default", size=10), CacheRegion("more")])
         assert cache.regions == ("default",)
         assert cache.config.regions == ()

@@ -43,7 +43,7 @@ def _redis_url(value: object) -> str:
 RedisUrl = Annotated[str, Meta(extra={"read": _redis_url})]
 
 
-class PoolConfig(Settings, frozen=True):
+class PoolConfig(Settings, frozen=True, kw_only=True):
     """Connections to a server: how many are kept, how many at most, how long one may idle."""
 
     min_connections: int = 1
@@ -61,7 +61,7 @@ class PoolConfig(Settings, frozen=True):
         require(self.idle_timeout > 0, "idle_timeout", "must be above 0 seconds")
 
 
-class TlsConfig(Settings, frozen=True):
+class TlsConfig(Settings, frozen=True, kw_only=True):
     """TLS files (PEM): the client's certificate and key, and the authority that is trusted."""
 
     cert: OptionalPath = preset(None)
@@ -74,7 +74,7 @@ class TlsConfig(Settings, frozen=True):
         require(both, "cert" if self.cert is None else "key", "cert and key belong together")
 
 
-class SentinelConfig(Settings, frozen=True):
+class SentinelConfig(Settings, frozen=True, kw_only=True):
     """Redis Sentinel: the backend's URLs are then those of the sentinels."""
 
     master: str
@@ -86,11 +86,11 @@ class SentinelConfig(Settings, frozen=True):
         require(bool(self.master), "master", "the name of the master is empty")
 
 
-class Memory(Settings, frozen=True, tag_field="type", tag="memory"):
+class Memory(Settings, frozen=True, kw_only=True, tag_field="type", tag="memory"):
     """Entries live in this process."""
 
 
-class Disk(Settings, frozen=True, tag_field="type", tag="disk"):
+class Disk(Settings, frozen=True, kw_only=True, tag_field="type", tag="disk"):
     """Entries live in one file of this machine.
 
     `synchronous`: ``normal`` may lose the last writes at a power cut, ``full`` waits for the disk.
@@ -100,7 +100,7 @@ class Disk(Settings, frozen=True, tag_field="type", tag="disk"):
     synchronous: Literal["normal", "full"] = "normal"
 
 
-class Redis(Settings, frozen=True, tag_field="type", tag="redis"):
+class Redis(Settings, frozen=True, kw_only=True, tag_field="type", tag="redis"):
     """Entries live in Redis: one server, a cluster, a ring of servers, or behind Sentinel.
 
     Several `urls` without `cluster` and `sentinel` form a ring: `PartitioningConfig` says how

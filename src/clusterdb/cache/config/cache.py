@@ -28,7 +28,7 @@ CACHE_SECTION: Final = (
 """The settings that stand under ``cache:`` in a file; the others stand beside it."""
 
 
-class CacheConfig(Settings, frozen=True):
+class CacheConfig(Settings, frozen=True, kw_only=True):
     """The configuration of a cache.
 
     In a file, the settings from `name` to `monitoring` stand under ``cache:`` and the others beside

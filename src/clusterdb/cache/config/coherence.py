@@ -25,13 +25,13 @@ __all__ = [
 ]
 
 
-class WriteThrough(Settings, frozen=True, tag_field="type", tag="write_through"):
+class WriteThrough(Settings, frozen=True, kw_only=True, tag_field="type", tag="write_through"):
     """A write goes to storage and to the cache before it returns."""
 
     backend: StorageBackend
 
 
-class WriteBehind(Settings, frozen=True, tag_field="type", tag="write_behind"):
+class WriteBehind(Settings, frozen=True, kw_only=True, tag_field="type", tag="write_behind"):
     """A write is made durable, then the cache is written, then storage in batches.
 
     `durability`: ``journal`` (a local synced file), ``replicated`` (acknowledged by replicas) or
@@ -49,13 +49,13 @@ class WriteBehind(Settings, frozen=True, tag_field="type", tag="write_behind"):
         require(self.flush_interval > 0, "flush_interval", "must be above 0 seconds")
 
 
-class WriteAround(Settings, frozen=True, tag_field="type", tag="write_around"):
+class WriteAround(Settings, frozen=True, kw_only=True, tag_field="type", tag="write_around"):
     """A write goes to storage and invalidates the cached copy."""
 
     backend: StorageBackend
 
 
-class ReadThrough(Settings, frozen=True, tag_field="type", tag="read_through"):
+class ReadThrough(Settings, frozen=True, kw_only=True, tag_field="type", tag="read_through"):
     """A miss is loaded from storage; writes go to the cache only."""
 
     backend: StorageBackend
@@ -64,7 +64,7 @@ class ReadThrough(Settings, frozen=True, tag_field="type", tag="read_through"):
 CoherenceMode: TypeAlias = WriteThrough | WriteBehind | WriteAround | ReadThrough
 
 
-class ReplicationConfig(Settings, frozen=True):
+class ReplicationConfig(Settings, frozen=True, kw_only=True):
     """How many servers acknowledge a write. `factor` counts the primary."""
 
     mode: Literal["synchronous", "asynchronous"] = "asynchronous"
@@ -72,7 +72,7 @@ class ReplicationConfig(Settings, frozen=True):
     consistency: Literal["quorum", "one", "all"] = "quorum"
 
 
-class CacheCoherence(Settings, frozen=True):
+class CacheCoherence(Settings, frozen=True, kw_only=True):
     """Coherence of the cache; `mode` None means that there is no storage behind it."""
 
     mode: CoherenceMode | None = None
@@ -81,7 +81,7 @@ class CacheCoherence(Settings, frozen=True):
     replication: ReplicationConfig | None = None
 
 
-class RedisChannel(Settings, frozen=True, tag_field="type", tag="redis"):
+class RedisChannel(Settings, frozen=True, kw_only=True, tag_field="type", tag="redis"):
     """Invalidation events over a Redis channel."""
 
     channel: str
@@ -94,13 +94,13 @@ class RedisChannel(Settings, frozen=True, tag_field="type", tag="redis"):
 NotificationBackend: TypeAlias = RedisChannel
 
 
-class NotificationConfig(Settings, frozen=True):
+class NotificationConfig(Settings, frozen=True, kw_only=True):
     """Where invalidation events are sent."""
 
     backend: NotificationBackend
 
 
-class InvalidationConfig(Settings, frozen=True):
+class InvalidationConfig(Settings, frozen=True, kw_only=True):
     """`versioned`: a receiver drops only what is older than the event; `plain`: what it has."""
 
     mode: Literal["versioned", "plain"] = "versioned"

@@ -42,19 +42,19 @@ Schedule = Annotated[
 Threshold = Annotated[float, Meta(gt=0, le=1)]
 
 
-class Cleanup(Settings, frozen=True, tag_field="type", tag="cleanup"):
+class Cleanup(Settings, frozen=True, kw_only=True, tag_field="type", tag="cleanup"):
     """Remove what expired, or was not used, longer ago than `older_than`."""
 
     older_than: Duration
 
 
-class Compact(Settings, frozen=True, tag_field="type", tag="compact"):
+class Compact(Settings, frozen=True, kw_only=True, tag_field="type", tag="compact"):
     """Give unused space back once its share is above `threshold`."""
 
     threshold: Threshold = 0.3
 
 
-class Rebalance(Settings, frozen=True, tag_field="type", tag="rebalance"):
+class Rebalance(Settings, frozen=True, kw_only=True, tag_field="type", tag="rebalance"):
     """Spread keys anew once servers differ by more than `threshold`."""
 
     threshold: Threshold = 0.2
@@ -63,14 +63,14 @@ class Rebalance(Settings, frozen=True, tag_field="type", tag="rebalance"):
 MaintenanceTask: TypeAlias = Cleanup | Compact | Rebalance
 
 
-class MaintenanceConfig(Settings, frozen=True):
+class MaintenanceConfig(Settings, frozen=True, kw_only=True):
     """Tasks that run one after the other on a schedule."""
 
     schedule: Schedule
     tasks: Items[MaintenanceTask] = preset(())
 
 
-class S3(Settings, frozen=True, tag_field="type", tag="s3"):
+class S3(Settings, frozen=True, kw_only=True, tag_field="type", tag="s3"):
     """A bucket of S3 or of a store that speaks its protocol (`endpoint`)."""
 
     bucket: str
@@ -85,7 +85,7 @@ class S3(Settings, frozen=True, tag_field="type", tag="s3"):
         require(web, "endpoint", "expected http(s)://host[:port]")
 
 
-class Directory(Settings, frozen=True, tag_field="type", tag="directory"):
+class Directory(Settings, frozen=True, kw_only=True, tag_field="type", tag="directory"):
     """A directory of this machine."""
 
     path: FilePath
@@ -94,7 +94,7 @@ class Directory(Settings, frozen=True, tag_field="type", tag="directory"):
 BackupStorage: TypeAlias = S3 | Directory
 
 
-class BackupConfig(Settings, frozen=True):
+class BackupConfig(Settings, frozen=True, kw_only=True):
     """A backup on a schedule; those older than `retention` are removed."""
 
     schedule: Schedule

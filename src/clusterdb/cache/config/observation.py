@@ -8,7 +8,7 @@ from .settings import Settings, require
 __all__ = ["CacheStatistics", "MonitoringConfig"]
 
 
-class CacheStatistics(Settings, frozen=True):
+class CacheStatistics(Settings, frozen=True, kw_only=True):
     """Statistics over time: one sample every `interval` seconds."""
 
     enabled: bool = True
@@ -19,7 +19,7 @@ class CacheStatistics(Settings, frozen=True):
         require(self.interval >= 0.1, "interval", "must be at least 100 ms")
 
 
-class MonitoringConfig(Settings, frozen=True):
+class MonitoringConfig(Settings, frozen=True, kw_only=True):
     """Switches: counters for `metrics`, spans for `tracing`, samples for `statistics`."""
 
     metrics: bool = True

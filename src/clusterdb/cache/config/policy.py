@@ -10,7 +10,7 @@ from .settings import Settings, require
 __all__ = ["FIFO", "LFU", "LRU", "CachePolicy", "Compression", "EvictionPolicy"]
 
 
-class _Limits(Settings, frozen=True):
+class _Limits(Settings, frozen=True, kw_only=True):
     """What a policy may hold; None is no limit."""
 
     max_memory: OptionalSize = preset(None)
@@ -22,22 +22,22 @@ class _Limits(Settings, frozen=True):
         require(room, "max_memory", "must be at least 1 byte; None is no limit")
 
 
-class LRU(_Limits, frozen=True, tag_field="type", tag="lru"):
+class LRU(_Limits, frozen=True, kw_only=True, tag_field="type", tag="lru"):
     """Evict what was not used for the longest time."""
 
 
-class FIFO(_Limits, frozen=True, tag_field="type", tag="fifo"):
+class FIFO(_Limits, frozen=True, kw_only=True, tag_field="type", tag="fifo"):
     """Evict what was written first."""
 
 
-class LFU(_Limits, frozen=True, tag_field="type", tag="lfu"):
+class LFU(_Limits, frozen=True, kw_only=True, tag_field="type", tag="lfu"):
     """Evict what is used least often."""
 
 
 EvictionPolicy: TypeAlias = LRU | FIFO | LFU
 
 
-class Compression(Settings, frozen=True):
+class Compression(Settings, frozen=True, kw_only=True):
     """Compress encoded values of at least `min_size` bytes."""
 
     algorithm: Literal["lz4", "zstd"] = "lz4"
@@ -51,7 +51,7 @@ class Compression(Settings, frozen=True):
         require(known, "level", f"{self.algorithm} takes 0 to {top}, got {self.level}")
 
 
-class CachePolicy(Settings, frozen=True):
+class CachePolicy(Settings, frozen=True, kw_only=True):
     """The limits of the default region, and compression."""
 
     eviction: EvictionPolicy = LRU(max_items=1_000_000)

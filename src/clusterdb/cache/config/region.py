@@ -23,7 +23,7 @@ from .settings import Settings, require
 __all__ = ["CacheRegion", "LoadConfig"]
 
 
-class LoadConfig(Settings, frozen=True):
+class LoadConfig(Settings, frozen=True, kw_only=True):
     """How `get_or_load` loads.
 
     After `soft_deadline` callers get the stale entry if there is one; at `hard_deadline` the

@@ -10,7 +10,7 @@ from .settings import Settings, require
 __all__ = ["SchemaConfig", "SerializationConfig"]
 
 
-class SchemaConfig(Settings, frozen=True):
+class SchemaConfig(Settings, frozen=True, kw_only=True):
     """The schema of the values: a file (`path`) or its text (`inline`), one of both."""
 
     type: Literal["avro"] = "avro"
@@ -23,7 +23,7 @@ class SchemaConfig(Settings, frozen=True):
         require(one, "path", "give either path or inline, and not both")
 
 
-class SerializationConfig(Settings, frozen=True):
+class SerializationConfig(Settings, frozen=True, kw_only=True):
     """The format of encoded values.
 
     `compression`: True or False switches it for encoded values; None follows

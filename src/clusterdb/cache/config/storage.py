@@ -44,7 +44,7 @@ PostgresUrl = Annotated[str, Meta(extra={"read": _postgres_url})]
 TableName = Annotated[str, Meta(extra={"read": _table_name})]
 
 
-class PostgreSQL(Settings, frozen=True, tag_field="type", tag="postgresql"):
+class PostgreSQL(Settings, frozen=True, kw_only=True, tag_field="type", tag="postgresql"):
     """A table of a PostgreSQL database."""
 
     url: PostgresUrl
@@ -52,7 +52,7 @@ class PostgreSQL(Settings, frozen=True, tag_field="type", tag="postgresql"):
     pool: PoolConfig = PoolConfig()
 
 
-class SQLite(Settings, frozen=True, tag_field="type", tag="sqlite"):
+class SQLite(Settings, frozen=True, kw_only=True, tag_field="type", tag="sqlite"):
     """A table of a SQLite file."""
 
     path: FilePath

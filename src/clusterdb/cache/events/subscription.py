@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Callable, Iterable
+from threading import get_ident
 from types import TracebackType
 from typing import Any, Generic, Self, TypeVar
 
@@ -38,11 +39,17 @@ class Subscription(Generic[E]):
         self._lost = 0
         self._last_lost: Event | None = None
         self._entered = False
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._thread = 0
         self._ended = False
         self._wake = asyncio.Event()
 
     async def __aenter__(self) -> Self:
+        if self._entered:
+            raise InvalidArgument("a subscription is entered once: make another")
         self._entered = True
+        self._loop = asyncio.get_running_loop()
+        self._thread = get_ident()
         self._events.add(self)
         return self
 
@@ -81,12 +88,22 @@ class Subscription(Generic[E]):
             self._last_lost = event
         else:
             self._queue.append(event)
-        self._wake.set()
+        self._notify()
 
     def end(self) -> None:
         """Let the iteration end after what is queued."""
         self._ended = True
-        self._wake.set()
+        self._notify()
+
+    def _notify(self) -> None:
+        """Wake the consumer, from whatever thread."""
+        loop = self._loop
+        if loop is None or self._wake.is_set():
+            return
+        if self._thread == get_ident():
+            self._wake.set()
+        elif not loop.is_closed():
+            loop.call_soon_threadsafe(self._wake.set)
 
 
 class Events:
@@ -110,6 +127,11 @@ class Events:
         match a glob. Events without a region or key pass those filters.
         """
         accepted = tuple(kinds)
+        for kind in accepted:
+            if not isinstance(kind, type) or not issubclass(kind, Event):
+                raise InvalidArgument(f"a kind is a class of events, not {kind!r}")
+        if region is not None and not isinstance(region, str):
+            raise InvalidArgument(f"region is a name, not {region!r}")
         matches = matcher(pattern) if pattern is not None else None
 
         def wanted(event: Event) -> bool:

@@ -65,7 +65,6 @@ class Cleared(Event, frozen=True, kw_only=True, tag="clear"):
     """A region was emptied."""
 
     region: str
-    entries: int = 0
 
 
 class EntryEvicted(KeyEvent, frozen=True, kw_only=True, tag="evict"):

@@ -28,5 +28,6 @@ from __future__ import annotations
 from .flight import LoadPlan
 from .loader import LoadContext, Loader
 from .loads import Loads
+from .threads import BlockingRunner, call_for
 
-__all__ = ["LoadContext", "LoadPlan", "Loader", "Loads"]
+__all__ = ["BlockingRunner", "LoadContext", "LoadPlan", "Loader", "Loads", "call_for"]

@@ -82,7 +82,7 @@ class Calls:
         self, context: LoadContext, plan: LoadPlan, hard: float | None
     ) -> asyncio.Task[Mapping[str, Any]] | None:
         """The ended loader call; ``None`` for one that was cancelled at its deadline."""
-        threads = self._limit(plan.region).threads
+        threads = plan.runner or self._limit(plan.region).threads
         nested = len(inside()) > 1
         task = self._tasks.spawn(plan.loader.call(context, threads, nested=nested))
         try:

@@ -22,6 +22,7 @@ from ..options import TTL
 from ..settings import RegionSettings
 from ..stats import LoadCounters
 from .loader import Loader
+from .threads import BlockingRunner
 
 __all__ = ["CHAIN", "Flight", "LoadPlan", "inside", "refuse_cycle", "refuse_repeat"]
 
@@ -30,7 +31,8 @@ class LoadPlan(msgspec.Struct, frozen=True, kw_only=True, eq=False):
     """What one caller wants loaded.
 
     ``store_ttl`` turns a TTL as a person writes it into the seconds to store; ``enter`` and
-    ``leave`` are what is done to a value on its way into the cache and out of it.
+    ``leave`` are what is done to a value on its way into the cache and out of it. ``runner`` runs
+    a blocking loader; by default it gets a thread of its own.
     """
 
     region: RegionSettings
@@ -41,6 +43,7 @@ class LoadPlan(msgspec.Struct, frozen=True, kw_only=True, eq=False):
     store_ttl: Callable[[TTL], float | None]
     enter: Callable[[object], object]
     leave: Callable[[str, object], object]
+    runner: BlockingRunner | None = None
 
 
 class Flight:
@@ -58,6 +61,7 @@ class Flight:
         "detached",
         "keys",
         "open",
+        "owner",
         "private",
         "region",
         "task",
@@ -68,7 +72,8 @@ class Flight:
 
     task: asyncio.Task[dict[str, object]]
 
-    def __init__(self, region: str, keys: Sequence[str]) -> None:
+    def __init__(self, owner: object, region: str, keys: Sequence[str]) -> None:
+        self.owner = owner
         self.region = region
         self.keys = list(keys)
         self.open = set(keys)
@@ -112,9 +117,12 @@ def refuse_cycle(target: Flight) -> None:
             todo += [waited for waited, count in flight.waits_for.items() if count > 0]
 
 
-def refuse_repeat(region: str, key: str) -> None:
-    """Raise where a load that we are inside of already loads ``key``, its claim lost or not."""
+def refuse_repeat(owner: object, region: str, key: str) -> None:
+    """Raise where a load that we are inside of already loads ``key``, its claim lost or not.
+
+    ``owner`` tells the caches of a process apart: one may stand in front of another.
+    """
     chain = inside()
     for flight in chain:
-        if flight.region == region and key in flight.keys:
+        if flight.owner is owner and flight.region == region and key in flight.keys:
             raise ReentrantLoad([*[held.keys[0] for held in chain], key])

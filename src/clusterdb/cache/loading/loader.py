@@ -16,7 +16,7 @@ from typing import Any
 from ..errors import InvalidArgument
 from ..options import TTL, resolve_tags
 from ..types import Stale
-from .threads import ThreadLimit
+from .threads import BlockingRunner
 
 __all__ = ["LoadContext", "Loader"]
 
@@ -76,7 +76,7 @@ class Loader:
         self._takes_context = _positional_parameters(function) > (1 if many else 0)
 
     async def call(
-        self, context: LoadContext, threads: ThreadLimit, *, nested: bool
+        self, context: LoadContext, threads: BlockingRunner, *, nested: bool
     ) -> Mapping[str, Any]:
         """The values by key. Raises what the loader raises. ``nested``: inside another load."""
         arguments: list[Any] = [list(context.keys)] if self._many else []

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping, Sequence
+from itertools import islice
 from typing import Final
 
 from ..clock import Clock
@@ -17,6 +18,7 @@ from .tasks import Tasks
 __all__ = ["Loads"]
 
 _MAX_FAILURES: Final = 10_000
+_PRUNE: Final = 1_000
 
 
 class Loads:
@@ -111,12 +113,12 @@ class Loads:
                 refuse_cycle(flight)
                 joined.setdefault(flight, []).append(key)
             else:
-                refuse_repeat(region, key)
+                refuse_repeat(self, region, key)
                 fresh.append(key)
         return joined, fresh
 
     def _start(self, keys: Sequence[str], plan: LoadPlan) -> Flight:
-        flight = Flight(plan.region.name, keys)
+        flight = Flight(self, plan.region.name, keys)
         flight.task = self._tasks.spawn(self._flying.fly(flight, plan))
         for key in keys:
             self._flights[flight.region, key] = flight
@@ -196,8 +198,10 @@ class Loads:
         window = plan.region.loads.negative_ttl
         if not window:
             return
-        while self._failures and len(self._failures) + len(keys) > _MAX_FAILURES:
-            del self._failures[next(iter(self._failures))]
+        for oldest in list(islice(self._failures, _PRUNE)):
+            full = len(self._failures) + len(keys) > _MAX_FAILURES
+            if full or self._failures[oldest][1] <= self._now():
+                del self._failures[oldest]
         for key in keys:
             self._failures[plan.region.name, key] = (error, self._now() + window)
 
