@@ -12,11 +12,13 @@ from typing import Any
 
 import pytest
 from msgspec.structs import replace as replace_field
+from tests.builds import needs_pure
 from tests.conformance.test_memory import MemoryHarness
 
 import clusterdb.cache.backends.memory as memory_module
 from clusterdb.cache.backends.memory import MemoryBackend
 from clusterdb.cache.claims import Claims
+from clusterdb.cache.entries import TagState
 from clusterdb.cache.errors import CacheError
 from clusterdb.cache.keys import matcher
 from clusterdb.cache.policy import Fifo, Lfu, Lru
@@ -25,7 +27,7 @@ from clusterdb.cache.table import Table
 from clusterdb.cache.tags import TagStates
 from clusterdb.cache.testing import ManualClock
 from clusterdb.cache.testing.conformance import CLAUSES, run
-from clusterdb.cache.types import FOREVER, MISSING, RemovalCause, TagState
+from clusterdb.cache.types import FOREVER, MISSING, RemovalCause
 
 Patch = Callable[[pytest.MonkeyPatch], None]
 BY_NAME = {clause.name: clause for clause in CLAUSES}
@@ -57,6 +59,7 @@ def replace(owner: object, name: str, *caught_by: str) -> Callable[[Any], Any]:
     return register
 
 
+@needs_pure
 @pytest.mark.parametrize(("patch", "caught_by"), MUTANTS)
 async def test_a_mutant_is_caught(
     patch: Patch, caught_by: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
@@ -534,11 +537,12 @@ def miscounts_what_it_ended(original, self, name):
     return original(self, name) * 2
 
 
-@replace(TagStates, "_acquire", "a_tag_ends_its_entries", "a_tag_counts_what_it_ended")
-def entries_share_no_state(original, self, name):
-    state = self._states[name] = TagState(name)
-    state.uses = 1
-    return state
+@replace(TagStates, "acquire", "a_tag_ends_its_entries", "a_tag_counts_what_it_ended")
+def entries_share_no_state(original, self, names):
+    states = tuple([TagState(name) for name in names])
+    self._states.update({state.name: state for state in states})
+    self.retain(states)
+    return states
 
 
 @replace(TagStates, "release", "tags_are_known_while_used")

@@ -29,7 +29,7 @@ def floor(member: str) -> set[str]:
 WORDS = floor("errors")
 ENGINES = floor("keys")
 ADAPTERS = floor("transport") | floor("backends")
-ENTRANCES = floor("sync")
+ENTRANCES = floor("cli")
 
 INPUT_AND_OUTPUT = {"asyncio", "selectors", "socket", "sqlite3", "ssl", "subprocess"}
 

@@ -52,6 +52,7 @@ from .config import (
     WriteBehind,
     WriteThrough,
 )
+from .decorators import AsyncCached, AsyncCachedMany, Cached, CachedMany, CacheInfo
 from .errors import (
     BackendUnavailable,
     BatchError,
@@ -70,6 +71,7 @@ from .errors import (
     MissingVariable,
     NotSupported,
     OutcomeUnknown,
+    ReentrantCall,
     ReentrantLoad,
     ScanTimeout,
     SharedValueMutated,
@@ -96,6 +98,7 @@ from .manager import Cache, CacheManager, CacheMonitor
 from .options import GetOptions, Pattern, PatternOptions, SetOptions, WriteOptions
 from .regions import Region
 from .stats import CacheStats, RegionStats
+from .sync import SyncCache, SyncRegion
 from .types import MISSING, Hit, Lookup, Miss, Stale
 from .units import ByteSize
 
@@ -106,6 +109,8 @@ __all__ = [
     "MISSING",
     "S3",
     "AlertConfig",
+    "AsyncCached",
+    "AsyncCachedMany",
     "BackendUnavailable",
     "BackupConfig",
     "BackupStorage",
@@ -119,12 +124,15 @@ __all__ = [
     "CacheCoherence",
     "CacheConfig",
     "CacheError",
+    "CacheInfo",
     "CacheManager",
     "CacheMonitor",
     "CachePolicy",
     "CacheRegion",
     "CacheStatistics",
     "CacheStats",
+    "Cached",
+    "CachedMany",
     "Cleanup",
     "Cleared",
     "Compact",
@@ -180,6 +188,7 @@ __all__ = [
     "Rebalance",
     "Redis",
     "RedisChannel",
+    "ReentrantCall",
     "ReentrantLoad",
     "Region",
     "RegionStats",
@@ -194,6 +203,8 @@ __all__ = [
     "Stale",
     "StorageBackend",
     "Subscription",
+    "SyncCache",
+    "SyncRegion",
     "TagInvalidated",
     "TlsConfig",
     "TracingConfig",

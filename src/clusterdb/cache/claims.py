@@ -8,8 +8,8 @@ most one loader. To every other operation a claim is absence.
 
 from __future__ import annotations
 
+from .entries import TagState
 from .tags import TagStates
-from .types import TagState
 
 __all__ = ["Claim", "Claims"]
 

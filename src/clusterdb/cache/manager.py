@@ -9,8 +9,9 @@ from __future__ import annotations
 import os
 import warnings
 from collections.abc import Iterable, Sequence
+from functools import cached_property
 from types import TracebackType
-from typing import Any, Protocol, Self, TypeVar, overload, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol, Self, TypeVar, overload, runtime_checkable
 
 from msgspec import structs
 
@@ -31,6 +32,7 @@ from .config import (
 from .errors import ConfigError, InactiveSetting
 from .events import INVALIDATIONS, Event, Subscription
 from .factory import make_backend
+from .keys import shown
 from .observing import collect_health, collect_metrics, collect_statistics
 from .protocols import Backend
 from .regions import Region
@@ -38,6 +40,9 @@ from .runtime import Runtime
 from .settings import DEFAULT_REGION, RegionSettings, inactive_settings, resolve_region
 from .stats import CacheStats
 from .weigh import Weigher
+
+if TYPE_CHECKING:
+    from .sync import SyncCache
 
 __all__ = ["Cache", "CacheManager", "CacheMonitor"]
 
@@ -108,7 +113,7 @@ class Cache(Region[Any]):
         clock: Clock | None = None,
         backend: Backend | None = None,
     ) -> None:
-        config = CacheConfig() if config is None else config
+        config = CacheConfig() if config is None else _checked(config, CacheConfig, "config")
         clock = SystemClock() if clock is None else clock
         self._config = config
         self._weigher = weigher
@@ -171,6 +176,13 @@ class Cache(Region[Any]):
         state = "closed" if self._runtime.closed else self._runtime.backend.kind
         return f"<Cache {self._runtime.name!r} {state}>"
 
+    @cached_property
+    def sync(self) -> SyncCache:
+        """The same cache without ``await``: ``with Cache().sync as cache:``."""
+        from .sync import SyncCache
+
+        return SyncCache(self)
+
     # -- regions
 
     @overload
@@ -208,6 +220,7 @@ class Cache(Region[Any]):
 
         Raises :class:`ConfigError` where there is one of that name.
         """
+        _checked(region, CacheRegion, "region")
         if region.name in self._runtime.states:
             raise ConfigError(
                 f"there is a region {region.name!r} already; configure_regions() changes it",
@@ -226,7 +239,7 @@ class Cache(Region[Any]):
         """Remove all entries of all regions, and let running loads store nothing; how many
         entries there were.
         """
-        return sum([await self.region(name).clear() for name in self.regions])
+        return await self._access.clear(self.regions)
 
     # -- settings at run time
 
@@ -236,6 +249,7 @@ class Cache(Region[Any]):
         Regions it does not name stay as they are. Raises :class:`ConfigError` where it would change
         the name, the backend or the partitioning.
         """
+        _checked(config, CacheConfig, "config")
         for field in _FIXED:
             if getattr(config, field) != getattr(self._config, field):
                 raise ConfigError(
@@ -246,14 +260,17 @@ class Cache(Region[Any]):
         named = {region.name for region in config.regions}
         kept = tuple([region for region in self._config.regions if region.name not in named])
         config = structs.replace(config, regions=kept + config.regions)
-        before = self._config
+        self._runtime.check_open()
+        self._warn_inactive(config, self._config)
         self._runtime.configure(self._resolve(config))
         self._config = config
-        self._warn_inactive(config, before)
 
     async def configure_regions(self, regions: Iterable[CacheRegion]) -> None:
         """Add regions, or replace the settings of those there are. None is dropped."""
-        await self.configure(structs.replace(self._config, regions=tuple(regions)))
+        if isinstance(regions, CacheRegion):
+            regions = [regions]
+        changed = tuple([_checked(region, CacheRegion, "a region") for region in regions])
+        await self.configure(structs.replace(self._config, regions=changed))
 
     async def configure_coherence(self, coherence: CacheCoherence) -> None:
         """Set how the cache and its storage are kept together."""
@@ -342,3 +359,14 @@ class Cache(Region[Any]):
                     f"{setting!r} was checked and kept, and is not acted on by this version"
                 )
                 warnings.warn_explicit(message, InactiveSetting, *caller())
+
+
+def _checked(value: T, kind: type[T], name: str) -> T:
+    """``value``, or a :class:`ConfigError` that says what is meant."""
+    if not isinstance(value, kind):
+        hint = "; Cache.from_file() reads a file, CacheConfig.from_dict() a mapping"
+        raise ConfigError(
+            f"{name} is a {kind.__name__}, not {shown(value)}"
+            + (hint if kind is CacheConfig else "")
+        )
+    return value

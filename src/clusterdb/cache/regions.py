@@ -6,9 +6,16 @@ given in round trips to the backend; the memory backend has none.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
+from collections.abc import (
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Iterable,
+    Mapping,
+)
 from datetime import timedelta
-from typing import Any, Generic, TypeVar, overload
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, Generic, TypeVar, overload
 
 from msgspec import UNSET, UnsetType
 
@@ -16,7 +23,7 @@ from .access import Access
 from .atomic import Atomic
 from .batch import Batch, BatchOperation
 from .errors import InvalidArgument
-from .keys import check_key
+from .keys import check_key, check_keys, shown
 from .loading import Loader
 from .options import (
     TTL,
@@ -28,11 +35,15 @@ from .options import (
     resolve_tags,
     resolve_ttl,
 )
-from .protocols import Add, Change, Drop, Touch
+from .protocols import Add, Drop, Touch
 from .runtime import Runtime
 from .scanning import resolve_pattern, scan_keys
 from .typed import require_type
 from .types import MISSING, Hit, Lookup, Miss, RemovalCause
+
+if TYPE_CHECKING:
+    from .decorators import Caching, CachingMany
+    from .sync import SyncRegion
 
 __all__ = ["Region"]
 
@@ -40,7 +51,14 @@ T = TypeVar("T")
 U = TypeVar("U")
 D = TypeVar("D")
 
-_INT64 = range(-(2**63), 2**63)
+_INT_MIN = -(2**63)
+_INT_MAX = 2**63 - 1
+
+
+def _no_hit(key: object, type: object = None, options: object = None) -> object:
+    """The hit path of a typed region, whose values are looked at first."""
+    del key, type, options
+    return MISSING
 
 
 class Region(Generic[T]):
@@ -51,12 +69,30 @@ class Region(Generic[T]):
         self._state = runtime.state(name)
         self._access = Access(runtime, self._state)
         self._type = type
-        self._now = runtime.clock.now
+        self._hits = self._state.hits
+        self.hit = self._hits.get if type is None else _no_hit
 
     @property
     def name(self) -> str:
         """The region's name."""
         return self._state.settings.name
+
+    @property
+    def typed(self) -> bool:
+        """Whether its values are checked to be of a type on their way out."""
+        return self._type is not None
+
+    @property
+    def access(self) -> Access:
+        """The calls of this region to its backend, for other faces of it."""
+        return self._access
+
+    @cached_property
+    def sync(self) -> SyncRegion[T]:
+        """The same operations without ``await``, for scripts and threads."""
+        from .sync import SyncRegion
+
+        return SyncRegion(self)
 
     # -- reading
 
@@ -76,7 +112,6 @@ class Region(Generic[T]):
         self,
         key: str,
         default: Any = None,
-        *,
         type: Any = None,
         options: GetOptions | None = None,
     ) -> Any:
@@ -85,19 +120,17 @@ class Region(Generic[T]):
         Raises :class:`TypeMismatch` where the value is not of ``type``. No round trip for a hit
         in process, else one.
         """
-        state = self._state
-        table = state.table
-        if table is not None and options is None:
-            try:
-                value = table.get(key, self._now())
-            except TypeError:
-                value = MISSING  # an unhashable key, refused below
+        # The fastest call there is: one C call for a hit of an untyped region. The overloads make
+        # `type` and `options` keywords; here they are none, as those cost a dictionary look-up.
+        value = self.hit(key, type, options)
+        if value is not MISSING:
+            return value
+        if options is None:
+            value = self._hits.get(key)
             if value is not MISSING:
-                if state.isolation is None and type is None and self._type is None:
-                    return value
-                return self._given(key, value, type)
+                return self.given(key, value, type)
         record = (await self._access.read([check_key(key)], options)).get(key)
-        return default if record is None else self._given(key, record.value, type)
+        return default if record is None else self.given(key, record.value, type)
 
     async def lookup(
         self, key: str, *, type: Any = None, options: GetOptions | None = None
@@ -108,7 +141,7 @@ class Region(Generic[T]):
         record = (await self._access.read([check_key(key)], options)).get(key)
         if record is None:
             return Miss()
-        value = self._given(key, record.value, type)
+        value = self.given(key, record.value, type)
         if record.stale:
             return record.as_stale(value)
         return Hit(
@@ -119,9 +152,9 @@ class Region(Generic[T]):
         self, keys: Iterable[str], *, type: Any = None, options: GetOptions | None = None
     ) -> dict[str, Any]:
         """The values found, by key: a key without one is absent. One round trip a node."""
-        wanted = list(dict.fromkeys([check_key(key) for key in keys]))
+        wanted = check_keys(keys)
         records = await self._access.read(wanted, options)
-        return {key: self._given(key, record.value, type) for key, record in records.items()}
+        return {key: self.given(key, record.value, type) for key, record in records.items()}
 
     async def exists(self, key: str) -> bool:
         """Whether a live entry is under ``key``; counts as no read. One round trip."""
@@ -184,6 +217,10 @@ class Region(Generic[T]):
         Raises :class:`BatchError` when some failed. One round trip a node.
         """
         resolved = resolve_set(options, ttl, nx, xx, keep_ttl, tags)
+        if not isinstance(mapping, Mapping):
+            raise InvalidArgument(
+                f"set_many takes a mapping of keys to values, not {shown(mapping)}"
+            )
         puts = [self._access.put(check_key(key), value, resolved) for key, value in mapping.items()]
         return sum([written.applied for written in await self._access.write(puts)])
 
@@ -203,10 +240,14 @@ class Region(Generic[T]):
         64 bits. One round trip.
         """
         for name, number in (("delta", delta), ("initial", initial)):
-            if isinstance(number, bool) or not isinstance(number, int) or number not in _INT64:
-                raise InvalidArgument(f"{name} is an int of 64 bits, not {number!r}")
+            if isinstance(number, bool) or not isinstance(number, int):
+                raise InvalidArgument(f"{name} is an int, not {shown(number)}")
+            if not _INT_MIN <= int(number) <= _INT_MAX:
+                raise InvalidArgument(f"{name} is an int of 64 bits, not {shown(number)}")
         lifetime = self._state.store_ttl(resolve_ttl(ttl, self._state.settings.ttl))
-        [written] = await self._access.write([Add(check_key(key), delta, initial, lifetime)])
+        [written] = await self._access.write(
+            [Add(check_key(key), int(delta), int(initial), lifetime)]
+        )
         return written.total
 
     async def delete(self, key: str) -> bool:
@@ -218,14 +259,14 @@ class Region(Generic[T]):
 
     async def delete_many(self, keys: Iterable[str]) -> int:
         """Delete all ``keys``; how many entries were there. One round trip a node."""
-        drops = [Drop(check_key(key)) for key in keys]
+        drops = [Drop(key) for key in check_keys(keys)]
         return sum([written.applied for written in await self._access.write(drops)])
 
     async def clear(self) -> int:
         """Remove all entries of this region, and let running loads store nothing; how many
         entries there were. One round trip a batch and node.
         """
-        return await self._access.clear()
+        return await self._access.clear([self.name])
 
     def batch(self) -> Batch:
         """Collect changes and make them in one flush: ``async with region.batch() as batch:``."""
@@ -237,12 +278,7 @@ class Region(Generic[T]):
         Each change is atomic, the batch is not. Raises :class:`BatchError` when some failed. One
         round trip a node.
         """
-        changes: list[Change] = [
-            Drop(change.key)
-            if change.options is None
-            else self._access.put(change.key, change.value, change.options)
-            for change in batch.changes
-        ]
+        changes = [self._access.change(change) for change in batch.changes]
         return [written.applied for written in await self._access.write(changes)]
 
     def atomic(self) -> Atomic:
@@ -305,13 +341,13 @@ class Region(Generic[T]):
         deadline, :class:`ReentrantLoad` for a loader that waits for itself. No round trip for a
         hit in process; else one, and two more to load.
         """
-        found = self._hit(key)
+        found = self._hits.get(key)
         if found is MISSING:
             values = await self._access.load(
                 [check_key(key)], Loader(loader, many=False), ttl, tags
             )
             found = values[key]
-        return self._given(key, found, type)
+        return self.given(key, found, type)
 
     async def get_or_load_many(
         self,
@@ -328,21 +364,33 @@ class Region(Generic[T]):
         a mapping; a key it leaves out is absent from the result. Keys that another call is loading
         are waited for instead. Otherwise as :meth:`get_or_load`.
         """
-        wanted = list(dict.fromkeys([check_key(key) for key in keys]))
+        wanted = check_keys(keys)
         values = await self._access.load(wanted, Loader(loader, many=True), ttl, tags)
-        return {key: self._given(key, values[key], type) for key in wanted if key in values}
+        return {key: self.given(key, values[key], type) for key in wanted if key in values}
 
-    # -- inside
+    # -- decorating
 
-    def _hit(self, key: str) -> object:
-        """The value of a live entry in process, as stored, else ``MISSING``."""
-        table = self._state.table
-        try:
-            return MISSING if table is None else table.get(key, self._now())
-        except TypeError:
-            return MISSING  # an unhashable key: refused by the slow path
+    @cached_property
+    def cached(self) -> Caching:
+        """Decorate a function so that its results live in this region: ``@region.cached``,
+        ``@region.cached("user:{user_id}", ttl="10m", tags=("user",))``; see :class:`Caching`.
+        """
+        from .decorators import Caching
 
-    def _given(self, key: str, stored: object, type: Any) -> Any:
+        return Caching(self)
+
+    @cached_property
+    def cached_many(self) -> CachingMany:
+        """Decorate a function of a list of items that returns a mapping: each item's result has an
+        entry of its own: ``@region.cached_many("user:{ids}")``; see :class:`CachingMany`.
+        """
+        from .decorators import CachingMany
+
+        return CachingMany(self)
+
+    # -- for other faces
+
+    def given(self, key: str, stored: object, type: Any) -> Any:
         """A stored value as this caller gets it."""
         value = self._state.left(key, stored)
         wanted = self._type if type is None else type

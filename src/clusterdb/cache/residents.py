@@ -12,11 +12,12 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Final
 
+from .entries import Entry, TagState
 from .guard import Guard
 from .policy.base import Policy
 from .stats import Counters
 from .tags import TagStates
-from .types import Entry, RemovalCause, TagState, Version
+from .types import RemovalCause, Version
 from .wheel import TimerWheel
 
 __all__ = ["Removal", "Residents", "valid"]
@@ -107,17 +108,19 @@ class Residents:
             self.max_weight is not None and self.weight + weight > self.max_weight
         )
 
-    def purge(self, limit: int, spared: Entry | None = None) -> int:
+    def purge(self, limit: int, spared: Entry | None = None, now_and_then: bool = False) -> int:
         """Look at the next ``limit`` entries and discard those whose tags have ended.
 
         A round over all entries begins only where one in sixteen or more may be dead, so that
-        each found costs at most sixteen looks.
+        each found costs at most sixteen looks, or after a while (``now_and_then``).
         """
         found = 0
         for _ in range(limit):
             if not self._round:
-                if not self._tags.dead or self._tags.dead * _WORTH_IT < len(self.entries):
+                dead = self._tags.dead
+                if not dead or (dead * _WORTH_IT < len(self.entries) and not now_and_then):
                     break
+                now_and_then = False
                 self._round = list(self.entries)
                 if not self._round:
                     break
@@ -133,6 +136,14 @@ class Residents:
         for entry in due:
             self.discard(entry, RemovalCause.EXPIRED)
         return len(due)
+
+    def clear(self) -> int:
+        """Discard every entry; how many there were."""
+        entries = list(self.entries.values())
+        for entry in entries:
+            self.discard(entry, RemovalCause.CLEARED)
+        self._round = []
+        return len(entries)
 
     def discard(self, entry: Entry, cause: RemovalCause) -> None:
         """Take an entry out and count why."""
@@ -174,6 +185,11 @@ class Residents:
             for entry in self.entries.values():
                 self.schedule(entry, entry.deadline)
         self.make_room(0, 0)
+
+    @property
+    def looking(self) -> bool:
+        """Whether a round of :meth:`purge` or of expiry is under way."""
+        return len(self._round) > 0 or self._wheel.pending
 
     def convert(self, function: Callable[[object], object]) -> None:
         """Replace every value by what ``function`` makes of it."""

@@ -10,14 +10,16 @@ import asyncio
 import os
 import random
 import socket
+import threading
 import weakref
-from collections.abc import Callable, Sequence
-from functools import partial
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Literal
 
 from .clock import Clock
 from .errors import CacheClosed, UnknownRegion, WrongLoop
 from .events import EntryEvicted, EntryExpired, EntrySet, Event, Events, Loaded
+from .hits import Hits
 from .isolation import Isolation, isolation, plain
 from .loading import Loads
 from .options import TTL, resolve_ttl
@@ -33,28 +35,35 @@ __all__ = ["RegionState", "Runtime"]
 class RegionState:
     """One region's present settings and counters, shared by every face of it."""
 
-    __slots__ = ("isolation", "loads", "settings", "table")
+    __slots__ = ("hits", "isolation", "loads", "settings", "table")
 
-    def __init__(self, settings: RegionSettings) -> None:
+    def __init__(self, settings: RegionSettings, hits: Hits) -> None:
         self.loads = LoadCounters()
-        self.table: Table | None = None
+        self.hits = hits
         self.settings = settings
-        self.apply(settings)
+        self.isolation: Isolation | None = None
+        self.table: Table | None = None
 
-    def apply(self, settings: RegionSettings) -> None:
-        """Take over new settings."""
+    def apply(self, settings: RegionSettings, table: Table | None) -> None:
+        """Take over new settings, and the table that holds the region's hits, if any."""
         if self.table is not None and settings.isolation != self.settings.isolation:
             self.table.convert(plain)
         self.settings = settings
-        self.isolation: Isolation | None = isolation(settings.isolation)
+        self.table = table
+        self.isolation = isolation(settings.isolation)
+        self.hits.table = table if self.isolation is None else None
+
+    def close(self) -> None:
+        """Answer no more hits."""
+        self.hits.table = None
 
     def entered(self, value: object) -> object:
         """A value on its way into the cache."""
         return value if self.isolation is None else self.isolation[0](value)
 
     def left(self, key: str, value: object) -> object:
-        """A value on its way out."""
-        return value if self.isolation is None else self.isolation[1](key, value)
+        """A value on its way out, whatever the mode it was stored in."""
+        return plain(value) if self.isolation is None else self.isolation[1](key, value)
 
     def store_ttl(self, ttl: TTL) -> float | None:
         """Seconds to store for a TTL as a person writes it, shortened at random by at most the
@@ -84,6 +93,8 @@ class Runtime:
         self._opened = False
         self._closing: asyncio.Task[None] | None = None
         self._loads: Loads | None = None
+        self._telling = 0
+        self._untold: list[tuple[str, Removal]] = []
         _RUNTIMES.add(self)
 
     # -- life
@@ -169,7 +180,7 @@ class Runtime:
             self._refuse_other_loop(loop)
             self.closed = True
             for state in self.states.values():
-                state.table = None
+                state.close()
             self._closing = loop.create_task(self._close())
         if self._closing.get_loop() is loop:
             await asyncio.shield(self._closing)
@@ -180,8 +191,10 @@ class Runtime:
             await asyncio.wait({self._opening})
         if self._loads is not None:
             await self._loads.aclose()
-        await self.backend.aclose()
-        self.events.end()
+        try:
+            await self.backend.aclose()
+        finally:
+            self.events.end()
 
     def forget(self, region: str, key: str) -> None:
         """Something happened to a key: see :meth:`Loads.forget`."""
@@ -210,10 +223,9 @@ class Runtime:
         for settings in regions:
             state = self.states.get(settings.name)
             if state is None:
-                state = self.states[settings.name] = RegionState(settings)
-            else:
-                state.apply(settings)
-            state.table = self.backend.table(settings.name)
+                state = RegionState(settings, Hits(self.clock.now))
+                self.states[settings.name] = state
+            state.apply(settings, self.backend.table(settings.name))
 
     def state(self, name: str) -> RegionState:
         """The state of a region, or :class:`UnknownRegion`."""
@@ -233,9 +245,26 @@ class Runtime:
         self.backend.observe(self._removed if active else None)
 
     def _removed(self, region: str, removals: Sequence[Removal]) -> None:
-        for key, version, cause in removals:
+        self._untold += [(region, removal) for removal in removals]
+        if not self._telling:
+            self._tell_removed()
+
+    def _tell_removed(self) -> None:
+        untold, self._untold = self._untold, []
+        for region, (key, version, cause) in untold:
             kind = EntryExpired if cause is RemovalCause.EXPIRED else EntryEvicted
             self.publish(kind, region=region, key=key, version=version)
+
+    @contextmanager
+    def telling(self) -> Iterator[None]:
+        """A call that publishes what it did: what left because of it is told after that."""
+        self._telling += 1
+        try:
+            yield
+        finally:
+            self._telling -= 1
+            if self._untold and not self._telling:
+                self._tell_removed()
 
     def _stored(self, region: str, put: Put, written: Written) -> None:
         version = written.version
@@ -249,24 +278,35 @@ class Runtime:
 _RUNTIMES: weakref.WeakSet[Runtime] = weakref.WeakSet()
 
 
-_FORKING: list[Runtime] = []
+class _Forks:
+    """Around a fork: the runtimes of this process, one fork at a time."""
 
+    def __init__(self) -> None:
+        self._one = threading.Lock()
+        self._held: list[Runtime] = []
 
-def _before_fork() -> None:
-    _FORKING[:] = list(_RUNTIMES)
-    for runtime in _FORKING:
-        runtime.fork("before")
+    def before(self) -> None:
+        self._one.acquire()
+        for runtime in list(_RUNTIMES):
+            runtime.fork("before")
+            self._held.append(runtime)
 
+    def parent(self) -> None:
+        self._after("parent")
+        self._one.release()
 
-def _after_fork(moment: Literal["parent", "child"]) -> None:
-    for runtime in _FORKING:
-        runtime.fork(moment)
-    _FORKING.clear()
+    def child(self) -> None:
+        self._one = threading.Lock()
+        self._after("child")
+
+    def _after(self, moment: Literal["parent", "child"]) -> None:
+        held, self._held = self._held, []
+        for runtime in held:
+            runtime.fork(moment)
 
 
 if hasattr(os, "register_at_fork"):
+    _FORKS = _Forks()
     os.register_at_fork(
-        before=_before_fork,
-        after_in_parent=partial(_after_fork, "parent"),
-        after_in_child=partial(_after_fork, "child"),
+        before=_FORKS.before, after_in_parent=_FORKS.parent, after_in_child=_FORKS.child
     )

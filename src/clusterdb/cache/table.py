@@ -5,7 +5,7 @@ It is synchronous and knows no clock: ``now`` is an argument, seconds of one mon
 
 **The hit path** (``get``) waits for no lock. It looks up, compares a deadline, looks at the tags'
 states, reads the value once and appends the entry to a list: single steps that the interpreter
-does not interrupt. Every 64 hits the list is drained into the policy and the counters, unless
+does not interrupt. Every 512 hits the list is drained into the policy and the counters, unless
 another thread holds the lock just then (the read buffer of B. Manes's Caffeine, without its
 losses: an order that is at most a batch old costs no hit ratio that could be measured). Rejected:
 reordering a linked list on each hit without a lock, which breaks it under threads. Everything that
@@ -14,27 +14,28 @@ changes the table takes the lock and drains first, so a table used by one thread
 **Expiry** is exact for readers, who compare the deadline. The memory of expired entries is given
 back by ``sweep``, which the backend calls; every write does a little of it.
 
-Every change of a key ends the claim on it (see :mod:`clusterdb.cache.claims`).
+Every write of a key ends the claim on it (see :mod:`clusterdb.cache.claims`).
 """
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Final, Literal
 
 from .claims import Claim, Claims
+from .entries import Entry, TagState
 from .errors import EntryTooLarge
-from .guard import Guard
+from .guard import Guard, TableLock
 from .policy.base import Policy
 from .residents import Removal, Residents, valid
 from .stats import Counters
 from .tags import TagStates
-from .types import FOREVER, MISSING, Entry, Record, RemovalCause, TagState, Tier, Version
+from .types import FOREVER, MISSING, Record, RemovalCause, Tier, Version
+from .units import ByteSize
 
 __all__ = ["Check", "Removal", "Table", "When"]
 
-_BATCH: Final = 64
+_BATCH: Final = 512
 _EXPIRE_A_WRITE: Final = 16
 
 When = Literal["always", "absent", "present"]
@@ -50,7 +51,7 @@ class Table:
     def __init__(
         self,
         *,
-        lock: threading.Lock,
+        lock: TableLock,
         tags: TagStates,
         versions: Iterator[Version],
         policy: Policy,
@@ -66,8 +67,6 @@ class Table:
         self._claims = Claims(tags)
         self._touched: list[Entry] = []
 
-    # -- reading
-
     def get(self, key: str, now: float) -> object:
         """The live value under ``key``, else ``MISSING``, which is not yet counted as a miss."""
         entry = self._entries.get(key)
@@ -78,7 +77,7 @@ class Table:
                 return MISSING
         value = entry.value
         self._touched.append(entry)
-        if len(self._touched) >= _BATCH and self._guard.lock.acquire(blocking=False):
+        if len(self._touched) >= _BATCH and self._guard.lock.try_acquire():
             try:
                 self._drain()
             finally:
@@ -133,8 +132,6 @@ class Table:
         with self._guard:
             self._drain()
 
-    # -- writing
-
     def put(
         self,
         key: str,
@@ -175,8 +172,8 @@ class Table:
     def swap(
         self, key: str, seen: Version, value: object, *, deadline: float, weight: int, now: float
     ) -> Version:
-        """Give the entry at version ``seen`` a new value, keeping its expiry and tags; with
-        ``seen`` 0 put in a new one. The new version, or 0 where the key is at another by now.
+        """Give the entry at version ``seen`` (0: a new one) a new value, keeping its expiry and
+        tags. The new version, or 0 where the key is at another by now.
         """
         with self._guard:
             self._drain()
@@ -184,10 +181,10 @@ class Table:
             if seen != (0 if entry is None else entry.version):
                 return 0
             self._check_weight(key, weight)
-            tags = () if entry is None else entry.tags
-            self._tags.retain(tags)
-            kept = deadline if entry is None else entry.deadline
-            return self._store(key, value, kept, weight, tags, now)
+            if entry is None:
+                return self._store(key, value, deadline, weight, (), now)
+            self._tags.retain(entry.tags)
+            return self._store(key, value, entry.deadline, weight, entry.tags, now)
 
     def remove(self, key: str, cause: RemovalCause, now: float) -> bool:
         """Remove ``key`` and end the claim on it; whether a live entry was there."""
@@ -224,19 +221,22 @@ class Table:
         with self._guard:
             self._drain()
             self._claims.clear()
-            entries = list(self._entries.values())
-            for entry in entries:
-                self._residents.discard(entry, RemovalCause.CLEARED)
-            return len(entries)
+            return self._residents.clear()
 
-    def sweep(self, now: float, limit: int) -> int:
-        """Give back the memory of some expired and dead entries, how many it was.
+    def sweep(self, now: float, limit: int, *, thorough: bool = False) -> int:
+        """Give back the memory of expired and dead entries, ``limit`` of each looked at; how many.
 
-        Looks at ``limit`` of each kind at most.
+        ``thorough``: look for dead ones even if they are few.
         """
         with self._guard:
             self._drain()
-            return self._residents.expire(now, limit) + self._residents.purge(limit)
+            expired = self._residents.expire(now, limit)
+            return expired + self._residents.purge(limit, None, thorough)
+
+    @property
+    def sweeping(self) -> bool:
+        """Whether a look for dead or expired entries is under way."""
+        return self._residents.looking
 
     def claim(self, key: str, tags: tuple[str, ...], now: float) -> Record | Claim | None:
         """The live entry; else a claim; else ``None``, as another holds one."""
@@ -311,7 +311,7 @@ class Table:
             residents.removals = None if found is None else []
             return found or []
 
-    def forked(self, lock: threading.Lock) -> None:
+    def forked(self, lock: TableLock) -> None:
         """In a child process: go on with a lock of our own."""
         self._guard.lock = lock
 
@@ -361,7 +361,7 @@ class Table:
         limit = self._residents.max_weight
         if limit is not None and weight > limit:
             self._residents.counters.rejections += 1
-            raise EntryTooLarge(key, weight, limit)
+            raise EntryTooLarge(key, weight, ByteSize(limit))
 
     def _store(
         self,

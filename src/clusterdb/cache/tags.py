@@ -10,10 +10,13 @@ for it while they need room. The caller holds the tables' guard.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Final
 
-from .types import TagState
+from .entries import TagState
 
 __all__ = ["TagStates"]
+
+_MAX_SETS: Final = 4096
 
 
 class TagStates:
@@ -22,19 +25,31 @@ class TagStates:
     def __init__(self) -> None:
         self._states: dict[str, TagState] = {}
         self.dead = 0
+        self._sets: dict[tuple[str, ...], tuple[TagState, ...]] = {}
 
     def __len__(self) -> int:
         return len(self._states)
 
-    def acquire(self, names: Iterable[str]) -> tuple[TagState, ...]:
-        """The current states of ``names``, each counted as used once more."""
-        return tuple([self._acquire(name) for name in names])
+    def acquire(self, names: tuple[str, ...]) -> tuple[TagState, ...]:
+        """The current states of ``names``, each counted as used once more.
 
-    def _acquire(self, name: str) -> TagState:
+        Entries with the same tags share one tuple.
+        """
+        if not names:
+            return ()
+        states = self._sets.get(names)
+        if states is None:
+            states = tuple([self._state(name) for name in names])
+            if len(self._sets) >= _MAX_SETS:
+                self._sets.clear()
+            self._sets[names] = states
+        self.retain(states)
+        return states
+
+    def _state(self, name: str) -> TagState:
         state = self._states.get(name)
         if state is None:
             state = self._states[name] = TagState(name)
-        state.uses += 1
         return state
 
     def retain(self, states: Iterable[TagState]) -> None:
@@ -52,6 +67,7 @@ class TagStates:
                 self.dead -= 1
             elif not state.uses:
                 del self._states[state.name]
+                self._sets.clear()
 
     def invalidate(self, name: str) -> int:
         """End the state of ``name``; how many entries and claims pointed to it."""
@@ -60,6 +76,7 @@ class TagStates:
             return 0
         state.live = False
         self.dead += state.uses
+        self._sets.clear()
         return state.uses
 
     def uses(self) -> dict[str, int]:

@@ -1,9 +1,7 @@
 """The words every layer shares: what a key holds, and what a read answers.
 
-``Entry`` is the record that lives in a table; it is changed only under the table's lock.
-``Record`` is a frozen copy of one for those outside. ``Hit | Stale | Miss`` is what ``lookup``
-answers. ``TagState`` is the shared life of a tag: each entry points to the states of its tags,
-so that ending a state ends all its entries in O(1).
+``Record`` is what a backend knows of a key at one moment; ``Hit | Stale | Miss`` is what
+``lookup`` answers.
 """
 
 from __future__ import annotations
@@ -17,7 +15,6 @@ import msgspec
 __all__ = [
     "FOREVER",
     "MISSING",
-    "Entry",
     "Hit",
     "Lookup",
     "Miss",
@@ -25,7 +22,6 @@ __all__ = [
     "Record",
     "RemovalCause",
     "Stale",
-    "TagState",
     "Tier",
     "Version",
 ]
@@ -63,55 +59,6 @@ class RemovalCause(enum.StrEnum):
     EXPIRED = "expired"
     EVICTED = "evicted"
     CLEARED = "cleared"
-
-
-class TagState:
-    """The life of one tag between two invalidations; identity is its nonce in this process.
-
-    ``uses`` counts the entries and claims that point here: at zero the state is forgotten.
-    """
-
-    __slots__ = ("live", "name", "uses")
-
-    def __init__(self, name: str) -> None:
-        self.name = name
-        self.live = True
-        self.uses = 0
-
-
-class Entry:
-    """A resident entry. ``prev``, ``next`` and ``home`` belong to the eviction policy,
-    ``slot`` and ``place`` to the timer wheel.
-    """
-
-    __slots__ = (
-        "deadline",
-        "home",
-        "key",
-        "next",
-        "place",
-        "prev",
-        "resident",
-        "slot",
-        "tags",
-        "value",
-        "version",
-        "weight",
-    )
-
-    def __init__(self, key: str, value: object) -> None:
-        self.key = key
-        self.value = value
-        self.deadline: float = FOREVER
-        self.version: Version = 0
-        self.weight = 0
-        self.tags: tuple[TagState, ...] = ()
-        self.resident = False
-        self.prev: Entry | None = None
-        self.next: Entry | None = None
-        self.home: Any = None
-        self.slot = -1
-        self.place = 0
 
 
 class Record(msgspec.Struct, frozen=True):

@@ -9,9 +9,10 @@ Source: G. Varghese and A. Lauck, "Hashed and Hierarchical Timing Wheels", SOSP 
 heap (O(log n) an entry, and a removed entry stays in it), sampling as Redis does (no bound on how
 long a dead entry keeps its memory).
 
-A slot is a list; an entry knows its slot and its place in it, and leaves by swapping with the
-last. Only the memory of expired entries depends on the wheel: a read compares the exact deadline.
-The caller holds the table's lock.
+A slot is a list; an entry knows its list and its place in it, and leaves by swapping with the last.
+When its time comes a list is only put aside: its entries are given back or filed anew a bounded
+number at a time. Only the memory of expired entries depends on the wheel: a read compares the exact
+deadline. The caller holds the table's guard.
 """
 
 from __future__ import annotations
@@ -19,7 +20,8 @@ from __future__ import annotations
 import math
 from typing import Final
 
-from .types import FOREVER, Entry
+from .entries import Entry
+from .types import FOREVER
 
 __all__ = ["TimerWheel"]
 
@@ -27,7 +29,6 @@ _BITS: Final = 6
 _SLOTS: Final = 1 << _BITS
 _MASK: Final = _SLOTS - 1
 _LEVELS: Final = 5
-_DUE: Final = _LEVELS * _SLOTS
 _FARTHEST: Final = (1 << (_BITS * _LEVELS)) - (1 << (_BITS * (_LEVELS - 1)))
 
 
@@ -36,11 +37,17 @@ class TimerWheel:
 
     def __init__(self, now: float) -> None:
         self._second = math.floor(now)
-        self._slots: list[list[Entry]] = [[] for _ in range(_LEVELS * _SLOTS + 1)]
+        self._slots: list[list[Entry]] = [[] for _ in range(_LEVELS * _SLOTS)]
+        self._aside: list[list[Entry]] = []
         self._filed = 0
 
     def __len__(self) -> int:
         return self._filed
+
+    @property
+    def pending(self) -> bool:
+        """Whether entries wait to be given back or filed anew."""
+        return len(self._aside) > 0
 
     def add(self, entry: Entry, due: float) -> None:
         """File ``entry``, which is in no slot, to be given back once ``due`` has passed."""
@@ -51,35 +58,44 @@ class TimerWheel:
 
     def remove(self, entry: Entry) -> None:
         """Take ``entry`` out, if it is in."""
-        if entry.slot < 0:
+        slot = entry.slot
+        if slot is None:
             return
-        slot = self._slots[entry.slot]
         last = slot.pop()
         if last is not entry:
             slot[entry.place] = last
             last.place = entry.place
-        entry.slot = -1
+        entry.slot = None
         self._filed -= 1
 
     def advance(self, now: float, grace: float, limit: int) -> list[Entry]:
-        """Take out at most ``limit`` entries whose deadline plus ``grace`` has passed.
+        """Take out entries whose deadline plus ``grace`` has passed; looks at ``limit`` at most.
 
-        Cost: the entries returned and moved, and at most 64 slots a level whatever the pause.
+        Cost: the entries looked at, and at most 64 slots a level whatever the pause.
         """
         target = math.floor(now)
         if target > self._second:
-            self._turn(target, grace)
-        due = self._slots[_DUE]
-        taken = due[-limit:] if len(due) > limit else due[:]
-        del due[len(due) - len(taken) :]
-        for entry in taken:
-            entry.slot = -1
+            self._turn(target)
+        taken: list[Entry] = []
+        while self._aside and limit > 0:
+            slot = self._aside[-1]
+            if not slot:
+                self._aside.pop()
+                continue
+            limit -= 1
+            entry = slot.pop()
+            entry.slot = None
+            due = entry.deadline + grace
+            if math.floor(due) < self._second:
+                taken.append(entry)
+            else:
+                self._file(entry, due)
         self._filed -= len(taken)
         return taken
 
-    def _turn(self, target: int, grace: float) -> None:
+    def _turn(self, target: int) -> None:
+        """Put the slots aside whose time has come."""
         before, self._second = self._second, target
-        moved: list[Entry] = []
         for level in range(_LEVELS):
             shift = _BITS * level
             first, last = before >> shift, target >> shift
@@ -88,21 +104,18 @@ class TimerWheel:
             for tick in range(max(first, last - _MASK), last + 1):
                 index = level * _SLOTS + (tick & _MASK)
                 if self._slots[index]:
-                    moved += self._slots[index]
+                    self._aside.append(self._slots[index])
                     self._slots[index] = []
-        for entry in moved:
-            self._file(entry, entry.deadline + grace)
 
     def _file(self, entry: Entry, due: float) -> None:
         tick = min(math.floor(due) + 1, self._second + _FARTHEST)
-        ahead = tick - self._second
-        if ahead <= 0:
-            index = _DUE
+        if tick <= self._second:
+            slot: list[Entry] = []
+            self._aside.append(slot)
         else:
             level = 0
             while (tick >> (_BITS * level)) - (self._second >> (_BITS * level)) >= _SLOTS:
                 level += 1
-            index = level * _SLOTS + ((tick >> (_BITS * level)) & _MASK)
-        slot = self._slots[index]
-        entry.slot, entry.place = index, len(slot)
+            slot = self._slots[level * _SLOTS + ((tick >> (_BITS * level)) & _MASK)]
+        entry.slot, entry.place = slot, len(slot)
         slot.append(entry)

@@ -183,7 +183,7 @@ async def test_the_validator_finds_lost_and_stray_tag_uses():
         elif damage == "stray":
             state.uses += 1
         elif damage == "unused":
-            backend._tags.acquire(["nobody"])
+            backend._tags.acquire(("nobody",))
         else:
             state.live = False
         with pytest.raises(BrokenStructure):

@@ -1,7 +1,6 @@
 """The policies evict, request for request, what their naive twins would."""
 
 import gzip
-import threading
 from array import array
 from importlib import resources
 from itertools import count
@@ -12,11 +11,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.stateful.naive import NAIVE
 
+from clusterdb.cache.entries import Entry
+from clusterdb.cache.guard import TableLock
 from clusterdb.cache.policy import POLICIES, LinkedList
 from clusterdb.cache.table import Table
 from clusterdb.cache.tags import TagStates
 from clusterdb.cache.testing import validate_table
-from clusterdb.cache.types import FOREVER, MISSING, Entry
+from clusterdb.cache.types import FOREVER, MISSING
 
 TRACE = resources.files("clusterdb.cache") / "data" / "orm-busy-200k.u32.gz"
 
@@ -27,7 +28,7 @@ requests = st.lists(
 
 def limited_table(policy: str, max_items: int | None, max_weight: int | None = None) -> Table:
     table = Table(
-        lock=threading.Lock(),
+        lock=TableLock(),
         tags=TagStates(),
         versions=count(1),
         policy=POLICIES[policy](),

@@ -10,7 +10,7 @@ from clusterdb.cache.tags import TagStates
 
 def test_a_state_is_shared_while_it_is_used():
     tags = TagStates()
-    [first], [second] = tags.acquire(["t"]), tags.acquire(["t"])
+    [first], [second] = tags.acquire(("t",)), tags.acquire(("t",))
 
     assert first is second
     assert tags.uses() == {"t": 2}
@@ -21,9 +21,9 @@ def test_a_state_is_shared_while_it_is_used():
 
 def test_an_ended_state_is_replaced_and_its_late_users_harm_nothing():
     tags = TagStates()
-    [old] = tags.acquire(["t"])
+    [old] = tags.acquire(("t",))
     assert tags.invalidate("t") == 1
-    [new] = tags.acquire(["t"])
+    [new] = tags.acquire(("t",))
     tags.release([old])
 
     assert new is not old
@@ -51,7 +51,7 @@ def test_uses_add_up(steps):
     held: list[Any] = []
     for step, name in steps:
         if step == "acquire":
-            held += tags.acquire([name])
+            held += tags.acquire((name,))
         elif step == "retain" and held:
             tags.retain([held[0]])
             held.append(held[0])

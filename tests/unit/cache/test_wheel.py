@@ -6,9 +6,11 @@ from collections.abc import Iterable
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.builds import needs_pure
 
+from clusterdb.cache.entries import Entry
 from clusterdb.cache.testing.validate import _filed, _validate_slot
-from clusterdb.cache.types import FOREVER, Entry
+from clusterdb.cache.types import FOREVER
 from clusterdb.cache.wheel import TimerWheel
 
 START = 1000.0
@@ -51,10 +53,10 @@ def is_due(deadline: float, now: float) -> bool:
 
 def validate(wheel: TimerWheel, expected: Iterable[Entry]) -> None:
     filed = list(_filed(wheel))
-    assert {id(found) for found in filed} == {id(found) for found in expected}
+    assert {id(found) for _, found in filed} == {id(found) for found in expected}
     assert len(filed) == len(wheel)
-    for found in filed:
-        _validate_slot(wheel._second, found, found.deadline)
+    for slot, found in filed:
+        _validate_slot(wheel._second, slot, found, found.deadline)
 
 
 @given(steps)
@@ -127,7 +129,7 @@ def test_what_is_past_already_comes_with_the_next_advance():
     wheel.add(past, past.deadline)
 
     assert wheel.advance(START, 0.0, 10) == [past]
-    assert past.slot < 0
+    assert past.slot is None
 
 
 def test_removing_twice_is_once():
@@ -157,6 +159,7 @@ class CountingWheel(TimerWheel):
         super()._file(entry, due)
 
 
+@needs_pure
 def test_a_hundred_thousand_in_one_second_are_given_back_in_bounded_steps():
     wheel = CountingWheel(START)
     entries = [entry(START + 5000.5) for _ in range(100_000)]
@@ -173,6 +176,20 @@ def test_a_hundred_thousand_in_one_second_are_given_back_in_bounded_steps():
     assert wheel.filings <= (1 + LEVELS) * 100_000
 
 
+@needs_pure
+def test_an_advance_looks_at_no_more_than_it_may_whatever_is_due():
+    wheel = CountingWheel(START)
+    for _ in range(10_000):
+        wheel.add(entry(START + 300.5), START + 300.5)
+    wheel.filings = 0
+    now = START
+    for _ in range(20):
+        now += 16
+        given = len(wheel.advance(now, 0.0, 16))
+        assert given + wheel.filings <= 16
+        wheel.filings = 0
+
+
 @pytest.mark.parametrize("jump", [1.0, 64.0, 1e4, 1e6, 1e8, 1e10])
 def test_a_jump_looks_at_few_slots(jump):
     wheel = TimerWheel(START)
@@ -184,6 +201,7 @@ def test_a_jump_looks_at_few_slots(jump):
     assert slots.looks <= WIDTH * LEVELS + 10
 
 
+@needs_pure
 def test_an_entry_is_filed_at_most_once_a_level():
     wheel = CountingWheel(0.0)
     last = 64.0**LEVELS / 2

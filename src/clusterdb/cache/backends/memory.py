@@ -8,8 +8,8 @@ of entries that expired or whose tags ended.
 from __future__ import annotations
 
 import asyncio
-import threading
-from collections.abc import AsyncIterator, Mapping, Sequence
+import weakref
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from itertools import count
 from typing import ClassVar, Final, Literal
 
@@ -18,6 +18,7 @@ from msgspec.structs import replace
 from ..claims import Claim
 from ..clock import Clock
 from ..errors import CacheError, InvalidArgument, TypeMismatch
+from ..guard import Guard, TableLock
 from ..isolation import plain
 from ..keys import matcher
 from ..policy import POLICIES
@@ -44,6 +45,7 @@ __all__ = ["MemoryBackend"]
 
 _SWEEP_EVERY: Final = 1.0
 _SWEEP_BATCH: Final = 1000
+_THOROUGH_EVERY: Final = 60
 _INT_MIN: Final = -(2**63)
 _INT_MAX: Final = 2**63 - 1
 
@@ -58,7 +60,8 @@ class MemoryBackend:
 
     def __init__(self, clock: Clock) -> None:
         self._now = clock.now
-        self._lock = threading.Lock()
+        self._lock = TableLock()
+        self._guard = Guard(self._lock)
         self._tags = TagStates()
         self._versions = count(1)
         self._tables: dict[str, Table] = {}
@@ -71,7 +74,9 @@ class MemoryBackend:
     async def open(self) -> None:
         for table in self._tables.values():
             table.drop_claims()
-        self._sweeper = asyncio.create_task(self._sweep(), name="clusterdb-cache-sweeper")
+        self._sweeper = asyncio.create_task(
+            _sweep(weakref.ref(self)), name="clusterdb-cache-sweeper"
+        )
 
     async def aclose(self) -> None:
         sweeper, self._sweeper = self._sweeper, None
@@ -114,17 +119,23 @@ class MemoryBackend:
         elif moment == "parent":
             self._lock.release()
         else:
-            self._lock, self._sweeper = threading.Lock(), None
+            self._lock, self._sweeper = TableLock(), None
+            self._guard.lock = self._lock
             for table in self._tables.values():
                 table.forked(self._lock)
 
-    def sweep(self) -> int:
+    def sweep(self, *, thorough: bool = False) -> int:
         """Give back the memory of some expired and dead entries; how many it was."""
         given = 0
-        for name, table in self._tables.items():
-            given += table.sweep(self._now(), _SWEEP_BATCH)
+        for name, table in list(self._tables.items()):
+            given += table.sweep(self._now(), _SWEEP_BATCH, thorough=thorough)
             self._report(name, table)
         return given
+
+    @property
+    def sweeping(self) -> bool:
+        """Whether a look for dead entries is under way."""
+        return any(table.sweeping for table in list(self._tables.values()))
 
     # -- entries
 
@@ -175,10 +186,12 @@ class MemoryBackend:
         )
 
     async def invalidate_tags(self, tags: Sequence[str]) -> int:
-        with self._lock:
+        with self._guard:
             return sum([self._tags.invalidate(tag) for tag in tags])
 
-    async def scan(self, region: str, glob: str, batch_size: int) -> AsyncIterator[list[str]]:
+    async def scan(
+        self, region: str, glob: str, batch_size: int
+    ) -> AsyncGenerator[list[str], None]:
         table, matches = self._tables[region], matcher(glob)
         keys = table.keys()
         for start in range(0, len(keys), batch_size):
@@ -302,11 +315,20 @@ class MemoryBackend:
             if removals:
                 self._observer(region, removals)
 
-    async def _sweep(self) -> None:
+
+async def _sweep(backend: weakref.ref[MemoryBackend]) -> None:
+    """Once a second give back memory; ends with the backend, of which it keeps nothing alive."""
+    for second in count(1):
+        await asyncio.sleep(_SWEEP_EVERY)
         while True:
-            await asyncio.sleep(_SWEEP_EVERY)
-            while self.sweep():  # noqa: ASYNC110 - it yields to others, it waits for nothing
-                await asyncio.sleep(0)
+            swept = backend()
+            if swept is None:
+                return
+            more = swept.sweep(thorough=second % _THOROUGH_EVERY == 0) or swept.sweeping
+            del swept
+            if not more:
+                break
+            await asyncio.sleep(0)
 
 
 def _deadline(now: float, ttl: float | None) -> float:
@@ -314,10 +336,7 @@ def _deadline(now: float, ttl: float | None) -> float:
 
 
 def _weight(settings: RegionSettings, key: str, value: object) -> int:
-    value = plain(value)
-    if settings.weigher is None:
-        return weigh(key, value)
-    return checked(settings.weigher, key, value)
+    return checked(settings.weigher or weigh, key, plain(value))
 
 
 def _good(weight: int | CacheError) -> int:
@@ -332,12 +351,15 @@ def _add(
     """Read, add, and swap if no other thread was faster; the weigher runs outside the lock."""
     while True:
         record = table.peek(change.key, now)
-        value, seen = (change.initial, 0) if record is None else (record.value, record.version)
-        if type(value) is not int:
+        value: object = change.initial
+        seen = 0
+        if record is not None:
+            value, seen = plain(record.value), record.version
+        if not isinstance(value, int) or isinstance(value, bool):
             raise TypeMismatch(
                 f"increment needs an int: {change.key!r} holds a {type(value).__name__}"
             )
-        total = value + change.delta
+        total = int(value) + change.delta
         if not _INT_MIN <= total <= _INT_MAX:
             raise InvalidArgument(f"increment of {change.key!r} would leave 64 bits: {total}")
         weight = 0 if settings.max_weight is None else _weight(settings, change.key, total)

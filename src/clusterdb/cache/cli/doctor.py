@@ -13,7 +13,16 @@ import typer
 from clusterdb.cache import Cache, CacheConfig, CacheError
 
 from .config import check_file
-from .installation import EXTRAS, build, clock_source, extras, python, version
+from .installation import (
+    EXTRAS,
+    asked_pure,
+    build,
+    clock_is_compiled,
+    clock_source,
+    extras,
+    python,
+    version,
+)
 from .output import make_console, plain_table, print_json
 
 __all__ = ["Check", "Report", "doctor", "examine"]
@@ -33,9 +42,17 @@ class Report(msgspec.Struct, frozen=True):
     version: str
     python: str
     clock: str
+    clock_compiled: bool
+    asked_pure: str | None
     modules: dict[str, str]
     extras: dict[str, bool]
     checks: list[Check]
+
+    @property
+    def build(self) -> str:
+        """``compiled``, ``pure`` or, where an installation is broken, ``mixed``."""
+        kinds = set(self.modules.values())
+        return kinds.pop() if len(kinds) == 1 else "mixed"
 
     @property
     def ok(self) -> bool:
@@ -48,7 +65,16 @@ def examine(file: Path | None) -> Report:
     checks = [asyncio.run(round_trip())]
     if file is not None:
         checks.append(_check_config(file))
-    return Report(version(), python(), clock_source(), build(), extras(), checks)
+    return Report(
+        version=version(),
+        python=python(),
+        clock=clock_source(),
+        clock_compiled=clock_is_compiled(),
+        asked_pure=asked_pure(),
+        modules=build(),
+        extras=extras(),
+        checks=checks,
+    )
 
 
 async def round_trip() -> Check:
@@ -84,7 +110,7 @@ def doctor(
     """Say what is installed and whether a cache works here. Exits 1 where something fails."""
     report = examine(file)
     if as_json:
-        print_json({"ok": report.ok, **msgspec.to_builtins(report)})
+        print_json({"ok": report.ok, "build": report.build, **msgspec.to_builtins(report)})
     else:
         _show(report)
     if not report.ok:
@@ -93,12 +119,14 @@ def doctor(
 
 def _show(report: Report) -> None:
     console = make_console()
-    kinds = sorted(set(report.modules.values()))
+    reader = "this package's C function" if report.clock_compiled else "the time module"
+    asked = "not set" if report.asked_pure is None else f"{report.asked_pure!r} (builds obey it)"
     console.print(f"clusterdb-cache  {report.version}")
     console.print(f"python           {report.python}")
-    console.print(f"clock            {report.clock}")
-    console.print(f"hot modules      {' and '.join(kinds)} ({len(report.modules)} looked at)")
-    if len(kinds) > 1:
+    console.print(f"clock            {report.clock}, read by {reader}")
+    console.print(f"hot modules      {report.build} ({len(report.modules)} looked at)")
+    console.print(f"CLUSTERDB_PURE   {asked}")
+    if report.build == "mixed":
         for name, kind in report.modules.items():
             console.print(f"                 {name}: {kind}")
     table = plain_table("extra", "installed", "imports", texts=3)

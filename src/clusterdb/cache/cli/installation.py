@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import os
 import platform
 import sys
 import time
@@ -16,14 +17,18 @@ from types import ModuleType
 from typing import Final
 
 from ..clock import SystemClock
+from ..hot import HOT_MODULES
 
-__all__ = ["EXTRAS", "HOT_MODULES", "build", "clock_source", "extras", "python", "version"]
-
-HOT_MODULES: Final = (
-    "table", "residents", "claims", "tags", "wheel",
-    "policy.base", "policy.fifo", "policy.lfu", "policy.lru",
-)  # fmt: skip
-"""The modules of the hit path and of the engines, which a build may compile."""
+__all__ = [
+    "EXTRAS",
+    "asked_pure",
+    "build",
+    "clock_is_compiled",
+    "clock_source",
+    "extras",
+    "python",
+    "version",
+]
 
 EXTRAS: Final[Mapping[str, tuple[str, ...]]] = {
     "redis": ("hiredis",),
@@ -67,6 +72,11 @@ def _built(module: ModuleType) -> str:
     return "compiled" if file.endswith(tuple(EXTENSION_SUFFIXES)) else "pure"
 
 
+def asked_pure() -> str | None:
+    """The value of ``CLUSTERDB_PURE``, which a build obeys; it changes nothing at run time."""
+    return os.environ.get("CLUSTERDB_PURE")
+
+
 def extras() -> dict[str, bool]:
     """Whether each extra can be imported."""
     return {
@@ -77,7 +87,14 @@ def extras() -> dict[str, bool]:
 def clock_source() -> str:
     """The system clock that ages and deadlines are measured with."""
     now = SystemClock().now
+    if clock_is_compiled():
+        return "CLOCK_BOOTTIME"
     if isinstance(now, partial):
         boot = getattr(time, "CLOCK_BOOTTIME", None)
         return "CLOCK_BOOTTIME" if now.args == (boot,) else f"clock {now.args[0]}"
     return f"time.{getattr(now, '__name__', 'unknown')}"
+
+
+def clock_is_compiled() -> bool:
+    """Whether the clock is read by the C function of this package."""
+    return getattr(SystemClock().now, "__module__", None) == "clusterdb.cache._boottime"

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from ..types import Entry
+from ..entries import Entry
 
 __all__ = ["LinkedList", "Policy"]
 

@@ -6,7 +6,7 @@ whose worth is their youth, such as sessions. An overwrite keeps its place.
 
 from __future__ import annotations
 
-from ..types import Entry
+from ..entries import Entry
 from .base import LinkedList, Policy
 
 __all__ = ["Fifo"]

@@ -10,7 +10,7 @@ Bad at: change. What was popular once stays, as frequencies never fall.
 
 from __future__ import annotations
 
-from ..types import Entry
+from ..entries import Entry
 from .base import LinkedList, Policy
 
 __all__ = ["Lfu"]

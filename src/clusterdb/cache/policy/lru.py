@@ -5,7 +5,7 @@ Bad at: scans and loops longer than the cache, which push out everything before 
 
 from __future__ import annotations
 
-from ..types import Entry
+from ..entries import Entry
 from .base import LinkedList, Policy
 
 __all__ = ["Lru"]

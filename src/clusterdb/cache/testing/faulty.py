@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Mapping, Sequence
 from typing import Final, Literal, TypeVar
 
 import msgspec
@@ -184,7 +184,9 @@ class FaultyBackend:
         await self._before("invalidate_tags")
         return await self._after("invalidate_tags", self._backend.invalidate_tags(tags))
 
-    async def scan(self, region: str, glob: str, batch_size: int) -> AsyncIterator[list[str]]:
+    async def scan(
+        self, region: str, glob: str, batch_size: int
+    ) -> AsyncGenerator[list[str], None]:
         async for batch in self._backend.scan(region, glob, batch_size):
             await self._before("scan")
             yield batch

@@ -13,10 +13,11 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 
 from ..backends.memory import MemoryBackend
+from ..entries import Entry, TagState
 from ..policy import Fifo, Lfu, LinkedList, Lru, Policy
 from ..residents import Residents
 from ..table import Table
-from ..types import FOREVER, Entry, TagState
+from ..types import FOREVER
 from ..wheel import TimerWheel
 
 __all__ = ["BrokenStructure", "validate_backend", "validate_table"]
@@ -142,38 +143,39 @@ def _validate_buckets(policy: Lfu) -> None:
 
 
 def _validate_wheel(wheel: TimerWheel, residents: Residents) -> None:
-    filed = list(_filed(wheel))
+    filed = [entry for _, entry in _filed(wheel)]
     _require(len(filed) == len(wheel), f"the wheel counts {len(wheel)} and files {len(filed)}")
     for entry in filed:
         known = residents.entries.get(entry.key) is entry
         _require(known, f"the wheel files {entry.key!r}, which is not resident")
         due = entry.deadline + residents.grace
         _require(due != FOREVER, f"the wheel files {entry.key!r}, which never expires")
-        _validate_slot(wheel._second, entry, due)
+    for index, entry in _filed(wheel):
+        _validate_slot(wheel._second, index, entry, entry.deadline + residents.grace)
     mortal = _mortal(residents.entries.values())
     _require(len(filed) == mortal, f"{mortal} entries expire, and the wheel files {len(filed)}")
 
 
-def _filed(wheel: TimerWheel) -> Iterator[Entry]:
-    for index, slot in [(index, slot) for index, slot in enumerate(wheel._slots) if slot]:
+def _filed(wheel: TimerWheel) -> Iterator[tuple[int, Entry]]:
+    """Every entry with the index of its slot, -1 for one that was put aside."""
+    slots = [*enumerate(wheel._slots), *[(-1, slot) for slot in wheel._aside]]
+    for index, slot in slots:
         for place, entry in enumerate(slot):
-            there = (entry.slot, entry.place)
-            at = (index, place)
-            _require(there == at, f"{entry.key!r} believes to be filed at {there}, not {at}")
-            yield entry
+            right = entry.slot is slot and entry.place == place
+            _require(right, f"{entry.key!r} does not believe to be filed at {index}, {place}")
+            yield index, entry
 
 
 def _mortal(entries: Iterable[Entry]) -> int:
     return sum([entry.deadline != FOREVER for entry in entries])
 
 
-def _validate_slot(second: int, entry: Entry, due: float) -> None:
+def _validate_slot(second: int, slot: int, entry: Entry, due: float) -> None:
     """The slot must be opened when ``due`` is over, at the latest a second after."""
+    if slot < 0:
+        return  # it was opened
     last = math.floor(due) + 1
-    level, index = divmod(entry.slot, _WIDTH)
-    if level == _LEVELS:
-        _require(last <= second, f"{entry.key!r} is given back before its time")
-        return
+    level, index = divmod(slot, _WIDTH)
     tick = second // _WIDTH**level + 1  # the next one to be opened
     opens = tick + (index - tick) % _WIDTH
     name = f"{entry.key!r}, due at {due}, is in slot {index} of level {level}"

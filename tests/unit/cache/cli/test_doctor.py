@@ -3,16 +3,19 @@ import json
 import platform
 import time
 import tomllib
-from importlib.machinery import EXTENSION_SUFFIXES
+from importlib.machinery import EXTENSION_SUFFIXES, ExtensionFileLoader
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
+from tests.builds import COMPILED
 from tests.house.sources import ROOT
 from typer.testing import CliRunner
 
-from clusterdb.cache import Cache, CacheError
+from clusterdb.cache import Cache, CacheError, clock
 from clusterdb.cache.cli import doctor, installation
 from clusterdb.cache.cli.app import app
+from clusterdb.cache.hot import HOT_MODULES
 
 
 def report(*argv: str) -> tuple[int, dict]:
@@ -38,19 +41,51 @@ def test_the_text_says_the_same():
     assert any(line[:2] == ["ok", "embedded"] for line in lines)
 
 
+def library_of(name: str) -> bool:
+    """Whether Python finds a library for this module, by looking into its directory."""
+    spec = find_spec(f"clusterdb.cache.{name}")
+    return spec is not None and spec.loader.__class__ is ExtensionFileLoader
+
+
 def test_modules_are_called_what_their_files_are():
-    for name, kind in installation.build().items():
-        file = importlib.import_module(f"clusterdb.cache.{name}").__file__ or ""
-        assert kind == ("pure" if file.endswith(".py") else "compiled")
+    kinds = {name: "compiled" if library_of(name) else "pure" for name in HOT_MODULES}
+
+    assert installation.build() == kinds
+    assert report()[1]["modules"] == kinds
+    assert report()[1]["build"] == ("compiled" if COMPILED else "pure")
+    assert len(set(kinds.values())) == 1
 
 
-def test_an_extension_module_is_compiled(monkeypatch: pytest.MonkeyPatch):
+def test_a_mixed_build_is_told_module_by_module(monkeypatch: pytest.MonkeyPatch):
+    kinds = dict.fromkeys(HOT_MODULES, "compiled") | {"table": "pure"}
+    monkeypatch.setattr(doctor, "build", lambda: kinds)
+
+    assert report()[1]["build"] == "mixed"
+    lines = CliRunner().invoke(app, ["doctor"]).output.splitlines()
+    assert [line.split(maxsplit=2)[2] for line in lines if line.startswith("hot modules")] == [
+        f"mixed ({len(kinds)} looked at)"
+    ]
+    told = [line.strip() for line in lines]
+    assert all(f"{name}: {kind}" in told for name, kind in kinds.items())
+
+
+def test_a_module_is_judged_by_the_file_it_was_loaded_from(monkeypatch: pytest.MonkeyPatch):
     table = importlib.import_module("clusterdb.cache.table")
-    monkeypatch.setattr(table, "__file__", f"/lib/table{EXTENSION_SUFFIXES[0]}")
+    ends = {".py": "pure", **dict.fromkeys(EXTENSION_SUFFIXES, "compiled")}
+    for end, kind in ends.items():
+        monkeypatch.setattr(table, "__file__", f"/lib/table{end}")
+        assert installation.build()["table"] == kind
 
-    built = installation.build()
-    assert built["table"] == "compiled"
-    assert {"table"} == {name for name, kind in built.items() if kind == "compiled"}
+
+@pytest.mark.parametrize("value", [None, "1", "0"])
+def test_what_the_builds_were_asked_for_is_shown(monkeypatch: pytest.MonkeyPatch, value):
+    monkeypatch.delenv("CLUSTERDB_PURE", raising=False)
+    if value is not None:
+        monkeypatch.setenv("CLUSTERDB_PURE", value)
+
+    assert report()[1]["asked_pure"] == value
+    shown = "not set" if value is None else f"'{value}' (builds obey it)"
+    assert f"CLUSTERDB_PURE   {shown}" in CliRunner().invoke(app, ["doctor"]).output
 
 
 def test_every_extra_of_the_package_is_looked_for():
@@ -71,8 +106,19 @@ def test_an_extra_that_is_not_there_is_said_to_be_missing(monkeypatch: pytest.Mo
 
 def test_the_clock_is_the_one_the_cache_uses():
     expected = "CLOCK_BOOTTIME" if hasattr(time, "CLOCK_BOOTTIME") else "time.monotonic"
+    _, said = report()
 
-    assert installation.clock_source() == expected
+    assert said["clock"] == installation.clock_source() == expected
+    assert said["clock_compiled"] == library_of("_boottime")
+    reader = "this package's C function" if library_of("_boottime") else "the time module"
+    assert f"{expected}, read by {reader}" in CliRunner().invoke(app, ["doctor"]).output
+
+
+def test_both_readers_of_the_clock_are_told_apart(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(clock, "_steady", time.monotonic)
+
+    assert not installation.clock_is_compiled()
+    assert installation.clock_source() == "time.monotonic"
 
 
 def test_a_wrong_file_fails_the_examination(tmp_path: Path):

@@ -1,0 +1,27 @@
+"""Which modules run on every hit, so that a build may compile them.
+
+This is the one list: ``setup.py`` runs this file by itself to know what to compile, and
+``cache doctor`` imports it to know where to look. It must therefore import nothing of the package.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+__all__ = ["HOT_MODULES"]
+
+HOT_MODULES: Final = (
+    "entries",
+    "tags",
+    "claims",
+    "guard",
+    "wheel",
+    "residents",
+    "table",
+    "hits",
+    "policy.base",
+    "policy.fifo",
+    "policy.lru",
+    "policy.lfu",
+)
+"""Names inside ``clusterdb.cache``. They are compiled together or not at all."""
