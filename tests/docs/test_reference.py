@@ -32,7 +32,18 @@ def public(kind: type) -> set[str]:
 @pytest.mark.parametrize("kind", [Cache, Batch, Atomic, LoadContext])
 def test_every_operation_is_there(kind):
     # what only the batch as data shows, and what a later chapter of the documentation describes
-    elsewhere = {"changes", "take", "commit", "sync", "cached", "cached_many"}
+    elsewhere = {
+        "changes",
+        "take",
+        "commit",
+        "sync",
+        "cached",
+        "cached_many",
+        "access",
+        "hit",
+        "given",
+        "typed",
+    }
     named = set(re.findall(r"\w+", text("operations.md")))
 
     assert public(kind) - named - elsewhere == set()

@@ -1,0 +1,70 @@
+"""The figures of the README are those of the benchmarks' results."""
+
+import runpy
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+MAKER = runpy.run_path(str(ROOT / "benchmarks" / "_readme.py"))
+BEGIN, END = MAKER["BEGIN"], MAKER["END"]
+figures, load, placed = MAKER["figures"], MAKER["load"], MAKER["placed"]
+
+
+def test_readme_holds_what_the_results_give():
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert readme == placed(readme, figures(load())), "run: python benchmarks/_readme.py"
+
+
+def test_each_bench_has_a_result_with_its_machine_and_versions():
+    results = load()
+    assert [result["bench"] for result in results] == ["hits", "memory", "scale"]
+    for result in results:
+        about = result["environment"]
+        assert {"date", "machine", "python", "build", "commit"} <= set(about)
+        assert about["build"] == "compiled"
+        assert result["settings"]["seed"]
+        assert result["verdicts"]
+
+
+def test_missing_marks_are_an_error():
+    with pytest.raises(ValueError, match="needs"):
+        placed("no marks here", "text")
+
+
+def test_what_is_between_the_marks_is_replaced():
+    assert placed(f"a\n{BEGIN}\nold\n{END}\nb\n", "new") == f"a\n{BEGIN}\nnew\n{END}\nb\n"
+
+
+def test_a_figure_is_shown_with_its_ratio_and_verdict():
+    row = {
+        "name": "peer",
+        "version": "1.0",
+        "value": 1234.5,
+        "low": 1.0,
+        "high": 2.0,
+        "note": "",
+        "compared": 2.0,
+    }
+    section = {
+        "title": "T  a hit",
+        "unit": "ns",
+        "against": "x ours",
+        "rows": [row],
+        "control": "",
+        "digits": 0,
+    }
+    verdict = {
+        "target": "P0",
+        "what": "a / b",
+        "bound": "<= 2",
+        "value": 3.0,
+        "spread": 0.01,
+        "verdict": "missed by 1.50 x",
+    }
+    about = {"build": "pure", "python": "P", "machine": "M", "date": "D", "commit": None}
+    text = figures(
+        [{"bench": "b", "sections": [section], "verdicts": [verdict], "environment": about}]
+    )
+    assert "| peer 1.0 | 1,234 | 2.00 |" in text
+    assert "| P0 a / b | <= 2 | 3.00 | 1.0% | missed by 1.50 x |" in text
