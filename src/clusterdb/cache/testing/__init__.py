@@ -1,20 +1,26 @@
-"""Testing aids, for this package's own tests and for those of backends written elsewhere.
+"""Testing aids, for this package's own tests and for those of its users.
 
-``ManualClock`` stands still until a test moves it. ``FaultyBackend`` wraps a backend and fails on
-demand. ``validate_backend`` and ``validate_table`` look for broken structure inside the embedded
-backend. :mod:`clusterdb.cache.testing.conformance` is the contract of a backend as checks.
+``ManualClock`` stands still until a test moves it. ``disabled`` lets a cache keep nothing for a
+while, ``recorded`` counts the hits and misses of a piece of code. ``FaultyBackend`` wraps a backend
+and fails on demand. ``validate_backend`` and ``validate_table`` look for broken structure inside
+the embedded backend. Fixtures for pytest are in :mod:`clusterdb.cache.testing.fixtures`;
+:mod:`clusterdb.cache.testing.conformance` is the contract of a backend as checks.
 """
 
 from __future__ import annotations
 
 from .clock import ManualClock
 from .faulty import FaultyBackend
+from .recording import Reads, disabled, recorded
 from .validate import BrokenStructure, validate_backend, validate_table
 
 __all__ = [
     "BrokenStructure",
     "FaultyBackend",
     "ManualClock",
+    "Reads",
+    "disabled",
+    "recorded",
     "validate_backend",
     "validate_table",
 ]
