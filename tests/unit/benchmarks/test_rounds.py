@@ -79,6 +79,6 @@ def test_garbage_is_collected_before_each_round_and_the_collector_stays_on():
 
 
 def test_time_calls_calls_each_key_once():
-    seen = []
+    seen: list[str] = []
     assert time_calls(seen.append, ["x", "y"]) > 0
     assert seen == ["x", "y"]
