@@ -10,7 +10,7 @@ import pytest
 from tests.loads.scenarios import SCENARIOS
 from tests.loads.world import play
 
-SEEDS = 250 * int(os.environ.get("CLUSTERDB_SEEDS", "1"))
+SEEDS = 150 * int(os.environ.get("CLUSTERDB_SEEDS", "1"))
 MORE = {"race_any": 4, "race_learnt_tag": 2, "overlapping": 4, "impatient": 2, "race_negative": 2}
 
 

@@ -20,6 +20,13 @@ def test_a_miss_says_by_how_much_of_the_bound_itself():
     assert (missed.bound, missed.verdict) == ("<= 0.5", "missed by 1.50 x")
 
 
+def test_noise_forgives_nothing():
+    for value in (1.9, 2.1):
+        assert judge("P", "x", value, "<=", 2, 0.3).verdict.startswith("unclear")
+    assert judge("P", "x", 1, "<=", 2, 0.3).verdict == "met"
+    assert judge("P", "x", 4, "<=", 2, 0.3).verdict == "missed by 2.00 x"
+
+
 def test_table_aligns_its_columns():
     lines = table(("", "ns"), [("a", "1"), ("longer", "1,000")]).splitlines()
     assert lines == ["           ns", "-------------", "a           1", "longer  1,000"]
