@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
-from enum import Enum, Flag, IntEnum
+from enum import KEEP, Enum, Flag, IntEnum
 from pathlib import PurePosixPath
 from typing import NamedTuple
 from uuid import UUID, uuid4
@@ -99,6 +99,15 @@ class Colour(Enum):
     BLUE = 2
 
 
+class Mixed(Enum):
+    NUMBER = 1
+    TEXT = "1"
+
+
+class Kept(Flag, boundary=KEEP):
+    KNOWN = 1
+
+
 class Size(IntEnum):
     SMALL = 1
 
@@ -126,6 +135,7 @@ class OtherOwner(Owner):
 
 DISTINCT = [
     1, True, 1.0, "1", b"1", Size.SMALL, Colour.RED, Colour.BLUE, Colour, Size, Right.READ,
+    Mixed.NUMBER, Mixed.TEXT, Kept(0), Kept(8), Kept(16),
     Right(0), Right.READ | Right.WRITE, Owner, Owner(1), Owner(2), Owner(True), OtherOwner(1),
     Owner(Owner(1)), 10**80, -(10**80), 10**80 + 1, 0.0, -0.0, float("inf"), 1j,
     Decimal(1), Decimal("1.0"), date(2024, 1, 1), NOON, time(1),

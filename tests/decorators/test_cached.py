@@ -477,6 +477,23 @@ async def test_calls_at_once_run_it_once(cache):
     assert load.cache_info() == (99, 1)
 
 
+async def test_callers_that_share_a_failure_are_no_hits(cache):
+    began, gate = asyncio.Event(), asyncio.Event()
+
+    @cache.cached
+    async def load(x):
+        began.set()
+        await gate.wait()
+        raise OSError
+
+    calls = [asyncio.create_task(load(1)) for _ in range(3)]
+    await began.wait()
+    gate.set()
+    outcomes = await asyncio.gather(*calls, return_exceptions=True)
+    assert [type(outcome) for outcome in outcomes] == [OSError] * 3
+    assert load.cache_info() == (0, 3)
+
+
 async def test_a_result_that_was_invalidated_while_it_was_made_is_not_stored(cache):
     gate, began = asyncio.Event(), asyncio.Event()
     values = iter(["old", "new"])

@@ -51,5 +51,6 @@ def script(text: str, *options: str) -> str:
         check=False,
         timeout=60,
     )
-    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stderr == "", done.stderr
+    assert done.returncode == 0
     return done.stdout

@@ -1,8 +1,9 @@
 """Loads through the sync door: where a loader runs, what happens when it fails, and re-entry."""
 
 import asyncio
+import inspect
 import threading
-from contextvars import ContextVar
+from contextvars import ContextVar, copy_context
 
 import pytest
 from tests.sync.running import Work
@@ -18,6 +19,7 @@ from clusterdb.cache import (
     ReentrantLoad,
     WrongLoop,
 )
+from clusterdb.cache.loading import call_for
 
 name: ContextVar[str] = ContextVar("name")
 local = threading.local()
@@ -244,3 +246,18 @@ def test_what_was_invalidated_while_it_was_loaded_is_not_stored(cache):
 
     assert cache.get_or_load("a", load) == "old"
     assert not cache.exists("a")
+
+
+def test_a_coroutine_that_comes_after_the_loop_was_closed_is_dropped(recwarn):
+    """A thread outlives the loop it works for; what it gives is closed, not left unawaited."""
+    loop = asyncio.new_event_loop()
+    future = loop.create_future()
+    loop.close()
+    made = []
+
+    def load():
+        made.append(asyncio.sleep(3600))
+        return made[0]
+
+    call_for(loop, future, copy_context(), load)
+    assert inspect.getcoroutinestate(made[0]) == inspect.CORO_CLOSED

@@ -279,11 +279,6 @@ class Cached(_Decorated[P, R]):
         self._shared.reset()
 
 
-def _is_async(function: Callable[..., Any]) -> bool:
-    call = getattr(type(function), "__call__", None)  # noqa: B004 - its own, to look inside
-    return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(call)
-
-
 class Caching:
     """What ``region.cached`` is: a decorator, with or without arguments."""
 
@@ -359,7 +354,7 @@ class Decorator:
             )
         keys = CallKeys(function, self._template, self._key, self._tags)
         shared = _Shared(self._region, function, keys, self._ttl)
-        return (AsyncCached if _is_async(function) else Cached)(shared)
+        return (AsyncCached if inspect.iscoroutinefunction(function) else Cached)(shared)
 
 
 class CachingMany:
@@ -534,5 +529,5 @@ class ManyDecorator:
     def __call__(self, function: Callable[[list[S]], Mapping[S, R]], /) -> CachedMany[S, R]: ...
     def __call__(self, function: Callable[..., Any], /) -> Any:
         keys = _ManyKeys(function, self._template, self._tags)
-        kind = AsyncCachedMany if _is_async(function) else CachedMany
+        kind = AsyncCachedMany if inspect.iscoroutinefunction(function) else CachedMany
         return kind(self._region, function, keys, self._ttl)

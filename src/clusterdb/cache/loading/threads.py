@@ -65,8 +65,7 @@ def _settle(
 ) -> None:
     def settle() -> None:
         if future.cancelled():
-            if inspect.iscoroutine(value):
-                value.close()  # nobody is left to await it
+            _drop(value)
         elif failure is None:
             future.set_result(value)
         else:
@@ -74,8 +73,14 @@ def _settle(
 
     try:
         loop.call_soon_threadsafe(settle)
-    except RuntimeError:
-        return  # the loop is closed: nobody is waiting any more
+    except RuntimeError:  # the loop is closed: nobody is waiting any more
+        _drop(value)
+
+
+def _drop(value: Any) -> None:
+    """Nobody is left to await a value that is a coroutine."""
+    if inspect.iscoroutine(value):
+        value.close()
 
 
 class ThreadLimit:
