@@ -68,10 +68,12 @@ class Subscription(Generic[E]):
     async def __anext__(self) -> E | EventGap:
         if not self._entered:
             raise InvalidArgument("events count from 'async with' on: enter the subscription first")
-        while not self._queue and not self._lost:
+        while True:
+            self._wake.clear()  # before the look: what another thread offers after it sets it again
+            if self._queue or self._lost:
+                break
             if self._ended:
                 raise StopAsyncIteration
-            self._wake.clear()
             await self._wake.wait()
         if self._queue:
             return self._queue.popleft()
