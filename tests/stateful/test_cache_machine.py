@@ -1,6 +1,6 @@
 """The whole face of the cache against a plain model, step by step.
 
-``CLUSTERDB_STATEFUL_EXAMPLES`` (default 60) is how many sequences are tried; a thorough run is
+``CLUSTERDB_STATEFUL_EXAMPLES`` (default 40) is how many sequences are tried; a thorough run is
 ``CLUSTERDB_STATEFUL_EXAMPLES=5000``. Only where it is set a failing sequence is made shorter, which
 takes minutes.
 """
@@ -512,7 +512,7 @@ class CacheMachine(RuleBasedStateMachine):
 TestCacheMachine = CacheMachine.TestCase
 THOROUGH = "CLUSTERDB_STATEFUL_EXAMPLES" in os.environ
 TestCacheMachine.settings = settings(
-    max_examples=int(os.environ.get("CLUSTERDB_STATEFUL_EXAMPLES", "60")),
+    max_examples=int(os.environ.get("CLUSTERDB_STATEFUL_EXAMPLES", "40")),
     stateful_step_count=50,
     deadline=None,
     report_multiple_bugs=False,

@@ -11,6 +11,8 @@ import pytest
 
 from clusterdb.cache.cli.demo.tour import CHAPTERS
 
+pytestmark = pytest.mark.build
+
 DEMO = [sys.executable, "-m", "clusterdb.cache.cli", "demo"]
 
 
