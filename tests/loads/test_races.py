@@ -1,6 +1,7 @@
 """Loads against everything that may happen to their keys meanwhile, over many seeded schedules.
 
-Each scenario is played with a hundred seeds or more; ``CLUSTERDB_SEEDS=20`` plays twenty times as many.
+Each scenario is played with a hundred seeds or more; ``CLUSTERDB_SEEDS=20`` plays twenty times as
+many.
 A failure names its seeds: ``play(SCENARIOS[name], seed)`` shows it again.
 """
 
