@@ -238,6 +238,32 @@ def test_functions_of_one_name_in_two_modules(cache):
     assert found == [("first", 1), ("second", 1)]
 
 
+def test_closures_of_one_name_never_share_automatic_keys(cache):
+    def scaled(by, *decoration):
+        @cache.cached(*decoration)
+        def scale(x: int) -> int:
+            return by * x
+
+        return scale
+
+    double = scaled(2)
+    with pytest.raises(InvalidArgument, match=r"scaled\.<locals>\.scale.*template or key="):
+        scaled(3)
+    assert scaled(3, "three:{x}")(5) == 15
+    assert double(5) == 10
+
+
+def test_functions_without_variables_around_them_may_be_made_anew(cache):
+    def make():
+        @cache.cached
+        def negative(x):
+            return -x
+
+        return negative
+
+    assert make()(5) == make()(5) == -5
+
+
 def test_lambdas_with_a_key_of_their_own(cache):
     double = cache.cached(key="double:{}".format)
     assert double(lambda x: 2 * x)(5) == 10

@@ -100,3 +100,18 @@ def two(one, other):
 def test_a_function_of_another_shape_is_refused(cache, function):
     with pytest.raises(InvalidArgument, match="functions of one collection"):
         cache.cached_many()(function)
+
+
+def test_closures_of_one_name_never_share_automatic_keys(cache):
+    def scaled(by, *template):
+        @cache.cached_many(*template)
+        def scale(numbers: list[int]) -> dict[int, int]:
+            return {number: by * number for number in numbers}
+
+        return scale
+
+    double = scaled(2)
+    with pytest.raises(InvalidArgument, match="template or key="):
+        scaled(3)
+    assert scaled(3, "three:{numbers}")([5]) == {5: 15}
+    assert double([5]) == {5: 10}

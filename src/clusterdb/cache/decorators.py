@@ -353,8 +353,25 @@ class Decorator:
                 f"return a list instead"
             )
         keys = CallKeys(function, self._template, self._key, self._tags)
+        if self._template is None and self._key is None:
+            _refuse_twin(self._region, function, keys.function)
         shared = _Shared(self._region, function, keys, self._ttl)
         return (AsyncCached if inspect.iscoroutinefunction(function) else Cached)(shared)
+
+
+def _refuse_twin(region: Region[Any], function: Callable[..., Any], name: str) -> None:
+    """Refuse automatic keys to a second closure of one name: what sets the two apart is in the
+    variables around them, which the keys leave out.
+    """
+    if not getattr(function, "__closure__", None):
+        return
+    first = region.access.state.closures.setdefault(name, function)
+    if first is not function:
+        raise InvalidArgument(
+            f"another function {name} is cached in region {region.name!r}, and it may have other "
+            f"values in the variables around it: the two would share keys, so give each a template "
+            f"or key= that tells them apart"
+        )
 
 
 class CachingMany:
@@ -529,5 +546,7 @@ class ManyDecorator:
     def __call__(self, function: Callable[[list[S]], Mapping[S, R]], /) -> CachedMany[S, R]: ...
     def __call__(self, function: Callable[..., Any], /) -> Any:
         keys = _ManyKeys(function, self._template, self._tags)
+        if self._template is None:
+            _refuse_twin(self._region, function, keys.function)
         kind = AsyncCachedMany if inspect.iscoroutinefunction(function) else CachedMany
         return kind(self._region, function, keys, self._ttl)

@@ -35,9 +35,10 @@ __all__ = ["RegionState", "Runtime"]
 class RegionState:
     """One region's present settings and counters, shared by every face of it."""
 
-    __slots__ = ("hits", "isolation", "loads", "settings", "table")
+    __slots__ = ("closures", "hits", "isolation", "loads", "settings", "table")
 
     def __init__(self, settings: RegionSettings, hits: Hits) -> None:
+        self.closures: dict[str, object] = {}  # with automatic keys, by function name
         self.loads = LoadCounters()
         self.hits = hits
         self.settings = settings
