@@ -6,6 +6,7 @@ from clusterdb.monitoring import AlertConfig, Health, HealthCheck, Metric, Metri
 from clusterdb.tracing import TracingConfig
 
 from .batch import Batch, BatchOperation
+from .codec import Codec
 from .config import (
     FIFO,
     LFU,
@@ -59,6 +60,7 @@ from .errors import (
     CacheClosed,
     CacheError,
     ConfigError,
+    EncodeError,
     EntryTooLarge,
     InactiveSetting,
     InvalidArgument,
@@ -135,12 +137,14 @@ __all__ = [
     "CachedMany",
     "Cleanup",
     "Cleared",
+    "Codec",
     "Compact",
     "Compression",
     "ConfigError",
     "Consistent",
     "Directory",
     "Disk",
+    "EncodeError",
     "EntryDeleted",
     "EntryEvicted",
     "EntryExpired",

@@ -7,11 +7,13 @@
     │   ├── InvalidKey                    not a str, empty, over 64 KiB, not encodable
     │   ├── InvalidPattern                a glob that can't be read
     │   ├── EntryTooLarge                 heavier than its region may ever hold
+    │   ├── EncodeError                   a value that the region's format has no bytes for
     │   └── ConfigError                   a setting, with its path
     │       └── MissingVariable           ``${VAR}`` names a variable that is not set
     ├── UnknownRegion (LookupError)       no region of that name was configured
     ├── TypeMismatch (TypeError)          the entry is of another type than was asked for
     │   └── TypeRequired                  an encoding backend needs ``type=`` for this value
+    ├── Undecodable                       stored bytes that can't be read: ``get`` counts a miss
     ├── MissingExtra (ImportError)        an optional dependency is not installed
     ├── NotSupported                      this backend or this version can't do it
     ├── CacheClosed                       the cache was closed
@@ -19,6 +21,7 @@
     ├── ReentrantCall                     changed by a finalizer in the middle of a change
     ├── BackendUnavailable                the backend can't be reached
     │   └── OutcomeUnknown                a write was sent and its reply never came
+    ├── ServerError                       a server answered a command with an error: ``.code``
     ├── LoadError                         a load could not give a value (a loader's own
     │   │                                 exception is raised as it is, never wrapped)
     │   ├── LoadTimeout                   the loader ran past its hard deadline
@@ -45,6 +48,7 @@ __all__ = [
     "CacheClosed",
     "CacheError",
     "ConfigError",
+    "EncodeError",
     "EntryTooLarge",
     "InactiveSetting",
     "InvalidArgument",
@@ -60,9 +64,11 @@ __all__ = [
     "ReentrantCall",
     "ReentrantLoad",
     "ScanTimeout",
+    "ServerError",
     "SharedValueMutated",
     "TypeMismatch",
     "TypeRequired",
+    "Undecodable",
     "UnknownRegion",
     "WrongLoop",
 ]
@@ -98,6 +104,20 @@ class EntryTooLarge(InvalidArgument):
         self.key, self.weight, self.limit = key, weight, limit
 
 
+class EncodeError(InvalidArgument):
+    """A value has no form in the region's format; nothing was stored.
+
+    ``path`` is the way to the part at fault inside the value (``$.users[3].photo``), ``kind`` its
+    type.
+    """
+
+    def __init__(self, path: str, kind: str, reason: str) -> None:
+        self.path = path
+        self.kind = kind
+        self.reason = reason
+        super().__init__(f"can't store the {kind} at {path}: {reason}")
+
+
 class ConfigError(InvalidArgument):
     """A setting is wrong; ``path`` is where, for example ``cache.backend.pool``."""
 
@@ -127,6 +147,17 @@ class TypeMismatch(CacheError, TypeError):
 
 class TypeRequired(TypeMismatch):
     """A backend that encodes can't give back this value's type without ``type=``."""
+
+
+class Undecodable(CacheError):
+    """Stored bytes can't be read: corrupted, foreign, swapped, badly signed, of a newer release.
+
+    Reads count a miss instead of raising it.
+    """
+
+    def __init__(self, reason: str) -> None:
+        self.reason = reason
+        super().__init__(f"stored bytes can't be read: {reason}")
 
 
 class MissingExtra(CacheError, ImportError):
@@ -172,6 +203,18 @@ class BackendUnavailable(CacheError, ConnectionError):
 
 class OutcomeUnknown(BackendUnavailable):
     """A write was sent and its reply never came: it may or may not have been carried out."""
+
+
+class ServerError(CacheError):
+    """A server answered a command with an error: it did not carry it out.
+
+    ``code`` is the first word of its answer: ``MOVED``, ``NOSCRIPT``, ``OOM``, ``READONLY``,
+    ``NOPERM``, ``ERR`` ...
+    """
+
+    def __init__(self, text: str) -> None:
+        super().__init__(text)
+        self.code = text.partition(" ")[0]
 
 
 class LoadError(CacheError):

@@ -22,7 +22,8 @@ def run(name: str, *arguments: str) -> str:
 
 
 @pytest.mark.parametrize(
-    ("name", "targets"), [("hits", {"P1"}), ("memory", set()), ("scale", {"P9"})]
+    ("name", "targets"),
+    [("hits", {"P1"}), ("memory", set()), ("scale", {"P9"}), ("codec", {"P10"})],
 )
 def test_quick_run(name, targets, tmp_path):
     path = tmp_path / "result.json"

@@ -3,12 +3,21 @@
 from __future__ import annotations
 
 from typing import Annotated, Literal, TypeAlias
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, unquote, urlsplit
 
 from msgspec import Meta
 
 from ..errors import InvalidArgument
-from .quantities import Count, Duration, FilePath, Items, OptionalPath, OptionalSecret, preset
+from .quantities import (
+    Count,
+    Duration,
+    FilePath,
+    Items,
+    OptionalPath,
+    OptionalSecret,
+    Size,
+    preset,
+)
 from .secrets import shown
 from .settings import Settings, require
 
@@ -24,13 +33,15 @@ __all__ = [
 
 
 def _redis_url(value: object) -> str:
-    """Return a Redis URL; check scheme, host, port and database number."""
+    """Return a Redis URL; check scheme, host, port and database number, or path of a socket."""
     wanted = "expected redis://host:port/db or rediss://host:port/db"
     try:
         parts = urlsplit(value if isinstance(value, str) else "")
         sound = parts.scheme in ("redis", "rediss") and parts.hostname and parts.port != 0
     except ValueError:
         raise InvalidArgument(f"{wanted}, got {shown(value)}") from None
+    if parts.scheme == "unix":
+        return _unix_url(str(value), parts)
     database = parts.path.strip("/")
     numbered = not database or (database.isascii() and database.isdecimal())
     if not sound or "," in parts.netloc.rpartition("@")[2] or not numbered:
@@ -40,15 +51,32 @@ def _redis_url(value: object) -> str:
     return str(value)
 
 
+def _unix_url(url: str, parts: SplitResult) -> str:
+    """Return the URL of a Unix socket; its path is absolute, the database in its query."""
+    number = parts.query.removeprefix("db=")
+    numbered = not parts.query or (number != parts.query and number.isdecimal())
+    address = parts.netloc.rpartition("@")[2]
+    sound = not address and len(parts.path) > 1 and "\0" not in unquote(parts.path)
+    if not (sound and numbered and number.isascii()) or parts.fragment:
+        raise InvalidArgument(f"expected unix:///path/of/socket?db=0, got {shown(url)}")
+    return url
+
+
 RedisUrl = Annotated[str, Meta(extra={"read": _redis_url})]
 
 
 class PoolConfig(Settings, frozen=True, kw_only=True):
-    """Connections to a server: how many are kept, how many at most, how long one may idle."""
+    """Connections to a server: how many are kept, how many at most, and how long things may take.
+
+    `idle_timeout` is for a connection that nobody uses, `connect_timeout` for the way to a new
+    connection that is logged in, `timeout` for the answer to a call.
+    """
 
     min_connections: int = 1
     max_connections: Count = 20
     idle_timeout: Duration = preset(300.0)
+    connect_timeout: Duration = preset(5.0)
+    timeout: Duration = preset(5.0)
 
     def _check(self) -> None:
         """Check that the bounds leave room."""
@@ -58,7 +86,8 @@ class PoolConfig(Settings, frozen=True, kw_only=True):
             "min_connections",
             f"{self.min_connections} is above max_connections {self.max_connections}",
         )
-        require(self.idle_timeout > 0, "idle_timeout", "must be above 0 seconds")
+        for name in ("idle_timeout", "connect_timeout", "timeout"):
+            require(getattr(self, name) > 0, name, "must be above 0 seconds")
 
 
 class TlsConfig(Settings, frozen=True, kw_only=True):
@@ -87,17 +116,31 @@ class SentinelConfig(Settings, frozen=True, kw_only=True):
 
 
 class Memory(Settings, frozen=True, kw_only=True, tag_field="type", tag="memory"):
-    """Entries live in this process."""
+    """Entries live in this process.
+
+    `persist` names a file that is written when the cache is closed and started from the next time.
+    """
+
+    persist: OptionalPath = preset(None)
 
 
 class Disk(Settings, frozen=True, kw_only=True, tag_field="type", tag="disk"):
     """Entries live in one file of this machine.
 
     `synchronous`: ``normal`` may lose the last writes at a power cut, ``full`` waits for the disk.
+    A call waits at most `timeout` for another process that writes. `near` keeps up to `near_size`
+    of each region in this process, coherent with the file.
     """
 
     path: FilePath
     synchronous: Literal["normal", "full"] = "normal"
+    timeout: Duration = preset("5s")
+    near: bool = True
+    near_size: Size = preset("64MB")
+
+    def _check(self) -> None:
+        """Check that there is time to wait."""
+        require(self.timeout > 0, "timeout", "must be above 0 seconds")
 
 
 class Redis(Settings, frozen=True, kw_only=True, tag_field="type", tag="redis"):
@@ -120,7 +163,12 @@ class Redis(Settings, frozen=True, kw_only=True, tag_field="type", tag="redis"):
         """Check that the URLs agree, and that at most one topology is asked for."""
         require(bool(self.urls), "urls", "needs at least one URL, such as redis://localhost:6379")
         schemes = {urlsplit(url).scheme for url in self.urls}
-        require(len(schemes) == 1, "urls", "redis:// and rediss:// can't be mixed")
+        mixed = " and ".join(f"{scheme}://" for scheme in sorted(schemes))
+        require(len(schemes) == 1, "urls", f"{mixed} can't be mixed")
+        local = self.tls is not None and "unix" in schemes
+        require(not local, "tls", "a unix:// socket is never encrypted: leave tls out")
+        local = schemes == {"unix"} and (self.cluster or self.sentinel is not None)
+        require(not local, "urls", "a Unix socket is a server by itself, without others")
         require(not (self.cluster and self.sentinel), "cluster", "excludes sentinel: choose one")
         needs = self.username is None or self.password is not None
         require(needs, "username", "needs a password as well")

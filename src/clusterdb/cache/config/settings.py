@@ -39,7 +39,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         for name, shape in fields_of(type(self)).items():
             value = getattr(self, name)
             if value is not msgspec.UNSET:
-                masks = shape.secret and value is not None
+                holds = shape.items or shape
+                masks = holds.secret and bool(value)
                 shown.append((name, MASK if masks else _without_credentials(value)))
         return shown
 

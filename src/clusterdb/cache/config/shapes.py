@@ -157,7 +157,7 @@ def _accept_struct(value: Any, shape: Shape, path: str) -> Any:
 
 def _accept_items(value: Any, items: Shape, path: str) -> tuple[Any, ...]:
     if not isinstance(value, (list, tuple)):
-        raise refusal(path, "a list", value)
+        raise refusal(path, "a list", value, secret=items.secret)
     return tuple(accept(item, items, f"{path}[{at}]") for at, item in enumerate(value))
 
 

@@ -1,7 +1,8 @@
 """`CacheConfig` from a URL: the common switches in one line.
 
 ``memory://?max_items=1000``, ``disk:///var/cache/app.db?ttl=1h``,
-``redis://user:password@host:6379/0?near=0&name=main``; several Redis hosts are separated by commas.
+``redis://user:password@host:6379/0?near=0&name=main``; several Redis hosts are separated by commas;
+a Redis on this machine may be behind a Unix socket: ``unix:///run/redis.sock?db=0``.
 No variables are replaced: a URL usually comes from one.
 """
 
@@ -22,9 +23,10 @@ __all__ = ["load_url"]
 _COMMON: Final = ("name", "ttl", "max_items", "max_memory")
 _SWITCHES: Final = {
     "memory": _COMMON,
-    "disk": (*_COMMON, "synchronous"),
+    "disk": (*_COMMON, "synchronous", "near"),
     "redis": (*_COMMON, "near", "cluster"),
     "rediss": (*_COMMON, "near", "cluster"),
+    "unix": (*_COMMON, "near", "db"),
 }
 _LONGEST: Final = 8192
 
@@ -60,7 +62,8 @@ def _cache(parts: SplitResult) -> dict[str, Any]:
     limits = {key: switches.pop(key) for key in ("max_items", "max_memory") if key in switches}
     if limits:
         cache["policy"] = {"eviction": {"type": "lru", **limits}}
-    cache["backend"] = {**_backend(parts), **switches}
+    database = switches.pop("db", None)
+    cache["backend"] = {**_backend(parts, database), **switches}
     return cache
 
 
@@ -77,7 +80,7 @@ def _switches(parts: SplitResult) -> dict[str, str]:
     return found
 
 
-def _backend(parts: SplitResult) -> Mapping[str, Any]:
+def _backend(parts: SplitResult, database: str | None) -> Mapping[str, Any]:
     """Return the ``backend:`` section of a URL, without its switches."""
     if parts.scheme == "memory":
         if parts.netloc or parts.path not in ("", "/"):
@@ -87,6 +90,9 @@ def _backend(parts: SplitResult) -> Mapping[str, Any]:
         if parts.netloc:
             raise ConfigError("a path begins with a third slash: disk:///path/file.db")
         return {"type": "disk", "path": unquote(parts.path)}
+    if parts.scheme == "unix":
+        query = "" if database is None else f"?db={database}"
+        return {"type": "redis", "urls": [f"unix://{parts.netloc}{parts.path}{query}"]}
     login, at, hosts = parts.netloc.rpartition("@")
     urls = [f"{parts.scheme}://{login}{at}{host}{parts.path}" for host in hosts.split(",")]
     return {"type": "redis", "urls": urls}

@@ -195,7 +195,7 @@ WRONG = [
         "cache.backend.type",
         "known: disk, memory, redis",
     ),
-    ({"cache": {"backend": {"type": "memory", "size": 1}}}, "cache.backend.size", "no settings"),
+    ({"cache": {"backend": {"type": "memory", "size": 1}}}, "cache.backend.size", "persist"),
     ({"cache": {"backend": {"type": "disk"}}}, "cache.backend.path", "missing"),
     (
         {"cache": {"backend": {"type": "redis", "urls": "redis://a"}}},

@@ -36,6 +36,11 @@ from clusterdb.cache.errors import ConfigError
             "rediss://[::1]:6379?cluster=true",
             CacheConfig(backend=Redis(urls=["rediss://[::1]:6379"], cluster=True)),
         ),
+        (
+            "unix://u:p@/run/redis.sock?db=2&near=0",
+            CacheConfig(backend=Redis(urls=["unix://u:p@/run/redis.sock?db=2"], near=False)),
+        ),
+        ("unix:///run/x.sock", CacheConfig(backend=Redis(urls=["unix:///run/x.sock"]))),
     ],
 )
 def test_urls(url, expected):
@@ -55,6 +60,9 @@ def test_memory_is_the_default_backend():
         ("redis:h", "expected redis://"),
         ("redis://h#x", "without '#'"),
         ("redis://", "expected redis://host:port/db"),
+        ("unix://host/x.sock", "expected unix:///path/of/socket"),
+        ("unix:///", "expected unix:///path/of/socket"),
+        ("unix:///x.sock?db=-1", "expected unix:///path/of/socket"),
         ("redis://h,", "expected redis://host:port/db"),
         ("redis://h:x", "expected redis://host:port/db"),
         ("redis://h?nera=1", "nera: unknown switch - did you mean 'near'?"),

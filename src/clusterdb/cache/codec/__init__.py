@@ -1,0 +1,10 @@
+"""How values become bytes and come back: formats, compression, and the envelope around them."""
+
+from __future__ import annotations
+
+from .custom import Codec
+from .encoded import TYPED, CodecId, Encoded
+from .envelope import Sealed
+from .region import RegionCodec, region_codec
+
+__all__ = ["TYPED", "Codec", "CodecId", "Encoded", "RegionCodec", "Sealed", "region_codec"]

@@ -1,0 +1,179 @@
+"""The envelope: what stands around a payload wherever it leaves the process.
+
+::
+
+    offset  bytes
+         0      2  magic C1 DB
+         2      1  format of the envelope: 1
+         3      1  codec (CodecId)
+         4      1  flags: bits 0-1 compression, bit 2 TYPED, bit 3 SIGNED; others 0
+         5      2  number of tags
+         7      8  version of the entry, unsigned
+        15      8  expiry: seconds since the Unix epoch, a double; infinity is none
+        23      8  key binding: BLAKE2b-64 of region and key
+        31      n  tags: length of the name (2), name in UTF-8, nonce (8, unsigned)
+                m  payload
+            0, 32  signature: HMAC-SHA256, where SIGNED
+                4  CRC-32 of everything before it
+
+All numbers are big-endian. ``docs/reference/envelope.md`` says the same for other languages, and
+golden files pin it: a change of any byte is a new format.
+
+Nothing of a payload is decoded before the checksum, the key binding and the signature are right.
+The checksum finds damage, the binding an entry that was moved to another key; neither stops who
+can write to the backend: that takes a signature.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import math
+import struct
+from collections.abc import Sequence
+from typing import Final
+from zlib import crc32
+
+import msgspec
+
+from ..errors import Undecodable
+from .encoded import COMPRESSION, TYPED, Encoded
+
+__all__ = ["FORMAT", "HEADER_BYTES", "SIGNED", "Envelopes", "Sealed"]
+
+MAGIC: Final = b"\xc1\xdb"
+FORMAT: Final = 1
+SIGNED: Final = 0b1000
+_KNOWN: Final = COMPRESSION | TYPED | SIGNED
+
+_HEADER: Final = struct.Struct(">2sBBBHQd8s")
+_TAG: Final = struct.Struct(">H")
+_NONCE: Final = struct.Struct(">Q")
+_CHECKSUM: Final = struct.Struct(">I")
+_SIGNATURE_BYTES: Final = 32
+_DOMAIN: Final = b"clusterdb.cache envelope 1\0"
+_NEVER: Final = math.inf
+
+HEADER_BYTES: Final = _HEADER.size + _CHECKSUM.size
+"""What an envelope without tags and signature adds to a payload."""
+
+
+class Sealed(msgspec.Struct, frozen=True, gc=False):
+    """What an envelope held. ``expires_at``: seconds since the Unix epoch; ``tags``: names and
+    nonces.
+    """
+
+    version: int
+    expires_at: float | None
+    tags: tuple[tuple[str, int], ...]
+    encoded: Encoded
+
+
+class Envelopes:
+    """Seals and opens the envelopes of one region; with ``keys`` it signs by the first and takes
+    the signatures of all.
+    """
+
+    def __init__(self, region: str, keys: Sequence[bytes] = ()) -> None:
+        name = region.encode()
+        self._scope = len(name).to_bytes(4, "big") + name
+        self._binding = hashlib.blake2b(self._scope, digest_size=8)
+        self._keys = tuple(keys)
+
+    def seal(
+        self,
+        key: str,
+        version: int,
+        encoded: Encoded,
+        *,
+        expires_at: float | None,
+        tags: Sequence[tuple[str, int]],
+    ) -> bytes:
+        """The envelope of a payload."""
+        name = key.encode()
+        flags = encoded.flags | SIGNED if self._keys else encoded.flags
+        expiry = _NEVER if expires_at is None else expires_at
+        head = _HEADER.pack(
+            MAGIC, FORMAT, encoded.codec, flags, len(tags), version, expiry, self._bound(name)
+        )
+        body = b"".join([head, *map(_pack_tag, tags), encoded.payload])
+        if self._keys:
+            body += self._sign(self._keys[0], name, body)
+        return body + _CHECKSUM.pack(crc32(body))
+
+    def unseal(self, key: str, data: bytes) -> Sealed:
+        """What an envelope holds; raises :class:`Undecodable` for one that is not of this key, was
+        changed, or is not signed as it must be.
+        """
+        if data[:2] != MAGIC:
+            raise Undecodable("foreign: it does not begin as an envelope")
+        if len(data) < HEADER_BYTES:
+            raise Undecodable(f"truncated to {len(data)} bytes")
+        _, form, codec, flags, count, version, expiry, bound = _HEADER.unpack_from(data)
+        if form != FORMAT:
+            raise Undecodable(f"envelope of format {form}, and this release reads {FORMAT}")
+        end = len(data) - 4
+        view = memoryview(data)
+        if _CHECKSUM.unpack_from(data, end)[0] != crc32(view[:end]):
+            raise Undecodable("corrupted or truncated: its checksum is wrong")
+        if flags & ~_KNOWN:
+            raise Undecodable(f"flags {flags:#x} of a newer release")
+        name = key.encode()
+        if bound != self._bound(name):
+            raise Undecodable("swapped: it was stored under another key or region")
+        if flags & SIGNED:
+            end -= _SIGNATURE_BYTES
+            self._check_signature(name, view, end)
+            flags ^= SIGNED
+        elif self._keys:
+            raise Undecodable("not signed, and this region has signing keys")
+        found, start = _read_tags(view[:end], count) if count else ((), _HEADER.size)
+        if start > end:
+            raise Undecodable("truncated within its tags")
+        payload = data[start:end]
+        return Sealed(
+            version,
+            None if expiry == _NEVER else expiry,
+            found,
+            Encoded(payload, codec, flags),
+        )
+
+    def _bound(self, key: bytes) -> bytes:
+        binding = self._binding.copy()
+        binding.update(key)
+        return binding.digest()
+
+    def _check_signature(self, key: bytes, view: memoryview, end: int) -> None:
+        """Check against every key; a region without keys takes what others signed."""
+        if not self._keys:
+            return
+        if end < _HEADER.size:
+            raise Undecodable("truncated within its signature")
+        given, body = bytes(view[end : end + _SIGNATURE_BYTES]), bytes(view[:end])
+        right = [hmac.compare_digest(given, self._sign(secret, key, body)) for secret in self._keys]
+        if not any(right):
+            raise Undecodable("badly signed: by none of this region's keys")
+
+    def _sign(self, secret: bytes, key: bytes, body: bytes) -> bytes:
+        size = len(key).to_bytes(4, "big")
+        message = b"".join([_DOMAIN, self._scope, size, key, body])
+        return hmac.digest(secret, message, "sha256")
+
+
+def _pack_tag(tag: tuple[str, int]) -> bytes:
+    name = tag[0].encode()
+    return b"".join([_TAG.pack(len(name)), name, _NONCE.pack(tag[1])])
+
+
+def _read_tags(view: memoryview, count: int) -> tuple[tuple[tuple[str, int], ...], int]:
+    """The tags of a header, and where the payload begins."""
+    tags, at = [], _HEADER.size
+    try:
+        for _ in range(count):
+            start = at + _TAG.size
+            at = start + _TAG.unpack_from(view, at)[0]
+            tags.append((str(view[start:at], "utf-8"), _NONCE.unpack_from(view, at)[0]))
+            at += _NONCE.size
+    except (struct.error, UnicodeDecodeError) as error:
+        raise Undecodable("its tags are malformed") from error
+    return tuple(tags), at
