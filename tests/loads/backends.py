@@ -23,6 +23,7 @@ from clusterdb.cache.protocols import (
     Check,
     Committed,
     Drop,
+    Follower,
     Observer,
     Put,
     Written,
@@ -81,6 +82,9 @@ class Twin:
     def observe(self, observer: Observer | None) -> None:
         self.inner.observe(observer)
 
+    def follow(self, follower: Follower | None) -> None:
+        self.inner.follow(follower)
+
     def fork(self, moment: Literal["before", "parent", "child"]) -> None:
         self.inner.fork(moment)
 
@@ -95,6 +99,9 @@ class Twin:
         self, region: str, keys: Sequence[str], *, stale: bool = False
     ) -> list[Record | None]:
         return await self._call("peek", self.inner.peek(region, keys, stale=stale))
+
+    def keep(self, region: str, record: Record, value: object) -> None:
+        self.inner.keep(region, record, value)
 
     async def write(self, region: str, changes: Sequence[Change]) -> list[Written | CacheError]:
         return await self._call("write", self.inner.write(region, changes))

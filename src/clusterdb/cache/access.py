@@ -5,36 +5,93 @@ The faces check arguments and shape results; what lies between them and the back
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 from msgspec import UnsetType
 
 from .batch import BatchSet
-from .errors import BackendUnavailable, BatchError, CacheError, InvalidArgument
+from .codec import TYPED
+from .decoding import Decoding
+from .errors import BackendUnavailable, BatchError, CacheError, InvalidArgument, TypeRequired
 from .events import Cleared, EntryDeleted, EntrySet, Invalidated, TagInvalidated
-from .loading import BlockingRunner, Loader, LoadPlan
+from .loading import BlockingRunner, Loader, LoadPlan, returned_type
 from .options import TTL, GetOptions, SetOptions, resolve_tags, resolve_ttl
 from .protocols import Change, Check, Drop, Put, Touch, Written
 from .runtime import RegionState, Runtime
 from .table import When
-from .types import Missing, Record, RemovalCause
+from .types import Missing, Record, RemovalCause, Version
 
 __all__ = ["Access"]
 
 
 class Access:
-    """The calls of one region."""
+    """The calls of one face of a region; ``type`` is what all its values are, if that was said."""
 
-    def __init__(self, runtime: Runtime, state: RegionState) -> None:
+    def __init__(self, runtime: Runtime, state: RegionState, type: Any = None) -> None:
         self.runtime = runtime
         self.state = state
         self.region = state.settings.name
+        self._decoding = Decoding(runtime, state)
+        self._of_region = type
+
+    @property
+    def encodes(self) -> bool:
+        """Whether values become bytes on their way to the backend."""
+        return self.state.codec is not None
 
     # -- reading
 
-    async def read(self, keys: Sequence[str], options: GetOptions | None) -> dict[str, Record]:
-        """The records found, by key; none where the backend is away and the region says so."""
+    async def read(
+        self, keys: Sequence[str], options: GetOptions | None, type: Any = None
+    ) -> dict[str, Record]:
+        """The records found, by key; none where the backend is away and the region says so.
+
+        Values are as they are stored; those of a backend that encodes are decoded as ``type``, or
+        as the region's type.
+        """
+        records = await self._records(keys, options)
+        if self.state.codec is None:
+            return {record.key: record for record in records}
+        return await self._decoded(records, options, self._wanted(type), loading=False)
+
+    async def _decoded(
+        self,
+        records: Sequence[Record],
+        options: GetOptions | None,
+        wanted: Any,
+        *,
+        loading: bool,
+    ) -> dict[str, Record]:
+        found, again = await self._decoding.open(records, wanted, loading=loading)
+        if not again:
+            return found
+        stale = options is not None and options.allow_stale
+        past = await self._records(again, GetOptions(consistent=True, allow_stale=stale))
+        found |= (await self._decoding.open(past, wanted, loading=loading))[0]
+        return {record.key: found[record.key] for record in records if record.key in found}
+
+    async def matching(self, values: Mapping[str, object]) -> dict[str, Version] | None:
+        """The version at which each key holds its value, of the same type and ``==``; ``None``
+        where one does not.
+        """
+        records = await self._records(list(values), GetOptions(consistent=True))
+        self._decoding.release(records)
+        found = {record.key: record for record in records}
+        for key, value in values.items():
+            if key not in found or not self._holds(found[key], value):
+                return None
+        return {key: record.version for key, record in found.items()}
+
+    def _holds(self, record: Record, value: object) -> bool:
+        if self.state.codec is not None:
+            return self._decoding.holds(record, value, self._of_region)
+        held: Any = self.state.left(record.key, record.value)
+        return type(held) is type(value) and held == value
+
+    async def _records(self, keys: Sequence[str], options: GetOptions | None) -> list[Record]:
+        """What the backend gave."""
         try:
             await self.runtime.ready()
             records = await self.runtime.backend.read(
@@ -45,9 +102,9 @@ class Access:
             )
         except BackendUnavailable:
             if self.state.settings.on_unavailable == "miss":
-                return {}
+                return []
             raise
-        return {record.key: record for record in records if record is not None}
+        return [record for record in records if record is not None]
 
     async def exists(self, key: str) -> bool:
         """Whether a live entry is under ``key``."""
@@ -58,7 +115,11 @@ class Access:
             if self.state.settings.on_unavailable == "miss":
                 return False
             raise
-        return record is not None
+        if record is None or self.state.codec is None:
+            return record is not None
+        return await self._decoding.exists(record, self._of_region)
+
+    # -- loading
 
     async def load(
         self,
@@ -67,9 +128,15 @@ class Access:
         ttl: TTL | UnsetType,
         tags: Iterable[str],
         runner: BlockingRunner | None = None,
+        type: Any = None,
     ) -> dict[str, Any]:
-        """The values of ``keys``, as stored, the missing ones loaded."""
-        state = self.state
+        """The values of ``keys``, the missing ones loaded, as :meth:`read` gives them. A value of
+        a backend that encodes may also have the type that the loader is annotated with.
+        """
+        state, encodes = self.state, self.encodes
+        wanted = self._wanted(type) if encodes else None
+        if encodes and wanted is None:
+            wanted = loader.returns
         plan = LoadPlan(
             region=state.settings,
             counters=state.loads,
@@ -77,19 +144,59 @@ class Access:
             ttl=resolve_ttl(ttl, state.settings.ttl),
             tags=resolve_tags(tags),
             store_ttl=state.store_ttl,
-            enter=state.entered,
-            leave=state.left,
+            enter=self._entering(loader, wanted) if encodes else state.entered,
+            leave=partial(self._decoding.leave, wanted=wanted) if encodes else state.left,
+            unreadable=partial(self._decoding.unreadable, wanted=wanted) if encodes else None,
+            remove=self._decoding.remove,
             runner=runner,
         )
         try:
-            records = await self.read(keys, None)
+            records = await self._records(keys, None)
+            if encodes:
+                found = await self._decoded(records, None, wanted, loading=True)
+                records = list(found.values())
         except BackendUnavailable:
             if state.settings.on_unavailable == "raise":
                 raise
-            records = {}
-        values = {key: record.value for key, record in records.items()}
+            records = []
+        values = {record.key: record.value for record in records}
         missing = [key for key in keys if key not in values]
-        return values | await self.runtime.loads.load(missing, plan) if missing else values
+        if not missing:
+            return values
+        loaded = await self.runtime.loads.load(missing, plan)
+        if encodes:
+            loaded = {
+                key: self._decoding.leave(key, stored, wanted) for key, stored in loaded.items()
+            }
+        return values | loaded
+
+    def returned(self, function: Callable[..., Any], *, many: bool) -> Any:
+        """The type that a decorated function's results are stored as, where bytes are stored and
+        the region does not say it; else ``None``.
+        """
+        known = not self.encodes or self._of_region is not None
+        return None if known else returned_type(function, many=many)
+
+    def _wanted(self, type: Any) -> Any:
+        """The call's type, else the region's."""
+        return self._of_region if type is None else type
+
+    def _entering(self, loader: Loader, wanted: Any) -> Callable[[object], object]:
+        """Encodes what was loaded, and refuses what nobody could read back: the next call would be
+        a hit, and fail.
+        """
+
+        def enter(value: object) -> object:
+            encoded: Any = self.state.entered(value)
+            if encoded.flags & TYPED and wanted is None:
+                raise TypeRequired(
+                    f"{loader.name} gave a {type(value).__qualname__}, whose type can't be told "
+                    f"from its bytes when it is read back: annotate what {loader.name} returns, "
+                    f"pass type=, or give the region a type, region({self.region!r}, type=...)"
+                )
+            return encoded
+
+        return enter
 
     # -- writing
 

@@ -8,7 +8,7 @@ changes in between, the commit fails as if the check had.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any, Self
+from typing import Self
 
 from msgspec import UNSET, UnsetType
 
@@ -16,7 +16,7 @@ from .access import Access
 from .batch import BatchSet
 from .errors import InvalidArgument
 from .keys import check_key, shown
-from .options import TTL, GetOptions, resolve_set
+from .options import TTL, resolve_set
 from .types import Version
 
 __all__ = ["Atomic", "AtomicChanges"]
@@ -84,26 +84,12 @@ class AtomicChanges:
         """Whether all checks held and all changes were made; if not, none was."""
         checks = dict(self._versions)
         if self._values:
-            versions = await self._compare()
+            versions = await self.access.matching(self._values)
             if versions is None:
                 return False
             checks |= versions
         changes = [self.access.change(change) for change in self._changes.values()]
         return await self.access.commit(list(checks.items()), changes)
-
-    async def _compare(self) -> dict[str, Version | None] | None:
-        """The version at which each value was found as required; ``None`` where one was not."""
-        records = await self.access.read(list(self._values), GetOptions(consistent=True))
-        found: dict[str, Version | None] = {}
-        for key, expected in self._values.items():
-            record = records.get(key)
-            if record is None:
-                return None
-            value: Any = self.access.state.left(key, record.value)
-            if type(value) is not type(expected) or value != expected:
-                return None
-            found[key] = record.version
-        return found
 
 
 class Atomic(AtomicChanges):

@@ -85,6 +85,23 @@ class _Shared:
         self._hits = 0
         self._misses = 0
 
+    @cached_property
+    def returns(self) -> Any:
+        """The type of a result where results become bytes: the function's own annotation."""
+        return self.region.access.returned(self.function, many=False)
+
+    @cached_property
+    def hit(self) -> Callable[[str], object]:
+        """The region's hit path."""
+        return (
+            self.region.hit if self.returns is None else partial(self.region.hit, type=self.returns)
+        )
+
+    def named(self, load: Callable[..., Any]) -> Callable[..., Any]:
+        """A loader under the name of the function, for messages."""
+        load.__qualname__ = self.keys.function
+        return load
+
     def count(self, hit: bool) -> None:
         with self._lock:
             if hit:
@@ -167,7 +184,7 @@ class AsyncCached(_Decorated[P, R]):
     async def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
         shared = self._shared
         key, tags, call = self._call(args, kwargs)
-        value: Any = shared.region.hit(key)
+        value: Any = shared.hit(key)
         if value is not MISSING:
             shared.count(True)
             return value  # type: ignore[no-any-return]
@@ -177,7 +194,9 @@ class AsyncCached(_Decorated[P, R]):
                 run.began = True
                 return await call()
 
-            found: R = await shared.region.get_or_load(key, load, ttl=shared.ttl, tags=tags)
+            found: R = await shared.region.get_or_load(
+                key, shared.named(load), type=shared.returns, ttl=shared.ttl, tags=tags
+            )
             return found
 
     @overload
@@ -210,11 +229,15 @@ class AsyncCached(_Decorated[P, R]):
         """Call the function now, and store its result."""
         await self.invalidate(*args, **kwargs)
         key, tags, call = self._call(args, kwargs)
-        return await self._shared.region.get_or_load(key, call, ttl=self._shared.ttl, tags=tags)
+        shared = self._shared
+        return await shared.region.get_or_load(
+            key, call, type=shared.returns, ttl=shared.ttl, tags=tags
+        )
 
     async def peek(self, *args: P.args, **kwargs: P.kwargs) -> R | None:
         """The stored result of a call with these arguments, else ``None``; calls nothing."""
-        return await self._shared.region.get(self.key(*args, **kwargs))
+        shared = self._shared
+        return await shared.region.get(self.key(*args, **kwargs), type=shared.returns)
 
     async def cache_clear(self) -> None:
         """Remove every result of this function, in O(1), and reset :meth:`cache_info`."""
@@ -228,7 +251,7 @@ class Cached(_Decorated[P, R]):
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
         shared = self._shared
         key, tags, call = self._call(args, kwargs)
-        value: Any = shared.region.hit(key)
+        value: Any = shared.hit(key)
         if value is not MISSING:
             shared.count(True)
             return value  # type: ignore[no-any-return]
@@ -238,7 +261,9 @@ class Cached(_Decorated[P, R]):
                 run.began = True
                 return call()
 
-            found: R = shared.region.sync.get_or_load(key, load, ttl=shared.ttl, tags=tags)
+            found: R = shared.region.sync.get_or_load(
+                key, shared.named(load), type=shared.returns, ttl=shared.ttl, tags=tags
+            )
             return found
 
     @overload
@@ -266,12 +291,15 @@ class Cached(_Decorated[P, R]):
         """Call the function now, and store its result."""
         self.invalidate(*args, **kwargs)
         key, tags, call = self._call(args, kwargs)
-        region = self._shared.region.sync
-        return region.get_or_load(key, call, ttl=self._shared.ttl, tags=tags)  # type: ignore[no-any-return]
+        shared = self._shared
+        return shared.region.sync.get_or_load(  # type: ignore[no-any-return]
+            key, call, type=shared.returns, ttl=shared.ttl, tags=tags
+        )
 
     def peek(self, *args: P.args, **kwargs: P.kwargs) -> R | None:
         """The stored result of a call with these arguments, else ``None``; calls nothing."""
-        return self._shared.region.sync.get(self.key(*args, **kwargs))
+        shared = self._shared
+        return shared.region.sync.get(self.key(*args, **kwargs), type=shared.returns)
 
     def cache_clear(self) -> None:
         """Remove every result of this function, in O(1), and reset :meth:`cache_info`."""
@@ -451,14 +479,19 @@ class AsyncCachedMany(Generic[S, R]):
         self._keys = keys
         self._ttl = ttl
 
+    @cached_property
+    def _returns(self) -> Any:
+        return self._region.access.returned(self._function, many=True)
+
     async def __call__(self, items: Iterable[S]) -> dict[S, R]:
         by_key = self._keys.by_key(items)
 
         async def load(missing: list[str]) -> dict[str, Any]:
             return _keyed(self._keys, await self._function([by_key[key] for key in missing]))
 
+        load.__qualname__ = self._keys.function
         found = await self._region.get_or_load_many(
-            by_key, load, ttl=self._ttl, tags=self._keys.tags
+            by_key, load, type=self._returns, ttl=self._ttl, tags=self._keys.tags
         )
         return {by_key[key]: value for key, value in found.items()}
 
@@ -487,10 +520,15 @@ class CachedMany(Generic[S, R]):
         self, region: Region[Any], function: Callable[..., Any], keys: _ManyKeys, ttl: Any
     ) -> None:
         update_wrapper(cast("Any", self), function)
+        self._face = region
         self._region = region.sync
         self._function = function
         self._keys = keys
         self._ttl = ttl
+
+    @cached_property
+    def _returns(self) -> Any:
+        return self._face.access.returned(self._function, many=True)
 
     def __call__(self, items: Iterable[S]) -> dict[S, R]:
         by_key = self._keys.by_key(items)
@@ -498,7 +536,10 @@ class CachedMany(Generic[S, R]):
         def load(missing: list[str]) -> dict[str, Any]:
             return _keyed(self._keys, self._function([by_key[key] for key in missing]))
 
-        found = self._region.get_or_load_many(by_key, load, ttl=self._ttl, tags=self._keys.tags)
+        load.__qualname__ = self._keys.function
+        found = self._region.get_or_load_many(
+            by_key, load, type=self._returns, ttl=self._ttl, tags=self._keys.tags
+        )
         return {by_key[key]: value for key, value in found.items()}
 
     def key(self, item: S) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from .clock import Clock
 from .config import CacheConfig, Disk, Memory
 from .errors import NotSupported
@@ -13,11 +15,17 @@ __all__ = ["make_backend"]
 def make_backend(config: CacheConfig, clock: Clock) -> Backend:
     """The backend that ``config.backend`` names. Does no I/O."""
     match config.backend:
-        case Memory():
+        case Memory(persist=None):
             from .backends.memory import MemoryBackend
 
             return MemoryBackend(clock)
-        case Disk():
-            raise NotSupported("backend 'disk' is not in this version yet; use 'memory'")
+        case Memory(persist=str(path)):
+            from .backends.persistent import PersistentMemoryBackend
+
+            return PersistentMemoryBackend(clock, Path(path))
+        case Disk() as disk:
+            from .backends.disk import DiskBackend
+
+            return DiskBackend(disk, clock)
         case _:
             raise NotSupported("backend 'redis' is not in this version yet; use 'memory'")

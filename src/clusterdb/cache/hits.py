@@ -13,30 +13,47 @@ from typing import Any
 from .table import Table
 from .types import MISSING
 
-__all__ = ["Getter", "Hits"]
+__all__ = ["Getter", "Hits", "Typed"]
+
+
+class Typed:
+    """A decoded value that is kept near, with the type it was asked for by."""
+
+    __slots__ = ("type", "value")
+
+    def __init__(self, type: object, value: object) -> None:
+        self.type = type
+        self.value = value
 
 
 class Hits:
-    """Hits of one region."""
+    """Hits of one region. ``near``: the table is a near tier's, whose values may be
+    :class:`Typed`.
+    """
 
-    __slots__ = ("_now", "table")
+    __slots__ = ("_now", "near", "table")
 
     def __init__(self, now: Callable[[], float]) -> None:
         self._now = now
+        self.near = False
         self.table: Table | None = None
 
     def get(self, key: Any, type: object = None, options: object = None) -> object:
         """The live value under ``key`` as it is stored, else ``MISSING``.
 
-        A call with a type or options, or with a key that is no str, is the slow path's.
+        A call with options, with a type that nobody decoded it as, or with a key that is no str,
+        is the slow path's.
         """
         table = self.table
-        if table is None or options is not None or type is not None:
+        if table is None or options is not None or (type is not None and not self.near):
             return MISSING
         try:
-            return table.get(key, self._now())
+            value = table.get(key, self._now())
         except TypeError:  # a key that is no str
             return MISSING
+        if isinstance(value, Typed):
+            return value.value if value.type is type or value.type == type else MISSING
+        return value if type is None else MISSING
 
 
 class Getter:
@@ -64,6 +81,6 @@ class Getter:
                 value = table.get(key, self._now())
             except TypeError:
                 value = MISSING
-            if value is not MISSING:
+            if value is not MISSING and not isinstance(value, Typed):
                 return value
         return self._slow(key, default, type, options)

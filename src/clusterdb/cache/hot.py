@@ -23,5 +23,6 @@ HOT_MODULES: Final = (
     "policy.fifo",
     "policy.lru",
     "policy.lfu",
+    "policy.recording",
 )
 """Names inside ``clusterdb.cache``. They are compiled together or not at all."""

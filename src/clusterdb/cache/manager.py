@@ -20,6 +20,7 @@ from clusterdb.tracing import TracingConfig
 
 from .callers import caller
 from .clock import Clock, SystemClock
+from .codec import Codec
 from .config import (
     BackupConfig,
     CacheCoherence,
@@ -29,7 +30,7 @@ from .config import (
     MaintenanceConfig,
     MonitoringConfig,
 )
-from .errors import ConfigError, InactiveSetting
+from .errors import ConfigError, InactiveSetting, InvalidArgument
 from .events import INVALIDATIONS, Event, Subscription
 from .factory import make_backend
 from .keys import shown
@@ -101,8 +102,9 @@ class Cache(Region[Any]):
     """A cache.
 
     ``config`` defaults to an embedded cache in process memory. ``weigher`` weighs the entries of
-    all regions that have no weigher of their own and a memory limit. ``clock`` and ``backend`` are
-    for tests and for backends of your own.
+    all regions that have no weigher of their own and a memory limit, and is refused where the
+    backend stores bytes; there ``codec`` makes the bytes of regions that have no codec of their
+    own. ``clock`` and ``backend`` are for tests and for backends of your own.
     """
 
     def __init__(
@@ -110,6 +112,7 @@ class Cache(Region[Any]):
         config: CacheConfig | None = None,
         *,
         weigher: Weigher | None = None,
+        codec: Codec | None = None,
         clock: Clock | None = None,
         backend: Backend | None = None,
     ) -> None:
@@ -118,8 +121,10 @@ class Cache(Region[Any]):
         self._config = config
         self._weigher = weigher
         self._weighers: dict[str, Weigher] = {}
+        self._codec = codec
+        self._codecs: dict[str, Codec] = {}
         runtime = Runtime(config.name, backend or make_backend(config, clock), clock)
-        runtime.configure(self._resolve(config))
+        runtime.configure(self._resolve(config, runtime))
         super().__init__(runtime, DEFAULT_REGION)
         self._warn_inactive(config)
 
@@ -203,11 +208,16 @@ class Cache(Region[Any]):
 
     @overload
     async def create_region(
-        self, region: CacheRegion, *, weigher: Weigher | None = None
+        self, region: CacheRegion, *, weigher: Weigher | None = None, codec: Codec | None = None
     ) -> Region[Any]: ...
     @overload
     async def create_region(
-        self, region: CacheRegion, *, type: type[T], weigher: Weigher | None = None
+        self,
+        region: CacheRegion,
+        *,
+        type: type[T],
+        weigher: Weigher | None = None,
+        codec: Codec | None = None,
     ) -> Region[T]: ...
     async def create_region(
         self,
@@ -215,8 +225,10 @@ class Cache(Region[Any]):
         *,
         type: type[Any] | None = None,
         weigher: Weigher | None = None,
+        codec: Codec | None = None,
     ) -> Region[Any]:
-        """Add a region. ``weigher`` gives the weight of a key and its value.
+        """Add a region. ``weigher`` gives the weight of a key and its value where the backend keeps
+        objects, ``codec`` makes bytes of its values where it does not.
 
         Raises :class:`ConfigError` where there is one of that name.
         """
@@ -228,10 +240,13 @@ class Cache(Region[Any]):
             )
         if weigher is not None:
             self._weighers[region.name] = weigher
+        if codec is not None:
+            self._codecs[region.name] = codec
         try:
             await self.configure_regions([region])
         except BaseException:
             self._weighers.pop(region.name, None)
+            self._codecs.pop(region.name, None)
             raise
         return Region(self._runtime, region.name, type)
 
@@ -262,7 +277,7 @@ class Cache(Region[Any]):
         config = structs.replace(config, regions=kept + config.regions)
         self._runtime.check_open()
         self._warn_inactive(config, self._config)
-        self._runtime.configure(self._resolve(config))
+        self._runtime.configure(self._resolve(config, self._runtime))
         self._config = config
 
     async def configure_regions(self, regions: Iterable[CacheRegion]) -> None:
@@ -314,7 +329,7 @@ class Cache(Region[Any]):
         """Whether the cache can do its work; a closed or unreachable one is reported, not raised.
         One round trip a node.
         """
-        return await collect_health(self._runtime, inactive_settings(self._config))
+        return await collect_health(self._runtime, self._inactive(self._config))
 
     def get_events(self) -> Subscription[Event]:
         """A subscription to every event: ``async with cache.get_events() as events:``."""
@@ -342,23 +357,41 @@ class Cache(Region[Any]):
 
     # -- inside
 
-    def _resolve(self, config: CacheConfig) -> Sequence[RegionSettings]:
+    def _resolve(self, config: CacheConfig, runtime: Runtime) -> Sequence[RegionSettings]:
         """The settings of every region, the default one first."""
+        weighed = [*self._weighers.values(), *([] if self._weigher is None else [self._weigher])]
+        if runtime.encodes and weighed:
+            raise InvalidArgument(
+                f"weigher={shown(weighed[0])} can't weigh: backend {runtime.backend.kind!r} stores "
+                f"bytes, and what counts for max_memory is their number; leave the weigher out"
+            )
         named = {region.name: region for region in config.regions}
         named = {DEFAULT_REGION: CacheRegion(DEFAULT_REGION)} | named
         return [
-            resolve_region(config, region, self._weighers.get(name, self._weigher))
+            resolve_region(
+                config,
+                region,
+                self._weighers.get(name, self._weigher),
+                encodes=_makes_bytes(runtime),
+                codec=self._codecs.get(name, self._codec),
+            )
             for name, region in named.items()
         ]
 
     def _warn_inactive(self, config: CacheConfig, before: CacheConfig | None = None) -> None:
-        known = () if before is None else inactive_settings(before)
-        for setting in inactive_settings(config):
+        known = {} if before is None else self._inactive(before)
+        for setting, reason in self._inactive(config).items():
             if setting not in known:
-                message = InactiveSetting(
-                    f"{setting!r} was checked and kept, and is not acted on by this version"
-                )
+                message = InactiveSetting(f"{setting!r} was checked and kept, and is {reason}")
                 warnings.warn_explicit(message, InactiveSetting, *caller())
+
+    def _inactive(self, config: CacheConfig) -> dict[str, str]:
+        return inactive_settings(config, encodes=_makes_bytes(self._runtime))
+
+
+def _makes_bytes(runtime: Runtime) -> bool:
+    """Whether values become bytes at some point: a backend may keep objects, and persist them."""
+    return runtime.encodes or "persistent" in runtime.backend.capabilities
 
 
 def _checked(value: T, kind: type[T], name: str) -> T:

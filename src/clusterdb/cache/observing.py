@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Mapping
 
 import msgspec
 
@@ -32,6 +32,7 @@ _COUNTERS = {
     "joined_loads": "Callers that shared the load of another",
     "lost_fills": "Loaded values not stored because something happened meanwhile",
     "unavailable_loads": "Loads run because the backend could not be reached",
+    "undecodable": "Stored values that could not be read, and count as misses",
 }
 _GAUGES = {"items": ("size", "Entries resident"), "weight": ("weight", "Weight of the entries")}
 
@@ -47,14 +48,21 @@ async def collect_statistics(runtime: Runtime) -> CacheStats:
 
 
 def _region(state: RegionState, info: RegionInfo) -> RegionStats:
-    settings = state.settings
+    settings, reads = state.settings, state.unreadable.counters
+    counters = msgspec.structs.replace(
+        info.counters,
+        hits=info.counters.hits - reads.hits,
+        stale_hits=info.counters.stale_hits - reads.stale_hits,
+        misses=info.counters.misses + reads.misses,
+    )
     return RegionStats(
         name=settings.name,
         items=info.items,
         weight=info.weight,
         max_items=settings.max_items,
         max_weight=settings.max_weight,
-        **msgspec.structs.asdict(info.counters),
+        undecodable=reads.undecodable,
+        **msgspec.structs.asdict(counters),
         **msgspec.structs.asdict(state.loads),
     )
 
@@ -75,7 +83,7 @@ def collect_metrics(stats: CacheStats) -> list[Metric]:
     return metrics
 
 
-async def collect_health(runtime: Runtime, inactive: Iterable[str]) -> Health:
+async def collect_health(runtime: Runtime, inactive: Mapping[str, str]) -> Health:
     """Whether the cache can do its work, and what stands in its way."""
     if runtime.closed:
         return Health((HealthCheck("cache", "failing", "closed: build a new Cache"),))
@@ -86,7 +94,7 @@ async def collect_health(runtime: Runtime, inactive: Iterable[str]) -> Health:
     checks = [HealthCheck("backend", "ok", info.kind)]
     checks += [HealthCheck("backend", "degraded", problem) for problem in info.problems]
     checks += [
-        HealthCheck("configuration", "degraded", f"{part!r} is set, and not acted on yet")
-        for part in inactive
+        HealthCheck("configuration", "degraded", f"{part!r} is set, and {reason}")
+        for part, reason in inactive.items()
     ]
     return Health(tuple(checks))

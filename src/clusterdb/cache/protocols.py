@@ -31,12 +31,16 @@ __all__ = [
     "BackendInfo",
     "Capability",
     "Change",
+    "ChangeKind",
     "Check",
     "Committed",
     "Drop",
+    "Follower",
+    "Member",
     "Observer",
     "Put",
     "RegionInfo",
+    "RemoteChange",
     "Touch",
     "Written",
 ]
@@ -55,9 +59,35 @@ Observer: TypeAlias = Callable[[str, Sequence[Removal]], None]
 """Told of entries that left a region by themselves: evicted or expired."""
 
 
+ChangeKind: TypeAlias = Literal[
+    "set", "touch", "delete", "invalidate", "invalidate_tag", "clear", "evict", "gap"
+]
+"""What can be told of another process."""
+
+
+class RemoteChange(msgspec.Struct, frozen=True):
+    """What another process changed. ``key`` is the tag of an ``invalidate_tag``; ``version`` is
+    that of what was ``set``; ``origin`` names the process, ``time`` is seconds since the Unix
+    epoch; ``count`` is how many changes a ``gap`` stands for.
+    """
+
+    kind: ChangeKind
+    region: str = ""
+    key: str = ""
+    version: Version = 0
+    origin: str = ""
+    time: float = 0.0
+    count: int = 0
+
+
+Follower: TypeAlias = Callable[[Sequence[RemoteChange]], None]
+"""Told of what other processes changed, in order."""
+
+
 class Put(msgspec.Struct, frozen=True):
-    """Store ``value``. ``ttl`` is in seconds, ``None`` for ever; ``keep_ttl`` keeps the expiry of
-    a live entry; ``when`` is the condition on the key.
+    """Store ``value``, which for a backend that encodes is an :class:`Encoded`. ``ttl`` is in
+    seconds, ``None`` for ever; ``keep_ttl`` keeps the expiry of a live entry; ``when`` is the
+    condition on the key.
     """
 
     key: str
@@ -111,24 +141,49 @@ class Committed(msgspec.Struct, frozen=True):
 
 
 class RegionInfo(msgspec.Struct, frozen=True):
-    """A region as its backend sees it."""
+    """A region as its backend sees it: ``counters`` of this process, ``totals`` of all processes
+    where the backend keeps them.
+    """
 
     items: int
     weight: int
     counters: Counters
+    totals: Counters | None = None
+
+
+class Member(msgspec.Struct, frozen=True):
+    """A process that shares the backend. ``started`` is seconds since the Unix epoch, ``silent``
+    how many seconds ago it was last heard of.
+    """
+
+    host: str
+    pid: int
+    program: str
+    started: float
+    silent: float
 
 
 class BackendInfo(msgspec.Struct, frozen=True):
-    """A backend at one moment; ``problems`` are sentences for a person, with the remedy."""
+    """A backend at one moment; ``problems`` are sentences for a person, with the remedy. ``size``
+    is bytes on disk, ``members`` who shares it, where the backend knows.
+    """
 
     kind: str
     tags: int
     regions: dict[str, RegionInfo]
     problems: tuple[str, ...] = ()
+    size: int | None = None
+    members: tuple[Member, ...] = ()
 
 
 class Backend(Protocol):
-    """Where cached entries live."""
+    """Where cached entries live.
+
+    One without ``objects`` encodes: it is given values as :class:`Encoded` and gives them back so,
+    except in a record of tier ``near``, whose value is what ``keep`` was given. Where it can't open
+    what it stored, a record's value is the :class:`Undecodable` that says why; it counts as the hit
+    it looked like.
+    """
 
     @property
     def kind(self) -> str:
@@ -164,6 +219,10 @@ class Backend(Protocol):
         """Tell ``observer`` of removals from now on; ``None`` stops it."""
         ...
 
+    def follow(self, follower: Follower | None) -> None:
+        """Tell ``follower`` of what other processes change from now on; ``None`` stops it."""
+        ...
+
     def fork(self, moment: Literal["before", "parent", "child"]) -> None:
         """Around a fork: bring what is shared by threads into order before it; after it go on in
         the parent, and let go of the parent's locks, tasks and connections in the child.
@@ -174,7 +233,7 @@ class Backend(Protocol):
         self, region: str, keys: Sequence[str], *, stale: bool = False, consistent: bool = False
     ) -> list[Record | None]:
         """What is under each key. ``stale`` takes entries within their grace, ``consistent``
-        the latest completed write. One round trip a node.
+        the latest completed write, which is never of tier ``near``. One round trip a node.
         """
         ...
 
@@ -182,6 +241,12 @@ class Backend(Protocol):
         self, region: str, keys: Sequence[str], *, stale: bool = False
     ) -> list[Record | None]:
         """As ``read``, leaving no trace in statistics and eviction. One round trip a node."""
+        ...
+
+    def keep(self, region: str, record: Record, value: object) -> None:
+        """Keep a decoded value near, unless it is ``MISSING`` or something happened to its key
+        meanwhile; called once for each record that has a ``near``, which ends with it.
+        """
         ...
 
     async def write(self, region: str, changes: Sequence[Change]) -> list[Written | CacheError]:

@@ -14,7 +14,7 @@ from collections.abc import (
     Mapping,
 )
 from datetime import timedelta
-from functools import cached_property
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, overload
 
 from msgspec import UNSET, UnsetType
@@ -23,6 +23,7 @@ from .access import Access
 from .atomic import Atomic
 from .batch import Batch, BatchOperation
 from .errors import InvalidArgument
+from .hits import Hits
 from .keys import check_key, check_keys, shown
 from .loading import Loader
 from .options import (
@@ -61,16 +62,26 @@ def _no_hit(key: object, type: object = None, options: object = None) -> object:
     return MISSING
 
 
+def _hit_of(
+    hits: Hits, wanted: Any, key: object, type: object = None, options: object = None
+) -> object:
+    """The hit path of a typed region over an encoding backend."""
+    return hits.get(key, wanted if type is None else type, options)
+
+
 class Region(Generic[T]):
     """The operations on one key space."""
 
     def __init__(self, runtime: Runtime, name: str, type: type[T] | None = None) -> None:
         self._runtime = runtime
         self._state = runtime.state(name)
-        self._access = Access(runtime, self._state)
+        self._access = Access(runtime, self._state, type)
         self._type = type
-        self._hits = self._state.hits
-        self.hit = self._hits.get if type is None else _no_hit
+        hits = self.hits = self._state.hits
+        self.hit = hits.get if type is None else _no_hit
+        if self._access.encodes:
+            self.hits = Hits(runtime.clock.now)  # without a table: `hit` knows of types itself
+            self.hit = hits.get if type is None else partial(_hit_of, hits, type)
 
     @property
     def name(self) -> str:
@@ -126,10 +137,10 @@ class Region(Generic[T]):
         if value is not MISSING:
             return value
         if options is None:
-            value = self._hits.get(key)
+            value = self.hits.get(key)
             if value is not MISSING:
                 return self.given(key, value, type)
-        record = (await self._access.read([check_key(key)], options)).get(key)
+        record = (await self._access.read([check_key(key)], options, type)).get(key)
         return default if record is None else self.given(key, record.value, type)
 
     async def lookup(
@@ -138,7 +149,7 @@ class Region(Generic[T]):
         """What is under ``key``, with version, expiry, tags, tier and an upper bound of its age:
         a :class:`Hit`, a :class:`Miss`, or with ``allow_stale`` a :class:`Stale`. One round trip.
         """
-        record = (await self._access.read([check_key(key)], options)).get(key)
+        record = (await self._access.read([check_key(key)], options, type)).get(key)
         if record is None:
             return Miss()
         value = self.given(key, record.value, type)
@@ -153,7 +164,7 @@ class Region(Generic[T]):
     ) -> dict[str, Any]:
         """The values found, by key: a key without one is absent. One round trip a node."""
         wanted = check_keys(keys)
-        records = await self._access.read(wanted, options)
+        records = await self._access.read(wanted, options, type)
         return {key: self.given(key, record.value, type) for key, record in records.items()}
 
     async def exists(self, key: str) -> bool:
@@ -341,10 +352,10 @@ class Region(Generic[T]):
         deadline, :class:`ReentrantLoad` for a loader that waits for itself. No round trip for a
         hit in process; else one, and two more to load.
         """
-        found = self._hits.get(key)
+        found = self.hits.get(key)
         if found is MISSING:
             values = await self._access.load(
-                [check_key(key)], Loader(loader, many=False), ttl, tags
+                [check_key(key)], Loader(loader, many=False), ttl, tags, type=type
             )
             found = values[key]
         return self.given(key, found, type)
@@ -365,7 +376,7 @@ class Region(Generic[T]):
         are waited for instead. Otherwise as :meth:`get_or_load`.
         """
         wanted = check_keys(keys)
-        values = await self._access.load(wanted, Loader(loader, many=True), ttl, tags)
+        values = await self._access.load(wanted, Loader(loader, many=True), ttl, tags, type=type)
         return {key: self.given(key, values[key], type) for key in wanted if key in values}
 
     # -- decorating

@@ -166,6 +166,12 @@ class Residents:
         if self.removals is not None and cause in _BY_ITSELF:
             self.removals.append((entry.key, entry.version, cause))
 
+    def take_removals(self) -> list[Removal]:
+        """The remembered removals, once; takes the guard."""
+        with self._guard:
+            found, self.removals = self.removals or [], None if self.removals is None else []
+            return found
+
     def configure(
         self, policy: Policy, max_items: int | None, max_weight: int | None, grace: float
     ) -> None:

@@ -17,17 +17,20 @@ from contextlib import contextmanager
 from typing import Literal
 
 from .clock import Clock
+from .codec import RegionCodec
 from .errors import CacheClosed, UnknownRegion, WrongLoop
 from .events import EntryEvicted, EntryExpired, EntrySet, Event, Events, Loaded
 from .hits import Hits
 from .isolation import Isolation, isolation, plain
 from .loading import Loads
 from .options import TTL, resolve_ttl
-from .protocols import Backend, Put, Written
+from .protocols import Backend, Put, RemoteChange, Written
+from .remote import remote_event
 from .settings import RegionSettings
 from .stats import LoadCounters
 from .table import Removal, Table
 from .types import RemovalCause
+from .unreadable import Unreadable
 
 __all__ = ["RegionState", "Runtime"]
 
@@ -35,35 +38,58 @@ __all__ = ["RegionState", "Runtime"]
 class RegionState:
     """One region's present settings and counters, shared by every face of it."""
 
-    __slots__ = ("closures", "hits", "isolation", "loads", "settings", "table")
+    __slots__ = (
+        "closures",
+        "codec",
+        "hits",
+        "isolation",
+        "loads",
+        "settings",
+        "table",
+        "unreadable",
+    )
 
     def __init__(self, settings: RegionSettings, hits: Hits) -> None:
         self.closures: dict[str, object] = {}  # with automatic keys, by function name
         self.loads = LoadCounters()
+        self.unreadable = Unreadable(settings.name)
         self.hits = hits
         self.settings = settings
         self.isolation: Isolation | None = None
+        self.codec: RegionCodec | None = None  # where the backend keeps no objects
         self.table: Table | None = None
 
-    def apply(self, settings: RegionSettings, table: Table | None) -> None:
-        """Take over new settings, and the table that holds the region's hits, if any."""
+    def apply(self, settings: RegionSettings, table: Table | None, *, encodes: bool) -> None:
+        """Take over new settings, and the table that holds the region's hits, if any. ``encodes``:
+        the backend keeps no objects. Then each caller gets a value of its own, unless it is shared
+        by the near tier.
+        """
         if self.table is not None and settings.isolation != self.settings.isolation:
             self.table.convert(plain)
         self.settings = settings
         self.table = table
-        self.isolation = isolation(settings.isolation)
-        self.hits.table = table if self.isolation is None else None
+        self.codec = settings.codec if encodes else None
+        self.isolation = None if encodes else isolation(settings.isolation)
+        self.hits.near = encodes
+        self.hits.table = table if self.shares else None
+
+    @property
+    def shares(self) -> bool:
+        """Whether callers may be given one and the same object."""
+        return self.settings.isolation == "share"
 
     def close(self) -> None:
         """Answer no more hits."""
         self.hits.table = None
 
     def entered(self, value: object) -> object:
-        """A value on its way into the cache."""
+        """A value on its way into the cache. Raises :class:`EncodeError`."""
+        if self.codec is not None:
+            return self.codec.encode(value)
         return value if self.isolation is None else self.isolation[0](value)
 
     def left(self, key: str, value: object) -> object:
-        """A value on its way out, whatever the mode it was stored in."""
+        """A value on its way out, whatever the mode it was stored in; decoded it is by now."""
         return plain(value) if self.isolation is None else self.isolation[1](key, value)
 
     def store_ttl(self, ttl: TTL) -> float | None:
@@ -117,6 +143,11 @@ class Runtime:
     def immediate(self) -> bool:
         """Whether the backend is open and answers without ever waiting."""
         return self._opened and self.loop is not None and "immediate" in self.backend.capabilities
+
+    @property
+    def encodes(self) -> bool:
+        """Whether the backend keeps bytes, and not objects."""
+        return "objects" not in self.backend.capabilities
 
     @property
     def running(self) -> bool:
@@ -226,7 +257,7 @@ class Runtime:
             if state is None:
                 state = RegionState(settings, Hits(self.clock.now))
                 self.states[settings.name] = state
-            state.apply(settings, self.backend.table(settings.name))
+            state.apply(settings, self.backend.table(settings.name), encodes=self.encodes)
 
     def state(self, name: str) -> RegionState:
         """The state of a region, or :class:`UnknownRegion`."""
@@ -244,6 +275,14 @@ class Runtime:
 
     def _observe(self, active: bool) -> None:
         self.backend.observe(self._removed if active else None)
+        self.backend.follow(self._followed if active else None)
+
+    def _followed(self, changes: Sequence[RemoteChange]) -> None:
+        """What other processes did, told as what we do is."""
+        for change in changes:
+            event = remote_event(change)
+            if event is not None:
+                self.events.publish(event)
 
     def _removed(self, region: str, removals: Sequence[Removal]) -> None:
         self._untold += [(region, removal) for removal in removals]

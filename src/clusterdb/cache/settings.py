@@ -8,6 +8,7 @@ from typing import Literal
 import msgspec
 from msgspec import UNSET
 
+from .codec import Codec, RegionCodec, region_codec
 from .config import CacheConfig, CacheRegion, LoadConfig
 from .units import ByteSize
 from .weigh import Weigher
@@ -21,7 +22,8 @@ DEFAULT_REGION = "default"
 class RegionSettings(msgspec.Struct, frozen=True, kw_only=True):
     """One region's effective settings. Times are in seconds; ``None`` is no limit.
 
-    ``policy`` is a name in :data:`clusterdb.cache.policy.POLICIES`.
+    ``policy`` is a name in :data:`clusterdb.cache.policy.POLICIES`. ``codec`` is there where the
+    backend encodes.
     """
 
     name: str
@@ -35,12 +37,20 @@ class RegionSettings(msgspec.Struct, frozen=True, kw_only=True):
     on_unavailable: Literal["raise", "load", "miss"] | None
     loads: LoadConfig
     weigher: Weigher | None
+    codec: RegionCodec | None
 
 
 def resolve_region(
-    config: CacheConfig, region: CacheRegion, weigher: Weigher | None
+    config: CacheConfig,
+    region: CacheRegion,
+    weigher: Weigher | None,
+    *,
+    encodes: bool = False,
+    codec: Codec | None = None,
 ) -> RegionSettings:
-    """A region that states no policy of its own has the limits of ``config.policy``."""
+    """A region that states no policy of its own has the limits of ``config.policy``. ``encodes``:
+    values become bytes on their way to its backend, by ``codec`` where a user gave one.
+    """
     limits = region.eviction or config.policy.eviction
     return RegionSettings(
         name=region.name,
@@ -54,27 +64,36 @@ def resolve_region(
         on_unavailable=region.on_unavailable,
         loads=region.loads,
         weigher=weigher,
+        codec=_codec(config, region, codec) if encodes else None,
     )
 
 
-def inactive_settings(config: CacheConfig) -> list[str]:
-    """The settings of ``config`` that this version checks and keeps, and does not act on yet."""
-    return [name for name, default in _INACTIVE.items() if attrgetter(name)(config) != default]
+def _codec(config: CacheConfig, region: CacheRegion, own: Codec | None) -> RegionCodec:
+    return region_codec(region.name, config.serialization, config.policy.compression, own)
+
+
+def inactive_settings(config: CacheConfig, *, encodes: bool) -> dict[str, str]:
+    """The settings of ``config`` that are checked and kept, and not acted on, each with why."""
+    known = dict.fromkeys(_LATER, "not acted on yet")
+    if not encodes:
+        kind = config.backend.__struct_config__.tag
+        known |= dict.fromkeys(_ENCODING, f"without effect: the {kind} backend keeps objects")
+    return {
+        name: reason
+        for name, reason in known.items()
+        if attrgetter(name)(config) != attrgetter(name)(_DEFAULTS)
+    }
 
 
 _DEFAULTS = CacheConfig()
-_INACTIVE = {
-    name: attrgetter(name)(_DEFAULTS)
-    for name in (
-        "policy.compression",
-        "serialization",
-        "partitioning",
-        "monitoring",
-        "coherence",
-        "invalidation",
-        "maintenance",
-        "backup",
-        "metrics",
-        "tracing",
-    )
-}
+_ENCODING = ("policy.compression", "serialization")
+_LATER = (
+    "partitioning",
+    "monitoring",
+    "coherence",
+    "invalidation",
+    "maintenance",
+    "backup",
+    "metrics",
+    "tracing",
+)

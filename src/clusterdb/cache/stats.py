@@ -10,7 +10,7 @@ from typing import Any
 
 import msgspec
 
-__all__ = ["CacheStats", "Counters", "LoadCounters", "RegionStats"]
+__all__ = ["CacheStats", "Counters", "LoadCounters", "ReadCounters", "RegionStats"]
 
 
 class Counters(msgspec.Struct):
@@ -39,14 +39,28 @@ class LoadCounters(msgspec.Struct):
     unavailable_loads: int = 0
 
 
+class ReadCounters(msgspec.Struct):
+    """What decoding found out about reads that the backend had counted. Units: entries.
+
+    ``undecodable`` could not be read. Of the reads that the backend counted, ``hits`` and
+    ``stale_hits`` were none, and ``misses`` were misses after all.
+    """
+
+    undecodable: int = 0
+    hits: int = 0
+    stale_hits: int = 0
+    misses: int = 0
+
+
 class RegionStats(msgspec.Struct, frozen=True, kw_only=True):
     """A region at one moment.
 
     ``stale_hits`` are reads answered by an expired value within its grace. ``rejections`` were too
     large for their region. ``joined_loads`` are callers that shared another's load, ``lost_fills``
     loads whose result was not stored because the key was written or invalidated meanwhile,
-    ``unavailable_loads`` loads run because the backend could not be reached. ``weight`` is in bytes
-    (or the weigher's unit); 0 where the region has no ``max_memory`` and weighs nothing.
+    ``unavailable_loads`` loads run because the backend could not be reached. ``undecodable`` were
+    stored and could not be read: their reads count as misses. ``weight`` is in bytes (or the
+    weigher's unit); 0 where the region has no ``max_memory`` and weighs nothing.
     """
 
     name: str
@@ -70,6 +84,7 @@ class RegionStats(msgspec.Struct, frozen=True, kw_only=True):
     joined_loads: int
     lost_fills: int
     unavailable_loads: int
+    undecodable: int
 
     @property
     def hit_ratio(self) -> float:

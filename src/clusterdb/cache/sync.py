@@ -31,6 +31,7 @@ from msgspec import UNSET, UnsetType
 
 from .atomic import AtomicChanges
 from .batch import BatchOperation
+from .codec import Codec
 from .config import CacheConfig, CacheRegion
 from .errors import WrongLoop
 from .events import Event, EventGap, Subscription
@@ -182,11 +183,11 @@ class SyncRegion(Generic[T]):
     def __init__(self, face: Region[T]) -> None:
         self.face = face
         self.runtime = face.access.runtime
-        self._hits = face.access.state.hits
+        self._hits = face.hits
         if not face.typed:
             # Before the method of the class: a hit without a Python frame of its own.
             slow: Any = self.get
-            vars(self)["get"] = Getter(self._hits, self.runtime.clock.now, slow).get
+            vars(self)["get"] = Getter(face.access.state.hits, self.runtime.clock.now, slow).get
 
     @property
     def name(self) -> str:
@@ -211,6 +212,10 @@ class SyncRegion(Generic[T]):
             value = self._hits.get(key)  # a typed region's hit, or one with `type=`
             if value is not MISSING:
                 return self.face.given(key, value, type)
+        if self.face.access.encodes:
+            value = self.face.hit(key, type, options)
+            if value is not MISSING:
+                return value
         work = self.face.get(key, default, type=type, options=options)
         return drive(self.runtime, work)
 
@@ -240,7 +245,8 @@ class SyncRegion(Generic[T]):
     ) -> dict[str, Any]:
         caller = Caller()
         wanted = check_keys(keys)
-        work = self.face.access.load(wanted, Loader(loader, many=True), ttl, tags, caller)
+        loading = Loader(loader, many=True)
+        work = self.face.access.load(wanted, loading, ttl, tags, caller, type)
         found = drive(self.runtime, work, may_wait=True, caller=caller)
         return {key: self.face.given(key, found[key], type) for key in wanted if key in found}
 
@@ -278,7 +284,8 @@ class SyncRegion(Generic[T]):
         if value is not MISSING:
             return self.face.given(key, value, type)
         caller, key = Caller(), check_key(key)
-        work = self.face.access.load([key], Loader(loader, many=False), ttl, tags, caller)
+        loading = Loader(loader, many=False)
+        work = self.face.access.load([key], loading, ttl, tags, caller, type)
         found = drive(self.runtime, work, may_wait=True, caller=caller)
         return self.face.given(key, found[key], type)
 
@@ -384,7 +391,7 @@ class SyncCache(SyncRegion[Any]):
 
     @overload
     def create_region(
-        self, region: CacheRegion, *, weigher: Weigher | None = None
+        self, region: CacheRegion, *, weigher: Weigher | None = None, codec: Codec | None = None
     ) -> SyncRegion[Any]: ...
     @overload
     def create_region(
@@ -397,8 +404,9 @@ class SyncCache(SyncRegion[Any]):
         *,
         type: type[Any] | None = None,
         weigher: Weigher | None = None,
+        codec: Codec | None = None,
     ) -> SyncRegion[Any]:
-        drive(self.runtime, self.face.create_region(region, weigher=weigher))
+        drive(self.runtime, self.face.create_region(region, weigher=weigher, codec=codec))
         return SyncRegion(Region(self.runtime, region.name, type))
 
     @_with_text_of(Cache.get_events)

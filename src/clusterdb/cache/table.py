@@ -10,6 +10,7 @@ another thread holds the lock just then (the read buffer of B. Manes's Caffeine,
 losses: an order that is at most a batch old costs no hit ratio that could be measured). Rejected:
 reordering a linked list on each hit without a lock, which breaks it under threads. Everything that
 changes the table takes the lock and drains first, so a table used by one thread is exact.
+A near tier's table answers only until its ``lease``, which who owns it renews.
 
 **Expiry** is exact for readers, who compare the deadline. The memory of expired entries is given
 back by ``sweep``, which the backend calls; every write does a little of it.
@@ -66,11 +67,12 @@ class Table:
         self._entries = self._residents.entries
         self._claims = Claims(tags)
         self._touched: list[Entry] = []
+        self.lease: float = FOREVER
 
     def get(self, key: str, now: float) -> object:
         """The live value under ``key``, else ``MISSING``, which is not yet counted as a miss."""
         entry = self._entries.get(key)
-        if entry is None or entry.deadline <= now:
+        if entry is None or entry.deadline <= now or now > self.lease:
             return MISSING
         for state in entry.tags:
             if not state.live:
@@ -98,7 +100,7 @@ class Table:
             else:
                 counters.hits += 1
             self._residents.policy.touch(entry)
-            return self._record(entry, now)
+            return _record(entry, now, self._tier)
 
     def peek(self, key: str, now: float, stale: bool = False) -> Record | None:
         """As :meth:`read`, leaving no trace in counters and policy."""
@@ -107,11 +109,19 @@ class Table:
             if entry is None or not valid(entry):
                 return None
             limit = entry.deadline + self._residents.grace if stale else entry.deadline
-            return self._record(entry, now) if limit > now else None
+            return _record(entry, now, self._tier) if limit > now else None
 
     def keys(self) -> list[str]:
         """The keys of all resident entries, dead ones among them, in no order."""
         return list(self._entries)
+
+    def ordered(self, now: float) -> list[Record]:
+        """Every live entry, the next victim first. O(n)."""
+        with self._guard:
+            self._drain()
+            entries = self._residents.policy.ordered()
+            alive = [entry for entry in entries if entry.deadline > now and valid(entry)]
+            return [_record(entry, now, self._tier) for entry in alive]
 
     def __len__(self) -> int:
         return len(self._entries)
@@ -243,7 +253,7 @@ class Table:
         with self._guard:
             entry = self._alive(key, now)
             if entry is not None:
-                return self._record(entry, now)
+                return _record(entry, now, self._tier)
             return self._claims.take(key, tags)
 
     def extend(self, claim: Claim, tags: tuple[str, ...]) -> None:
@@ -252,9 +262,15 @@ class Table:
             self._claims.extend(claim, tags)
 
     def fill(
-        self, claim: Claim, value: object, deadline: float, weight: int, now: float
+        self,
+        claim: Claim,
+        value: object,
+        deadline: float,
+        weight: int,
+        now: float,
+        version: Version = 0,
     ) -> Version:
-        """Store over a claim and end it; 0 where it was lost. May raise EntryTooLarge."""
+        """Store over a claim, as ``version`` if one is given, and end it; 0 where it was lost."""
         with self._guard:
             if not self._claims.holds(claim):
                 self._claims.release(claim)
@@ -265,7 +281,7 @@ class Table:
                 self._claims.release(claim)
                 raise
             self._tags.retain(claim.tags)
-            return self._store(claim.key, value, deadline, weight, claim.tags, now)
+            return self._store(claim.key, value, deadline, weight, claim.tags, now, version)
 
     def release(self, claims: Sequence[Claim]) -> None:
         """Give claims back unfilled."""
@@ -303,13 +319,7 @@ class Table:
 
     def removals(self) -> list[Removal]:
         """The entries that left by themselves since the last call."""
-        residents = self._residents
-        if not residents.removals:
-            return []
-        with self._guard:
-            found = residents.removals
-            residents.removals = None if found is None else []
-            return found or []
+        return self._residents.take_removals() if self._residents.removals else []
 
     def forked(self, lock: TableLock) -> None:
         """In a child process: go on with a lock of our own."""
@@ -347,16 +357,6 @@ class Table:
             return entry
         return None
 
-    def _record(self, entry: Entry, now: float) -> Record:
-        return Record(
-            key=entry.key,
-            value=entry.value,
-            version=entry.version,
-            expires_in=None if entry.deadline == FOREVER else entry.deadline - now,
-            tags=tuple([state.name for state in entry.tags]),
-            tier=self._tier,
-        )
-
     def _check_weight(self, key: str, weight: int) -> None:
         limit = self._residents.max_weight
         if limit is not None and weight > limit:
@@ -371,6 +371,7 @@ class Table:
         weight: int,
         tags: tuple[TagState, ...],
         now: float,
+        version: Version = 0,
     ) -> Version:
         """Put in or overwrite; ``tags`` are already counted as used."""
         self._claims.drop(key)
@@ -381,7 +382,7 @@ class Table:
             entry = self._residents.insert(key, value, weight, tags, deadline)
         else:
             self._residents.overwrite(entry, value, weight, tags, deadline)
-        entry.version = next(self._versions)
+        entry.version = version or next(self._versions)
         self._residents.counters.sets += 1
         return entry.version
 
@@ -394,3 +395,14 @@ class Table:
         alive = entry.deadline > now
         self._residents.discard(entry, cause if alive else RemovalCause.EXPIRED)
         return alive
+
+
+def _record(entry: Entry, now: float, tier: Tier) -> Record:
+    return Record(
+        key=entry.key,
+        value=entry.value,
+        version=entry.version,
+        expires_in=None if entry.deadline == FOREVER else entry.deadline - now,
+        tags=tuple([state.name for state in entry.tags]),
+        tier=tier,
+    )

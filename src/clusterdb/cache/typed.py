@@ -13,7 +13,7 @@ from typing import Annotated, Any, Union, get_args, get_origin, is_typeddict
 from .errors import InvalidArgument, TypeMismatch
 from .keys import shown
 
-__all__ = ["require_type"]
+__all__ = ["fits", "require_type"]
 
 
 def require_type(key: str, value: object, wanted: Any) -> None:
@@ -31,6 +31,15 @@ def require_type(key: str, value: object, wanted: Any) -> None:
             f"{key!r} holds a {type(value).__qualname__}, and {name} was asked for; "
             f"ask for the type that is stored under this key"
         )
+
+
+def fits(value: object, wanted: Any) -> bool:
+    """Whether ``value`` is an instance of ``wanted``, as :func:`require_type` sees it."""
+    try:
+        require_type("", value, wanted)
+    except TypeMismatch:
+        return False
+    return True
 
 
 @lru_cache(maxsize=512)

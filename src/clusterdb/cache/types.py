@@ -65,7 +65,8 @@ class Record(msgspec.Struct, frozen=True):
     """What a backend knows of one key at one moment.
 
     ``expires_in`` is seconds until the logical expiry, ``None`` without one, and negative when
-    the record is past it but still within its region's grace.
+    the record is past it but still within its region's grace. ``near`` is the right to keep the
+    decoded value near: see :meth:`Backend.keep`.
     """
 
     key: str
@@ -75,6 +76,7 @@ class Record(msgspec.Struct, frozen=True):
     tags: tuple[str, ...]
     tier: Tier
     age_bound: float = 0.0
+    near: Any = None
 
     @property
     def stale(self) -> bool:

@@ -30,6 +30,7 @@ from ..protocols import (
     Check,
     Committed,
     Drop,
+    Follower,
     Observer,
     Put,
     RegionInfo,
@@ -113,6 +114,9 @@ class MemoryBackend:
         for table in self._tables.values():
             table.record_removals(observer is not None)
 
+    def follow(self, follower: Follower | None) -> None:
+        del follower  # there are no other processes
+
     def fork(self, moment: Literal["before", "parent", "child"]) -> None:
         if moment == "before":
             self._lock.acquire()
@@ -153,6 +157,9 @@ class MemoryBackend:
     ) -> list[Record | None]:
         table, now = self._tables[region], self._now()
         return [table.peek(key, now, stale) for key in keys]
+
+    def keep(self, region: str, record: Record, value: object) -> None:
+        """Nothing is nearer than here."""
 
     async def write(self, region: str, changes: Sequence[Change]) -> list[Written | CacheError]:
         table, now = self._tables[region], self._now()

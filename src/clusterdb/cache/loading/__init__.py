@@ -20,7 +20,7 @@ Rejected: a lock a key (waiters queue up behind a cancelled or failed holder, an
 races an invalidation still wins); remembering versions of absent keys (memory without a bound).
 
 ``loads`` joins callers with flights, ``flying`` is what a flight does, ``calling`` runs the loader
-within its limits, ``flight`` is the state they share.
+within its limits, ``flight`` is the state they share. ``returns`` reads a loader's annotation.
 """
 
 from __future__ import annotations
@@ -28,6 +28,15 @@ from __future__ import annotations
 from .flight import LoadPlan
 from .loader import LoadContext, Loader
 from .loads import Loads
+from .returns import returned_type
 from .threads import BlockingRunner, call_for
 
-__all__ = ["BlockingRunner", "LoadContext", "LoadPlan", "Loader", "Loads", "call_for"]
+__all__ = [
+    "BlockingRunner",
+    "LoadContext",
+    "LoadPlan",
+    "Loader",
+    "Loads",
+    "call_for",
+    "returned_type",
+]

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextvars import ContextVar
 from types import TracebackType
 from typing import Final
@@ -17,10 +17,11 @@ from typing import Final
 import msgspec
 
 from ..claims import Claim
-from ..errors import ReentrantLoad
+from ..errors import CacheError, ReentrantLoad
 from ..options import TTL
 from ..settings import RegionSettings
 from ..stats import LoadCounters
+from ..types import Record
 from .loader import Loader
 from .threads import BlockingRunner
 
@@ -32,7 +33,9 @@ class LoadPlan(msgspec.Struct, frozen=True, kw_only=True, eq=False):
 
     ``store_ttl`` turns a TTL as a person writes it into the seconds to store; ``enter`` and
     ``leave`` are what is done to a value on its way into the cache and out of it. ``runner`` runs
-    a blocking loader; by default it gets a thread of its own.
+    a blocking loader; by default it gets a thread of its own. Over a backend that encodes,
+    ``unreadable`` says why a record is of no use to this caller (``None``: it is of use), and
+    ``remove`` removes such a one, so that it can be loaded.
     """
 
     region: RegionSettings
@@ -43,7 +46,13 @@ class LoadPlan(msgspec.Struct, frozen=True, kw_only=True, eq=False):
     store_ttl: Callable[[TTL], float | None]
     enter: Callable[[object], object]
     leave: Callable[[str, object], object]
+    unreadable: Callable[[Record], CacheError | None] | None
+    remove: Callable[[Record, CacheError], Awaitable[None]]
     runner: BlockingRunner | None = None
+
+    def refuses(self, record: Record) -> CacheError | None:
+        """Why ``record`` is of no use to this caller, if so."""
+        return None if self.unreadable is None else self.unreadable(record)
 
 
 class Flight:

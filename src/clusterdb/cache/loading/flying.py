@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final, TypeAlias
 
 from ..claims import Claim
-from ..errors import BackendUnavailable, LoadCancelled
+from ..errors import BackendUnavailable, CacheError, LoadCancelled
 from ..protocols import Backend, Put, Written
 from ..types import Record, Stale
 from .calling import Calls
@@ -59,18 +59,26 @@ class Flying:
                 return found | await self._load_without_backend(pending, plan)
             claims: dict[str, Claim] = {}
             busy: list[str] = []
+            refused: list[tuple[Record, CacheError]] = []
             for key, answer in zip(pending, answers, strict=True):
                 if answer is None:
                     busy.append(key)
                 elif isinstance(answer, Record):
-                    found[key] = answer.value
-                    flight.open.discard(key)
+                    error = plan.refuses(answer)
+                    if error is None:
+                        found[key] = answer.value
+                        flight.open.discard(key)
+                    else:
+                        refused.append((answer, error))
                 else:
                     claims[key] = answer
             if claims:
                 flight.claims.update(claims)
                 found |= await self._load_claimed(flight, claims, plan)
                 flight.open.difference_update(claims)
+            for record, error in refused:
+                await plan.remove(record, error)
+                busy.append(record.key)
             if not busy:
                 return found
             await asyncio.sleep(pause)
@@ -163,7 +171,7 @@ class Flying:
             [record] = await self._backend.peek(plan.region.name, keys, stale=True)
         except BackendUnavailable:
             return None
-        if record is None or not record.stale:
+        if record is None or not record.stale or plan.refuses(record) is not None:
             return None
         return record.as_stale(plan.leave(record.key, record.value))
 

@@ -16,6 +16,7 @@ from typing import Any
 from ..errors import InvalidArgument
 from ..options import TTL, resolve_tags
 from ..types import Stale
+from .returns import returned_type
 from .threads import BlockingRunner
 
 __all__ = ["LoadContext", "Loader"]
@@ -64,6 +65,19 @@ class Loader:
     """A loader with what is known of its shape."""
 
     __slots__ = ("_blocking", "_function", "_many", "_takes_context")
+
+    @property
+    def name(self) -> str:
+        """What it is called in its source."""
+        function = self._function
+        while isinstance(function, partial):
+            function = function.func
+        return str(getattr(function, "__qualname__", type(function).__qualname__))
+
+    @property
+    def returns(self) -> Any:
+        """The type of a value, by its annotation; ``None`` where that says none."""
+        return returned_type(self._function, many=self._many)
 
     def __init__(self, function: Callable[..., Any], *, many: bool) -> None:
         if not callable(function):

@@ -182,10 +182,14 @@ class Loads:
         """The expired values of all keys, if each has one; the flights then go on alone."""
         keys = [key for wanted in flights.values() for key in wanted]
         try:
-            records = await self._backend.read(plan.region.name, keys, stale=True)
+            records = await self._backend.read(plan.region.name, keys, stale=True, consistent=True)
         except BackendUnavailable:
             return None
-        values = {record.key: record.value for record in records if record is not None}
+        values = {
+            record.key: record.value
+            for record in records
+            if record is not None and plan.refuses(record) is None
+        }
         if len(values) < len(keys):
             return None
         for flight in flights:

@@ -12,8 +12,9 @@ from .base import LinkedList, Policy
 from .fifo import Fifo
 from .lfu import Lfu
 from .lru import Lru
+from .recording import RecordingLru
 
-__all__ = ["POLICIES", "Fifo", "Lfu", "LinkedList", "Lru", "Policy"]
+__all__ = ["POLICIES", "Fifo", "Lfu", "LinkedList", "Lru", "Policy", "RecordingLru"]
 
 POLICIES: Final[dict[str, Callable[[], Policy]]] = {"fifo": Fifo, "lru": Lru, "lfu": Lfu}
 """How to make each policy, by the name it has in a configuration."""

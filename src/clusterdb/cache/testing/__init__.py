@@ -2,7 +2,8 @@
 
 ``ManualClock`` stands still until a test moves it. ``disabled`` lets a cache keep nothing for a
 while, ``recorded`` counts the hits and misses of a piece of code. ``FaultyBackend`` wraps a backend
-and fails on demand. ``validate_backend`` and ``validate_table`` look for broken structure inside
+and fails on demand; ``EncodingBackend`` wraps one that encodes, for checks with plain values.
+``validate_backend`` and ``validate_table`` look for broken structure inside
 the embedded backend. Fixtures for pytest are in :mod:`clusterdb.cache.testing.fixtures`;
 :mod:`clusterdb.cache.testing.conformance` is the contract of a backend as checks.
 """
@@ -10,12 +11,14 @@ the embedded backend. Fixtures for pytest are in :mod:`clusterdb.cache.testing.f
 from __future__ import annotations
 
 from .clock import ManualClock
+from .encoding import EncodingBackend
 from .faulty import FaultyBackend
 from .recording import Reads, disabled, recorded
 from .validate import BrokenStructure, validate_backend, validate_table
 
 __all__ = [
     "BrokenStructure",
+    "EncodingBackend",
     "FaultyBackend",
     "ManualClock",
     "Reads",

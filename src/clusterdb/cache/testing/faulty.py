@@ -27,6 +27,7 @@ from ..protocols import (
     Check,
     Committed,
     Drop,
+    Follower,
     Observer,
     Put,
     Written,
@@ -134,6 +135,9 @@ class FaultyBackend:
     def observe(self, observer: Observer | None) -> None:
         self._backend.observe(observer)
 
+    def follow(self, follower: Follower | None) -> None:
+        self._backend.follow(follower)
+
     def fork(self, moment: Literal["before", "parent", "child"]) -> None:
         self._backend.fork(moment)
 
@@ -149,6 +153,10 @@ class FaultyBackend:
     ) -> list[Record | None]:
         await self._before("peek")
         return await self._after("peek", self._backend.peek(region, keys, stale=stale))
+
+    def keep(self, region: str, record: Record, value: object) -> None:
+        self.calls["keep"] += 1
+        self._backend.keep(region, record, value)
 
     async def write(self, region: str, changes: Sequence[Change]) -> list[Written | CacheError]:
         await self._before("write")

@@ -26,6 +26,7 @@ from ..protocols import (
     Check,
     Committed,
     Drop,
+    Follower,
     Observer,
     Put,
     Written,
@@ -64,7 +65,7 @@ def disabled(cache: Cache | SyncCache) -> Iterator[None]:
 def _put_in_place(runtime: Runtime, backend: Backend) -> None:
     runtime.backend = backend
     for name, state in runtime.states.items():
-        state.apply(state.settings, backend.table(name))
+        state.apply(state.settings, backend.table(name), encodes=runtime.encodes)
         if runtime.closed:
             state.close()
 
@@ -106,6 +107,9 @@ class _Forgetful:
     def observe(self, observer: Observer | None) -> None:
         self._kept.observe(observer)
 
+    def follow(self, follower: Follower | None) -> None:
+        self._kept.follow(follower)
+
     def fork(self, moment: Literal["before", "parent", "child"]) -> None:
         self._kept.fork(moment)
         self._empty.fork(moment)
@@ -119,6 +123,9 @@ class _Forgetful:
         self, region: str, keys: Sequence[str], *, stale: bool = False
     ) -> list[Record | None]:
         return await self._empty.peek(region, keys, stale=stale)
+
+    def keep(self, region: str, record: Record, value: object) -> None:
+        """Nothing is kept, near or far."""
 
     async def write(self, region: str, changes: Sequence[Change]) -> list[Written | CacheError]:
         outcomes: list[Written | CacheError] = []

@@ -1,4 +1,4 @@
-"""The command itself."""
+"""The command itself. What it plays is imported when it does: no other command needs it."""
 
 from __future__ import annotations
 
@@ -8,9 +8,6 @@ from typing import Annotated
 import typer
 
 from ..output import fail, make_console
-from .origin import NoSources
-from .stage import FULL, QUICK
-from .tour import play
 
 __all__ = ["demo"]
 
@@ -24,6 +21,10 @@ def demo(
     ] = False,
 ) -> None:
     """Show what the cache does, on real data, in under a minute."""
+    from .origin import NoSources
+    from .stage import FULL, QUICK
+    from .tour import play
+
     try:
         asyncio.run(play(make_console(), seed, QUICK if quick else FULL))
     except NoSources as error:

@@ -10,7 +10,7 @@ from rich.panel import Panel
 from rich.table import Table
 
 from ..installation import build, python, version
-from . import closing, latency, policies, race, stampede, tagging, updates
+from . import closing, latency, policies, race, restart, stampede, tagging, updates
 from .chapter import Chapter
 from .figures import count, duration
 from .stage import Size, Stage, set_up
@@ -25,6 +25,7 @@ CHAPTERS: Final[tuple[Chapter[Any], ...]] = (
     stampede.CHAPTER,
     updates.CHAPTER,
     race.CHAPTER,
+    restart.CHAPTER,
     closing.CHAPTER,
 )
 

@@ -65,8 +65,19 @@ async def lfu_evicts_what_was_used_least(h: Harness) -> None:
 
 
 @clause("limits")
+async def memory_is_limited(h: Harness) -> None:
+    """A region never weighs more than ``max_weight``, and what was stored last is there."""
+    h.configure(max_weight=20_000)
+    for number, size in enumerate([2000, 2000, 5000, 1, 9000, 3000, 15_000, 1, 1]):
+        value = bytes(size)
+        await h.put(f"k{number % 4}", value)
+        assert size <= (await h.backend.describe()).regions[MAIN].weight <= 20_000
+        assert await h.value(f"k{number % 4}") == value
+
+
+@clause("limits", "weighers")
 async def weight_is_limited(h: Harness) -> None:
-    """A region never weighs more than ``max_weight``, after writes and overwrites alike."""
+    """A weigher's sums never exceed ``max_weight``, after writes and overwrites alike."""
     h.configure(max_weight=10, weigher=_length)
     for number, size in enumerate([2, 2, 2, 1, 3, 5, 9, 4, 10, 2, 3, 5]):
         await h.put(f"k{number % 4}", "x" * size)
@@ -79,10 +90,10 @@ async def weight_is_limited(h: Harness) -> None:
 @clause("limits")
 async def too_large_is_refused(h: Harness) -> None:
     """What can never fit is refused in its place; the old entry and all others stay."""
-    h.configure(max_weight=10, weigher=_length)
+    h.configure(max_weight=2000)
     await h.put("k", "old")
     await h.put("other", "x")
-    outcomes = await h.write(Put("k", "x" * 11), Put("new", "y"))
+    outcomes = await h.write(Put("k", "x" * 3000), Put("new", "y"))
     assert isinstance(outcomes[0], EntryTooLarge)
     assert isinstance(outcomes[1], Written)
     values = [await h.value(key) for key in ("k", "other", "new")]
@@ -92,10 +103,10 @@ async def too_large_is_refused(h: Harness) -> None:
 @clause("limits", "atomic")
 async def a_commit_with_something_too_large_changes_nothing(h: Harness) -> None:
     """A commit that can't store one value raises, and nothing is changed."""
-    h.configure(max_weight=10, weigher=_length)
+    h.configure(max_weight=2000)
     await h.put("k", "old")
     try:
-        await h.backend.commit(MAIN, [], [Put("a", "x"), Put("k", "x" * 11)])
+        await h.backend.commit(MAIN, [], [Put("a", "x"), Put("k", "x" * 3000)])
     except EntryTooLarge:
         pass
     else:
@@ -103,7 +114,7 @@ async def a_commit_with_something_too_large_changes_nothing(h: Harness) -> None:
     assert [await h.value(key) for key in ("a", "k")] == [MISSING, "old"]
 
 
-@clause("limits")
+@clause("limits", "weighers")
 async def a_bad_weight_harms_one_item(h: Harness) -> None:
     """A weigher that gives no weight for one value fails that item only."""
     h.configure(max_weight=10, weigher=lambda _, value: value)
@@ -152,13 +163,23 @@ async def a_new_policy_keeps_the_entries(h: Harness) -> None:
     assert await h.scan() == ["a", "c", "d"]
 
 
-@clause("limits")
+@clause("limits", "weighers")
 async def a_new_weight_limit_weighs_what_is_there(h: Harness) -> None:
-    """A limit set later counts what was stored before."""
+    """A limit and a weigher set later count what was stored before."""
     await h.put_all(["aaaa", "bbbb", "cccc"])
     h.configure(max_weight=9, weigher=_length)
     assert await h.scan() == ["bbbb", "cccc"]
     assert (await h.backend.describe()).regions[MAIN].weight == 8
+
+
+@clause("limits")
+async def a_new_memory_limit_counts_what_is_there(h: Harness) -> None:
+    """A limit set later counts what was stored before."""
+    for key in ("a", "b", "c"):
+        await h.put(key, bytes(5000))
+    h.configure(max_weight=12_000)
+    await h.settle()
+    assert await h.scan() == ["b", "c"]
 
 
 @clause("limits")

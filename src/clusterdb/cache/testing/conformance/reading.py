@@ -178,7 +178,7 @@ async def a_read_sees_own_writes(h: Harness) -> None:
     assert await h.value("k") is MISSING
 
 
-@clause("near")
+@clause("near", "objects")
 async def a_table_agrees_with_reads(h: Harness) -> None:
     """The table of a region answers hits exactly where reads do."""
     table = h.backend.table(MAIN)

@@ -158,7 +158,7 @@ async def a_tag_counts_what_it_ended(h: Harness) -> None:
     assert await h.backend.invalidate_tags(["unknown"]) == 0
 
 
-@clause("counters")
+@clause("tag_counts")
 async def tags_are_known_while_used(h: Harness) -> None:
     """``describe`` counts the tags that something points to, and no others."""
     assert (await h.backend.describe()).tags == 0

@@ -11,6 +11,7 @@ from clusterdb.cache.cli.demo import (
     latency,
     policies,
     race,
+    restart,
     stampede,
     tagging,
     updates,
@@ -129,3 +130,11 @@ async def test_the_statistics_are_those_of_the_chapters_before(stage):
 
     assert stats.regions["modules"].loads == stage.origin.calls - SMALL.requests
     assert stats.total.lost_fills == 1
+
+
+async def test_a_killed_process_leaves_a_warm_cache(stage):
+    found = await restart.measure(stage)
+
+    first, second = found.lives
+    assert first.loads == first.modules > 0
+    assert (second.loads, second.modules) == (0, first.modules)

@@ -54,7 +54,7 @@ def test_every_chapter_is_there_in_order(quick: str):
     titles = re.findall(r"^(\d)  (.+?) ─+$", quick, re.MULTILINE)
 
     assert titles == [(str(at), chapter.title) for at, chapter in enumerate(CHAPTERS, 1)]
-    assert len(titles) == 7
+    assert len(titles) == 8
 
 
 def test_a_pipe_gets_plain_text_of_80_columns(quick: str):

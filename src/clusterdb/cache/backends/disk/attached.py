@@ -1,0 +1,310 @@
+"""A cache file in use: its connections, this process as a member of it, and the background work.
+
+It lives in one event loop, from the opening of the file until it is closed, lost (the file was
+deleted or replaced underneath) or abandoned (in the child of a fork).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ctypes
+import sqlite3
+from collections.abc import Callable, Mapping
+from typing import Final, Self, TypeVar
+
+from ...clock import Clock
+from ...errors import BackendUnavailable, CacheError
+from ...near import NearTier
+from ...protocols import Follower, RemoteChange
+from ...settings import RegionSettings
+from ...stats import Counters
+from .claiming import DiskClaims
+from .file import CacheFile
+from .hints import Hints
+from .members import join, leave
+from .reader import ChangeRow, Reader
+from .rows import Effects, Known, Rows
+from .transaction import Transaction
+from .upkeep import Upkeep
+from .writer import Job, Writer
+
+__all__ = ["Attached"]
+
+T = TypeVar("T")
+
+_MOST_CHANGES: Final = 5_000
+_TICK: Final = 1.0
+_SWEEP: Final = 1_000
+
+
+class Attached:
+    """One open file in one event loop."""
+
+    def __init__(
+        self,
+        file: CacheFile,
+        clock: Clock,
+        near: NearTier,
+        claims: DiskClaims,
+        settings: Mapping[str, RegionSettings],
+        totals: Callable[[str], Counters],
+        delivered: Callable[[Effects], None],
+        max_staleness: float,
+    ) -> None:
+        self._file = file
+        self._clock = clock
+        self._near = near
+        self._claims = claims
+        self._settings = settings
+        self._told = delivered
+        self._max_staleness = max_staleness
+        self._loop = asyncio.get_running_loop()
+        self._lost = False
+        self._member = 0
+        self._addresses: list[str] = []
+        self._origins: dict[int, str] = {}
+        self._seen = 0
+        self._known = Known()
+        self.follower: Follower | None = None
+        self.problem = ""
+        self.reader = Reader(file)
+        self._hints = Hints(file.path)
+        self.upkeep = Upkeep(self.reader, near, self._hints, settings, totals, claims)
+        self._writer = Writer(file, self._begin, self._failed, self._delivered, self._committed)
+        self._background: asyncio.Task[None] | None = None
+
+    @classmethod
+    async def open(
+        cls,
+        file: CacheFile,
+        clock: Clock,
+        near: NearTier,
+        claims: DiskClaims,
+        settings: Mapping[str, RegionSettings],
+        totals: Callable[[str], Counters],
+        delivered: Callable[[Effects], None],
+        max_staleness: float,
+    ) -> Self:
+        """Open the file and become a member of it. Raises as :meth:`CacheFile.open` does."""
+        await asyncio.to_thread(file.open)
+        attached = cls(file, clock, near, claims, settings, totals, delivered, max_staleness)
+        try:
+            address = attached._hints.address
+            attached._member = await attached.do(lambda found: join(found, address))
+            attached._seen = attached.reader.last_change()
+            attached._look_around()
+        except BaseException:
+            attached.drop()
+            raise
+        near.lapse()
+        attached.poll()
+        if attached._hints.socket is not None:
+            attached._loop.add_reader(attached._hints.socket, attached._hinted)
+        attached._background = attached._loop.create_task(
+            attached._work(), name="clusterdb-cache-disk"
+        )
+        return attached
+
+    @property
+    def usable(self) -> bool:
+        """Whether it may be used here and now."""
+        return not self._lost and asyncio.get_running_loop() is self._loop
+
+    def stored_now(self) -> float:
+        """Now, in stored time."""
+        return self._clock.now() + self._file.shift
+
+    async def do(self, job: Job[T]) -> T:
+        """Run a job in the writer's next transaction. Raises as :meth:`Writer.do` does."""
+        try:
+            return await self._writer.do(job)
+        except BackendUnavailable:
+            self._check_file()
+            raise
+
+    # -- ending
+
+    async def aclose(self) -> None:
+        """Write what is still to be written, leave, and close. Figures that can't be written any
+        more are lost.
+        """
+        if self._background is not None:
+            self._background.cancel()
+            await asyncio.wait({self._background})
+        if not self._lost:
+            last = self.upkeep.job(self.stored_now(), closing=True)
+
+            def job(transaction: Transaction) -> None:
+                if last is not None:
+                    last(transaction)
+                leave(transaction, self._member)
+
+            try:
+                await self.do(job)
+            except BackendUnavailable as error:
+                self.problem = str(error)
+        await self._writer.aclose()
+        self.drop()
+
+    def drop(self) -> None:
+        """Close without a word to the file."""
+        self._lost = True
+        self._near.lapse()
+        self._claims.drop_all()
+        if not self._loop.is_closed():
+            if self._hints.socket is not None:
+                self._loop.remove_reader(self._hints.socket)
+            if self._background is not None:
+                self._background.cancel()
+        self._writer.stop()
+        self.reader.close()
+        self._hints.close()
+
+    def hold(self) -> None:
+        """Before a fork: wait until no statement runs."""
+        self._writer.hold()
+        self.reader.hold()
+
+    def resume(self) -> None:
+        """After it, in the parent."""
+        self.reader.resume()
+        self._writer.resume()
+
+    def abandon(self) -> None:
+        """After it, in the child: nothing here is ours. The connections are kept for ever, as
+        closing them would end locks and remove files that the parent's use.
+        """
+        self._lost = True
+        for connection in (self.reader.connection, self._writer.connection):
+            ctypes.pythonapi.Py_IncRef(ctypes.py_object(connection))
+        self._hints.abandon()
+
+    # -- what others do
+
+    def poll(self) -> None:
+        """Look what other processes changed, and renew the lease."""
+        began = self._clock.now()
+        try:
+            self._file.check_identity()
+            rows = self.reader.changes(self._seen, _MOST_CHANGES + 1)
+        except CacheError as error:
+            self.problem = str(error)
+            self._near.lapse()
+            self._claims.drop_all()
+            self._check_file()
+            return
+        if rows and (rows[0][0] != self._seen + 1 or len(rows) > _MOST_CHANGES):
+            missed = self.reader.last_change() - self._seen
+            self._seen += missed
+            self._near.drop_all()
+            self._claims.drop_all()
+            self.upkeep.found_dead()
+            self._follow([RemoteChange("gap", count=missed)])
+        elif rows:
+            self._seen = rows[-1][0]
+            self._follow([self._apply(row) for row in rows if row[4] != self._member])
+        self._near.renew(began, self._max_staleness)
+
+    def _apply(self, row: ChangeRow) -> RemoteChange:
+        seq, kind, region, key, member, time = row
+        if kind == "invalidate_tag":
+            self._end_tag(key)
+        elif kind == "clear":
+            self._clear(region)
+        else:
+            self._drop(region, key)
+        return RemoteChange(kind, region, key, seq, self._origin(member), time)
+
+    def _follow(self, changes: list[RemoteChange]) -> None:
+        if changes and self.follower is not None:
+            self.follower(changes)
+
+    def _hinted(self) -> None:
+        self._hints.take()
+        self.poll()
+
+    def _origin(self, member: int) -> str:
+        if member not in self._origins:
+            self._look_around()
+        return self._origins.get(member, "a process that ended")
+
+    def _look_around(self) -> None:
+        """Who else is there."""
+        found = self.reader.members(self.stored_now(), self._clock.wall())
+        self._addresses = [address for number, address, _ in found if number != self._member]
+        self._origins |= {number: f"{who.host}:{who.pid}" for number, _, who in found}
+
+    # -- what we do
+
+    def _begin(self, connection: sqlite3.Connection) -> Transaction:
+        now, wall = self.stored_now(), self._clock.wall()
+        return Transaction(Rows(connection, self._known, self._settings, self._member, now, wall))
+
+    def _failed(self) -> None:
+        """In the writer's thread: a transaction was rolled back."""
+        self._known = Known(rank=self._known.rank)
+
+    def _delivered(self, effects: Effects | None) -> None:
+        """What a transaction of ours did: told before its callers go on."""
+        if effects is None:
+            self._near.drop_all()
+            self._claims.drop_all()
+            return
+        for region, key in effects.keys:
+            self._drop(region, key)
+        for tag in effects.tags:
+            self._end_tag(tag)
+        for region in effects.cleared:
+            self._clear(region)
+        self._told(effects)
+
+    def _committed(self) -> None:
+        """In the writer's thread: hint to the others."""
+        if self._addresses:
+            self.upkeep.found_gone(self._hints.tell(self._addresses))
+
+    def _drop(self, region: str, key: str) -> None:
+        self._near.drop(region, key, self._clock.now())
+        self._claims.drop(region, key)
+
+    def _end_tag(self, tag: str) -> None:
+        self._near.end_tag(tag)
+        self._claims.end_tag(tag)
+        self.upkeep.found_dead()
+
+    def _clear(self, region: str) -> None:
+        self._near.clear(region)
+        self._claims.clear(region)
+        self.upkeep.found_dead()
+
+    # -- in the background
+
+    async def settle(self) -> None:
+        """Do the upkeep that is due now."""
+        job = self.upkeep.job(self.stored_now())
+        if job is not None:
+            await self.do(job)
+
+    async def _work(self) -> None:
+        every = min(self._max_staleness / 3, _TICK)
+        ticked = self._loop.time()
+        while not self._lost:
+            await asyncio.sleep(every)
+            self.poll()
+            if self._lost or self._loop.time() - ticked < _TICK:
+                continue
+            ticked = self._loop.time()
+            try:
+                self._look_around()
+                await self.settle()
+                self.problem = ""
+            except BackendUnavailable as error:  # told by describe(); the next tick tries again
+                self.problem = str(error)
+            self._near.sweep(self._clock.now(), _SWEEP)
+
+    def _check_file(self) -> None:
+        try:
+            self._file.check_identity()
+        except BackendUnavailable:
+            self._lost = True
+            self._near.lapse()

@@ -1,0 +1,248 @@
+"""The file of a disk backend: made or checked, and opened safely.
+
+A file that is not ours, of a newer release, of another user, or whose tables are not exactly those
+of :mod:`.schema` is refused: what opens a file runs its triggers and views. SQLite makes the
+``-wal`` and ``-shm`` files beside it with the same rights. Errors of the driver become ours here.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Final, Literal
+
+from ...clock import Clock
+from ...errors import BackendUnavailable, CacheError, ConfigError, OutcomeUnknown
+from .locks import lock_holder
+from .schema import APPLICATION_ID, FORMAT, SCHEMA
+
+__all__ = ["CacheFile", "driver_errors", "translated"]
+
+_OTHERS_MAY_WRITE: Final = stat.S_IWOTH
+_NEW: Final = 0
+
+
+class CacheFile:
+    """One cache file. ``timeout`` is how many seconds a call waits for another's write lock."""
+
+    def __init__(
+        self,
+        path: str,
+        synchronous: Literal["normal", "full"],
+        timeout: float,
+        clock: Clock,
+        boot: str | None = None,
+    ) -> None:
+        self.path = Path(os.path.abspath(Path(path).expanduser()))  # noqa: PTH100 - keep symlinks
+        self.timeout = timeout
+        self.shift = 0.0
+        self._synchronous = synchronous
+        self._clock = clock
+        self._boot = _boot_id() if boot is None else boot
+        self._identity: tuple[int, int] | None = None
+
+    def open(self) -> None:
+        """Make or check the file. Raises :class:`ConfigError` for one that is not a cache file of
+        this user and release, :class:`BackendUnavailable` where the disk does not let us.
+        """
+        with driver_errors(self):
+            self._make()
+            connection = self.connect()
+            try:
+                self._check(connection)
+                self._set_time(connection)
+            finally:
+                connection.close()
+
+    def connect(self) -> sqlite3.Connection:
+        """A connection in autocommit mode, for one thread at a time."""
+        connection = sqlite3.connect(
+            f"{self.path.as_uri()}?mode=rw",
+            uri=True,
+            timeout=self.timeout,
+            isolation_level=None,
+            check_same_thread=False,
+        )
+        try:
+            connection.execute("PRAGMA trusted_schema = OFF")
+            connection.execute("PRAGMA cell_size_check = ON")
+            connection.execute(f"PRAGMA synchronous = {self._synchronous}")
+            connection.execute("PRAGMA journal_size_limit = 67108864")
+        except BaseException:
+            connection.close()
+            raise
+        return connection
+
+    def check_identity(self) -> None:
+        """Raise :class:`BackendUnavailable` where the file was deleted or replaced since."""
+        try:
+            found = self.path.stat()
+        except OSError:
+            found = None
+        if found is None or (found.st_dev, found.st_ino) != self._identity:
+            raise BackendUnavailable(
+                f"cache file {str(self.path)!r} was deleted or replaced while it was in use; "
+                f"the next call opens what is there now"
+            )
+
+    def size(self) -> int:
+        """Bytes on disk, the log of recent writes included."""
+        files = [self.path, self.path.with_name(self.path.name + "-wal")]
+        return sum([file.stat().st_size for file in files if file.exists()])
+
+    # -- making and checking
+
+    def _make(self) -> None:
+        directory = self.path.parent
+        try:
+            directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+            flags = os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0) | os.O_CLOEXEC
+            descriptor = os.open(self.path, flags, 0o600)
+        except OSError as error:
+            if self.path.is_symlink():
+                raise self._refused("is a symbolic link: name the file itself") from None
+            raise BackendUnavailable(
+                f"cache file {str(self.path)!r} can't be opened: {error.strerror}"
+            ) from error
+        try:
+            found = os.fstat(descriptor)
+        finally:
+            os.close(descriptor)
+        if not stat.S_ISREG(found.st_mode):
+            raise self._refused("is not a regular file")
+        if hasattr(os, "geteuid") and found.st_uid != os.geteuid():
+            raise self._refused(f"belongs to user {found.st_uid}, and we are {os.geteuid()}")
+        if found.st_mode & _OTHERS_MAY_WRITE:
+            raise self._refused("may be written by every user: chmod 600 it if you trust it")
+        self._identity = found.st_dev, found.st_ino
+
+    def _check(self, connection: sqlite3.Connection) -> None:
+        try:
+            version = _pragma(connection, "user_version")
+        except sqlite3.DatabaseError as error:
+            if getattr(error, "sqlite_errorname", "") == "SQLITE_NOTADB":
+                raise self._refused("is not a cache file: name another file") from None
+            raise
+        application = _pragma(connection, "application_id")
+        if (application, version) == (0, _NEW) and not _tables(connection):
+            self._create(connection)
+            return
+        if application != APPLICATION_ID:
+            raise self._refused("is the database of another program: name another file")
+        if version > FORMAT:
+            raise self._refused(
+                f"was made by a newer release (format {version}, we know {FORMAT}): "
+                f"update, or name another file"
+            )
+        if _tables(connection) != _expected():
+            raise self._refused("has tables, triggers or views that no cache file has")
+
+    def _create(self, connection: sqlite3.Connection) -> None:
+        connection.execute("PRAGMA journal_mode = WAL")
+        connection.execute("BEGIN IMMEDIATE")
+        try:
+            if _pragma(connection, "user_version") == _NEW:  # else another process was faster
+                for statement in SCHEMA:
+                    connection.execute(statement)
+                connection.execute(
+                    "INSERT INTO meta VALUES (1, ?, ?, 0.0)", (self._boot, self._origin())
+                )
+                connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+                connection.execute(f"PRAGMA user_version = {FORMAT}")
+            connection.execute("COMMIT")
+        except BaseException:
+            if connection.in_transaction:
+                connection.execute("ROLLBACK")
+            raise
+
+    def _set_time(self, connection: sqlite3.Connection) -> None:
+        """Times are stored as seconds of the clock that ages use, plus a shift. That clock starts
+        anew with the machine; then the shift takes up what the calendar says has passed.
+        """
+        connection.execute("BEGIN IMMEDIATE")
+        try:
+            boot, origin, shift = connection.execute(
+                "SELECT boot, origin, shift FROM meta"
+            ).fetchone()
+            if boot != self._boot or not boot:
+                shift += self._origin() - origin
+            connection.execute(
+                "UPDATE meta SET boot = ?, origin = ?, shift = ?",
+                (self._boot, self._origin(), shift),
+            )
+            connection.execute("COMMIT")
+        except BaseException:
+            if connection.in_transaction:
+                connection.execute("ROLLBACK")
+            raise
+        self.shift = shift
+
+    def _origin(self) -> float:
+        return self._clock.wall() - self._clock.now()
+
+    def _refused(self, why: str) -> ConfigError:
+        return ConfigError(f"cache file {str(self.path)!r} {why}", path="backend.path")
+
+
+def _pragma(connection: sqlite3.Connection, name: str) -> int:
+    found: int = connection.execute(f"PRAGMA {name}").fetchone()[0]
+    return found
+
+
+def _tables(connection: sqlite3.Connection) -> set[str]:
+    """The text of everything in the schema, white space aside."""
+    rows = connection.execute("SELECT sql FROM sqlite_schema WHERE sql IS NOT NULL").fetchall()
+    return {" ".join(sql.split()) for (sql,) in rows}
+
+
+def _expected() -> set[str]:
+    made_by_sqlite = {"CREATE TABLE sqlite_sequence(name,seq)"}
+    return {" ".join(statement.split()) for statement in SCHEMA} | made_by_sqlite
+
+
+def _boot_id() -> str:
+    """What names this run of the machine; empty where the system does not say."""
+    try:
+        return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    except OSError:
+        return ""
+
+
+@contextmanager
+def driver_errors(file: CacheFile, *, committing: bool = False) -> Iterator[None]:
+    """Turn the driver's errors into ours; ``committing``: a write may have been made or not."""
+    try:
+        yield
+    except CacheError:
+        raise
+    except sqlite3.Error as error:
+        raise translated(file, error, committing=committing) from error
+
+
+def translated(file: CacheFile, error: sqlite3.Error, *, committing: bool = False) -> CacheError:
+    """Our error for one of the driver's."""
+    code, text, name = getattr(error, "sqlite_errorname", ""), str(error), str(file.path)
+    if code.startswith(("SQLITE_BUSY", "SQLITE_LOCKED")):
+        holder = lock_holder(file.path)
+        who = f"process {holder}" if holder else "another process"
+        return BackendUnavailable(
+            f"cache file {name!r}: {who} has held the write lock for over {file.timeout:g} s; "
+            f"nothing was written. Is it stopped? It gives the lock back when it goes on or ends"
+        )
+    if code.startswith("SQLITE_FULL"):
+        return BackendUnavailable(f"cache file {name!r}: the disk is full; nothing was written")
+    if code.startswith("SQLITE_READONLY"):
+        return BackendUnavailable(f"cache file {name!r} can't be written: it is read-only")
+    if code.startswith("SQLITE_CORRUPT"):
+        return BackendUnavailable(
+            f"cache file {name!r} is damaged ({text}); it is a cache: delete it and it fills again"
+        )
+    if committing and code.startswith("SQLITE_IOERR"):
+        return OutcomeUnknown(
+            f"cache file {name!r}: {text} while the write was made durable: it may be there or not"
+        )
+    return BackendUnavailable(f"cache file {name!r}: {text}")

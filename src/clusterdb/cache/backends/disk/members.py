@@ -1,0 +1,55 @@
+"""The processes that have a cache file open: who they are, and who of them is gone."""
+
+from __future__ import annotations
+
+import os
+import socket
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final
+
+from .transaction import Transaction
+
+__all__ = ["forget", "join", "leave"]
+
+_SILENT: Final = 60.0
+_PROGRAM: Final = 100
+
+
+def join(transaction: Transaction, address: str, member: int | None = None) -> int:
+    """Become a member, or again the ``member`` that was thought to be gone; its number."""
+    program = " ".join([Path(sys.argv[0] or "python").name, *sys.argv[1:]])[:_PROGRAM]
+    host, now = socket.gethostname(), transaction.rows.now
+    found = transaction.rows.run(
+        """INSERT INTO members (id, host, pid, program, address, started, seen)
+        VALUES (?, ?, ?, ?, ?, ?, ?) RETURNING id""",
+        (member, host, os.getpid(), program, address, now, now),
+    ).fetchone()
+    number: int = found[0]
+    return number
+
+
+def leave(transaction: Transaction, member: int) -> None:
+    """Give back what a member held, and forget it."""
+    transaction.rows.run("DELETE FROM claims WHERE member = ?", (member,))
+    transaction.rows.run("DELETE FROM members WHERE id = ?", (member,))
+
+
+def forget(transaction: Transaction, gone: Sequence[str]) -> list[str]:
+    """Forget the members whose sockets refuse, and those not heard of for a minute; their
+    addresses.
+    """
+    silent = transaction.rows.run(
+        "SELECT id, address FROM members WHERE seen < ?", (transaction.rows.now - _SILENT,)
+    ).fetchall()
+    refusing = [
+        row
+        for address in gone
+        for row in transaction.rows.run(
+            "SELECT id, address FROM members WHERE address = ?", (address,)
+        ).fetchall()
+    ]
+    for member, _ in [*silent, *refusing]:
+        leave(transaction, member)
+    return [address for _, address in [*silent, *refusing]]

@@ -1,0 +1,137 @@
+"""The reading connection of a cache file: point reads, scans, the log of changes, figures.
+
+It belongs to the event loop's thread. Each statement is a snapshot of its own: it sees everything
+that was committed before it began.
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Final
+
+import msgspec
+
+from ...protocols import ChangeKind, Member
+from ...stats import Counters
+from .file import CacheFile, driver_errors, translated
+from .rows import AliveRow
+from .schema import live
+
+__all__ = ["ChangeRow", "Reader"]
+
+_BUSY: Final = 100
+
+_READ: Final = live(
+    """SELECT e.version, e.deadline, e.tags, e.value
+    FROM entries AS e JOIN regions AS r ON r.id = e.region
+    WHERE r.name = ? AND e.key = ? AND :live"""
+)
+
+_SCAN: Final = live(
+    """SELECT e.key FROM entries AS e JOIN regions AS r ON r.id = e.region
+    WHERE r.name = ? AND e.key > ? AND (e.deadline IS NULL OR e.deadline > ?) AND :live
+    ORDER BY e.key LIMIT ?"""
+)
+
+ChangeRow = tuple[int, ChangeKind, str, str, int, float]
+"""Number, kind, region, key or tag, member, wall time."""
+
+
+class Reader:
+    """Reads of one open file."""
+
+    def __init__(self, file: CacheFile) -> None:
+        self._file = file
+        self._connection = file.connect()
+        self._connection.execute(f"PRAGMA busy_timeout = {_BUSY}")
+        self._reading = threading.Lock()
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._connection.close()
+
+    @property
+    def connection(self) -> sqlite3.Connection:
+        """The connection, for who must keep it alive across a fork."""
+        return self._connection
+
+    def hold(self) -> None:
+        """Before a fork: wait for the statement that runs."""
+        self._reading.acquire()
+
+    def resume(self) -> None:
+        """After it."""
+        self._reading.release()
+
+    @contextmanager
+    def _statement(self) -> Iterator[None]:
+        with self._reading, driver_errors(self._file):
+            yield
+
+    def entry(self, region: str, key: str) -> AliveRow | None:
+        """The row of a key that was neither cleared nor lost a tag; it may be expired."""
+        with self._reading:
+            try:
+                found: AliveRow | None = self._connection.execute(_READ, (region, key)).fetchone()
+            except sqlite3.Error as error:
+                raise translated(self._file, error) from error
+            return found
+
+    def keys(self, region: str, after: str, now: float, limit: int) -> list[str]:
+        """The next live keys of a region in their order."""
+        with self._statement():
+            rows = self._connection.execute(_SCAN, (region, after, now, limit)).fetchall()
+        return [key for (key,) in rows]
+
+    def last_change(self) -> int:
+        """The number of the last change."""
+        with self._statement():
+            found: int = self._connection.execute(
+                "SELECT coalesce(max(seq), 0) FROM changes"
+            ).fetchone()[0]
+            return found
+
+    def changes(self, after: int, limit: int) -> list[ChangeRow]:
+        """The changes behind number ``after``, as far as the log still has them."""
+        with self._statement():
+            return self._connection.execute(
+                """SELECT seq, kind, region, key, member, time FROM changes
+                WHERE seq > ? ORDER BY seq LIMIT ?""",
+                (after, limit),
+            ).fetchall()
+
+    def due(self, region: str, before: float) -> bool:
+        """Whether an entry of a region has a deadline before ``before``, in stored time."""
+        with self._statement():
+            found = self._connection.execute(
+                """SELECT 1 FROM entries AS e JOIN regions AS r ON r.id = e.region
+                WHERE r.name = ? AND e.deadline <= ? LIMIT 1""",
+                (region, before),
+            ).fetchone()
+        return found is not None
+
+    def regions(self) -> dict[str, tuple[int, int, Counters]]:
+        """Items, weight and the counters of all processes so far, by region."""
+        with self._statement():
+            rows = self._connection.execute(
+                "SELECT name, items, weight, counters FROM regions"
+            ).fetchall()
+        return {
+            name: (items, weight, msgspec.convert(json.loads(counters), Counters))
+            for name, items, weight, counters in rows
+        }
+
+    def members(self, now: float, wall: float) -> list[tuple[int, str, Member]]:
+        """Number, address and description of each process that has the file open."""
+        with self._statement():
+            rows = self._connection.execute(
+                "SELECT id, address, host, pid, program, started, seen FROM members ORDER BY id"
+            ).fetchall()
+        return [
+            (number, address, Member(host, pid, program, wall - (now - started), now - seen))
+            for number, address, host, pid, program, started, seen in rows
+        ]

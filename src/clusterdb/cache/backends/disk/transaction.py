@@ -1,0 +1,219 @@
+"""One write transaction: the changes of many calls, each atomic by itself.
+
+Everything here runs in the writer's thread, between ``BEGIN IMMEDIATE`` and ``COMMIT``. A change
+checks first and writes then, so that one that is refused leaves nothing behind.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+from collections.abc import Sequence
+from typing import Final
+
+import msgspec
+
+from ...codec import CodecId, Encoded
+from ...errors import InvalidArgument, TypeMismatch, Undecodable
+from ...protocols import Add, Change, Check, Committed, Drop, Put, Touch, Written
+from ...types import RemovalCause, Version
+from .rows import AliveRow, Rows
+from .schema import stored_tag, stored_tags
+
+__all__ = ["Token", "Transaction"]
+
+_INT_MIN: Final = -(2**63)
+_INT_MAX: Final = 2**63 - 1
+
+
+class Token(msgspec.Struct, frozen=True):
+    """A claim as the file has it: its random number and how far each of its tags had come."""
+
+    number: int
+    tags: dict[str, Version]
+
+
+class Transaction:
+    """The changes, on ``rows``."""
+
+    def __init__(self, rows: Rows) -> None:
+        self.rows = rows
+
+    # -- changes
+
+    def write(self, region: str, change: Change) -> Written:
+        """Carry out one change. Raises a :class:`CacheError` where it is refused."""
+        if isinstance(change, Put):
+            return self._put(region, change)
+        if isinstance(change, Drop):
+            return Written(applied=self._drop(region, change))
+        if isinstance(change, Add):
+            return self._add(region, change)
+        return self._touch(region, change)
+
+    def commit(
+        self, region: str, checks: Sequence[Check], changes: Sequence[Put | Drop]
+    ) -> Committed | None:
+        """All changes if all checks hold."""
+        for key, version in checks:
+            found = self.rows.alive(region, key)
+            if (None if found is None else found[0]) != version:
+                return None
+        for change in changes:
+            if isinstance(change, Put):
+                self.rows.weigh(region, change.key, change.value)
+        return Committed(tuple([self.write(region, change) for change in changes]))
+
+    def clear(self, region: str) -> int:
+        """Remove every entry and claim of a region in O(1); rows are given back by upkeep."""
+        row = self.rows.region(region)
+        count = row.items
+        row.cleared = self.rows.log("clear", region, "")
+        row.items = row.weight = 0
+        row.changed = True
+        self.rows.run("DELETE FROM claims WHERE region = ?", (row.id,))
+        self.rows.effects.cleared.append(region)
+        return count
+
+    def end_tags(self, tags: Sequence[str]) -> None:
+        """End the present states of tags."""
+        for tag in tags:
+            ended = self.rows.log("invalidate_tag", "", tag)
+            self.rows.run("INSERT OR REPLACE INTO tags VALUES (?, ?)", (stored_tag(tag), ended))
+            self.rows.effects.tags.append(tag)
+
+    def _put(self, region: str, put: Put) -> Written:
+        weight = self.rows.weigh(region, put.key, put.value)
+        deadline = self.rows.deadline(put.ttl)
+        if put.when != "always" or put.keep_ttl:
+            old = self.rows.alive(region, put.key)
+            if put.when != "always" and (old is None) != (put.when == "absent"):
+                return Written(applied=False)
+            if put.keep_ttl and old is not None:
+                deadline = old[1]
+        version = self.rows.store(region, put.key, put.value, deadline, weight, put.tags)
+        return Written(applied=True, version=version)
+
+    def _drop(self, region: str, drop: Drop) -> bool:
+        """Remove an entry and the claim on it; whether a live one was there."""
+        alive = self.rows.alive(region, drop.key) is not None
+        entry = self.rows.entry(region, drop.key)
+        self.rows.end_claim(region, drop.key)
+        deleted = drop.cause is RemovalCause.DELETED
+        if entry is not None:
+            expired = entry.deadline is not None and entry.deadline <= self.rows.now
+            self.rows.discard(region, entry, RemovalCause.EXPIRED if expired else None)
+            counters = self.rows.effects.count(region)
+            if alive and deleted:
+                counters.deletes += 1
+            elif not expired:
+                counters.invalidations += 1
+        self.rows.log("delete" if deleted else "invalidate", region, drop.key)
+        return alive
+
+    def _touch(self, region: str, touch: Touch) -> Written:
+        found = self.rows.alive(region, touch.key)
+        if found is None:
+            return Written(applied=False)
+        self.rows.run(
+            "UPDATE entries SET deadline = ? WHERE region = ? AND key = ?",
+            (self.rows.deadline(touch.ttl), self.rows.region(region).id, touch.key),
+        )
+        self.rows.used(region, {touch.key: 1})
+        self.rows.log("touch", region, touch.key)
+        return Written(applied=True, version=found[0])
+
+    def _add(self, region: str, add: Add) -> Written:
+        codec = self.rows.settings[region].codec
+        assert codec is not None, "a region of an encoding backend has a codec"
+        total, deadline = add.initial, self.rows.deadline(add.ttl)
+        tags: tuple[str, ...] = ()
+        found = self.rows.alive(region, add.key)
+        if found is not None:
+            try:
+                sealed = codec.unseal(add.key, found[3])
+            except Undecodable:  # what can't be read is not there
+                found = None
+            else:
+                if sealed.encoded.codec != CodecId.INTEGER:
+                    raise TypeMismatch(f"increment needs an int: {add.key!r} holds something else")
+                total, deadline = int(sealed.encoded.payload), found[1]
+                tags = tuple([name for name, _ in sealed.tags])
+        total += add.delta
+        if not _INT_MIN <= total <= _INT_MAX:
+            raise InvalidArgument(f"increment of {add.key!r} would leave 64 bits: {total}")
+        value = Encoded(b"%d" % total, CodecId.INTEGER)
+        weight = self.rows.weigh(region, add.key, value)
+        version = self.rows.store(region, add.key, value, deadline, weight, tags)
+        return Written(applied=True, version=version, total=total)
+
+    # -- claims
+
+    def claim(
+        self, region: str, key: str, tags: Sequence[str], lease: float
+    ) -> AliveRow | Token | None:
+        """The live row; else a claim; else ``None``, as another holds one."""
+        found = self.rows.alive(region, key)
+        if found is not None:
+            return found
+        row = self.rows.region(region)
+        held = self.rows.run(
+            """SELECT 1 FROM claims AS c JOIN members AS m ON m.id = c.member
+            WHERE c.region = ? AND c.key = ? AND m.seen + c.lease > ?
+            AND NOT EXISTS (SELECT 1 FROM json_each(c.tags) AS own CROSS JOIN tags AS t
+                ON t.name = own.key WHERE t.ended > own.value)""",
+            (row.id, key, self.rows.now),
+        ).fetchone()
+        if held is not None:
+            return None
+        seq = self.rows.seq
+        token = Token(random.getrandbits(62), dict.fromkeys(stored_tags(tuple(tags)), seq))
+        self.rows.run(
+            "INSERT OR REPLACE INTO claims VALUES (?, ?, ?, ?, ?, ?)",
+            (row.id, key, token.number, self.rows.member, lease, json.dumps(token.tags)),
+        )
+        self.rows.claimed()
+        self.heard_of()
+        return token
+
+    def extend(self, region: str, key: str, token: Token, tags: tuple[str, ...]) -> Token:
+        """Let a claim depend on the present states of more tags."""
+        seq = self.rows.seq
+        more = Token(token.number, dict.fromkeys(stored_tags(tags), seq) | token.tags)
+        self.rows.run(
+            "UPDATE claims SET tags = ? WHERE region = ? AND key = ? AND token = ?",
+            (json.dumps(more.tags), self.rows.region(region).id, key, token.number),
+        )
+        return more
+
+    def fill(self, region: str, token: Token, put: Put, tags: tuple[str, ...]) -> Written:
+        """Store over a live claim with its tags, and end it."""
+        if not self.release(region, put.key, token) or self._ended(token):
+            return Written(applied=False)
+        weight = self.rows.weigh(region, put.key, put.value)
+        deadline = self.rows.deadline(put.ttl)
+        version = self.rows.store(region, put.key, put.value, deadline, weight, tags)
+        return Written(applied=True, version=version)
+
+    def release(self, region: str, key: str, token: Token) -> bool:
+        """Give a claim back; whether it was still there."""
+        ended = self.rows.run(
+            "DELETE FROM claims WHERE region = ? AND key = ? AND token = ?",
+            (self.rows.region(region).id, key, token.number),
+        )
+        return ended.rowcount > 0
+
+    def heard_of(self) -> bool:
+        """This process is alive, and so are its claims; whether it was still a member."""
+        found = self.rows.run(
+            "UPDATE members SET seen = ? WHERE id = ?", (self.rows.now, self.rows.member)
+        )
+        return found.rowcount > 0
+
+    def _ended(self, token: Token) -> bool:
+        """Whether a tag of a claim ended since it was taken."""
+        for tag, seq in token.tags.items():
+            found = self.rows.run("SELECT ended FROM tags WHERE name = ?", (tag,)).fetchone()
+            if found is not None and found[0] > seq:
+                return True
+        return False

@@ -1,0 +1,186 @@
+"""The near tier: decoded values kept in this process in front of a shared backend.
+
+One table a region, as the memory backend has them, with two rules on top. A table answers only
+while the **lease** stands: the backend renews it each time it has seen all changes that others made
+up to some moment, to that moment plus the staleness bound. And a value comes in only over a
+**claim** that was taken when it was read: what drops a key or ends a tag meanwhile ends the claim
+too, so that a value read before a change is never kept after it. Nothing is kept from a write.
+
+Pure and synchronous: the backend decides when; ``now`` is an argument.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from itertools import count
+from typing import Final
+
+from msgspec.structs import replace
+
+from .claims import Claim
+from .guard import Guard, TableLock
+from .policy import RecordingLru
+from .table import Table
+from .tags import TagStates
+from .types import FOREVER, Record, RemovalCause
+
+__all__ = ["NearTier"]
+
+_NEVER: Final = -FOREVER
+
+
+class NearTier:
+    """The near tables of one backend. ``size`` is the limit of each, in stored bytes."""
+
+    def __init__(self, size: int, now: float) -> None:
+        self._size = size
+        self._lock = TableLock()
+        self._guard = Guard(self._lock)
+        self._tags = TagStates()
+        self._versions = count(1)
+        self._now = now
+        self._lease = self._verified = _NEVER
+        self._policies: dict[str, RecordingLru] = {}
+        self._tables: dict[str, Table] = {}
+
+    def add(self, region: str) -> None:
+        """Make the table of a region, unless it is there."""
+        if region in self._tables:
+            return
+        policy = self._policies[region] = RecordingLru()
+        table = self._tables[region] = Table(
+            lock=self._lock,
+            tags=self._tags,
+            versions=self._versions,
+            policy=policy,
+            now=self._now,
+            tier="near",
+        )
+        table.configure(policy, None, self._size, 0.0)
+        table.lease = self._lease
+
+    def table(self, region: str) -> Table:
+        """The table of a region."""
+        return self._tables[region]
+
+    def tables(self) -> Iterable[tuple[str, Table]]:
+        """Every region and its table."""
+        return self._tables.items()
+
+    # -- the lease
+
+    @property
+    def lease(self) -> float:
+        """Until when the tables answer."""
+        return self._lease
+
+    def renew(self, verified: float, max_staleness: float) -> None:
+        """Every change that was made before ``verified`` was applied."""
+        self._verified, self._lease = verified, verified + max_staleness
+        self._grant(self._lease)
+
+    def _grant(self, lease: float) -> None:
+        for table in self._tables.values():
+            table.lease = lease
+
+    def lapse(self) -> None:
+        """Answer nothing until the next :meth:`renew`, and forget everything."""
+        self._lease = _NEVER
+        self._grant(_NEVER)
+        self.drop_all()
+
+    # -- what is kept
+
+    def read(self, region: str, key: str, now: float) -> Record | None:
+        """The entry kept near, counted as a hit, and how long ago its value was surely current;
+        ``None`` where there is none to answer.
+        """
+        if now > self._lease:
+            return None
+        table = self._tables[region]
+        record = table.peek(key, now)
+        if record is None:
+            return None
+        table.get(key, now)
+        return replace(record, age_bound=max(0.0, now - self._verified))
+
+    def claim(self, region: str, key: str, tags: tuple[str, ...], now: float) -> Claim | None:
+        """The right to keep a value that was read just now; ``None`` while another has it."""
+        answer = self._tables[region].claim(key, tags, now)
+        return answer if isinstance(answer, Claim) else None
+
+    def keep(
+        self,
+        region: str,
+        claim: Claim,
+        value: object,
+        *,
+        version: int,
+        deadline: float,
+        weight: int,
+        now: float,
+    ) -> None:
+        """Keep a value, unless something happened to its key or tags since it was claimed."""
+        table = self._tables[region]
+        if weight > self._size:
+            table.release([claim])
+        else:
+            table.fill(claim, value, deadline, weight, now, version)
+
+    def release(self, region: str, claim: Claim) -> None:
+        """Give a claim back."""
+        self._tables[region].release([claim])
+
+    # -- what happened
+
+    def drop(self, region: str, key: str, now: float) -> None:
+        """Something happened to a key."""
+        table = self._tables.get(region)
+        if table is not None:
+            table.remove(key, RemovalCause.INVALIDATED, now)
+
+    def end_tag(self, name: str) -> None:
+        """A tag was invalidated: O(1), whatever the number of entries."""
+        with self._guard:
+            self._tags.invalidate(name)
+
+    def clear(self, region: str) -> None:
+        """A region was cleared."""
+        table = self._tables.get(region)
+        if table is not None:
+            table.clear()
+
+    def drop_all(self) -> None:
+        """Anything may have happened."""
+        for table in self._tables.values():
+            table.clear()
+
+    def used(self, region: str) -> list[str]:
+        """The keys that were hit since the last call, in order."""
+        table = self._tables[region]
+        table.drain()
+        with self._guard:
+            return self._policies[region].take()
+
+    def sweep(self, now: float, limit: int) -> None:
+        """Give back the memory of some expired and dead entries."""
+        for table in self._tables.values():
+            table.sweep(now, limit)
+
+    # -- around a fork
+
+    def hold(self) -> None:
+        """Before a fork: nobody is in the middle of a change."""
+        self._lock.acquire()
+
+    def resume(self) -> None:
+        """After it, in the parent."""
+        self._lock.release()
+
+    def forked(self) -> None:
+        """After it, in the child: a lock of our own, and nothing kept."""
+        self._lock = TableLock()
+        self._guard.lock = self._lock
+        for table in self._tables.values():
+            table.forked(self._lock)
+        self.lapse()

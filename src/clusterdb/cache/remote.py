@@ -1,0 +1,41 @@
+"""What other processes change, as events."""
+
+from __future__ import annotations
+
+from .events import (
+    Cleared,
+    EntryDeleted,
+    EntryEvicted,
+    EntrySet,
+    Event,
+    EventGap,
+    Invalidated,
+    TagInvalidated,
+)
+from .protocols import RemoteChange
+
+__all__ = ["remote_event"]
+
+
+def remote_event(change: RemoteChange) -> Event | None:
+    """The event of a change; ``None`` for one that is no event, such as a new expiry."""
+    region, key, time, origin = change.region, change.key, change.time, change.origin
+    match change.kind:
+        case "set":
+            return EntrySet(
+                region=region, key=key, version=change.version, time=time, origin=origin
+            )
+        case "delete":
+            return EntryDeleted(region=region, key=key, time=time, origin=origin)
+        case "invalidate":
+            return Invalidated(region=region, key=key, time=time, origin=origin)
+        case "evict":
+            return EntryEvicted(region=region, key=key, time=time, origin=origin)
+        case "invalidate_tag":
+            return TagInvalidated(tag=key, time=time, origin=origin)
+        case "clear":
+            return Cleared(region=region, time=time, origin=origin)
+        case "gap":
+            return EventGap(count=change.count, time=time, origin=origin)
+        case "touch":
+            return None
