@@ -86,26 +86,43 @@ def test_every_event_has_its_row():
     assert {name for name in kinds if name in cache.__all__} >= set(first_cells("events.md"))
 
 
-def commands(command: Any, path: str) -> Iterator[tuple[str, set[str]]]:
-    """Each command that does something, with its options but `--help`."""
+def commands(command: Any, path: str) -> Iterator[tuple[str, str, set[str]]]:
+    """Each command that does something, with its arguments and its options but `--help`."""
     inner = getattr(command, "commands", {})
     for name, child in inner.items():
         yield from commands(child, f"{path} {name}")
     if not inner:
-        yield path, {option for each in command.params for option in each.opts if option[0] == "-"}
+        options = {option for each in command.params for option in each.opts if option[0] == "-"}
+        given = [each for each in command.params if each.param_type_name == "argument"]
+        yield path, "".join([_argument(each) for each in given]), options
+
+
+def _argument(parameter: Any) -> str:
+    name = parameter.name.upper() + ("..." if parameter.nargs == -1 else "")
+    return f" {name}" if parameter.required else f" [{name}]"
+
+
+OF_ALL = {"--config", "--url", "--region", "--json"}
+"""Options that the page describes once."""
 
 
 def test_every_command_and_option_is_there():
     page = text("command-line.md")
-    have = dict(commands(typer.main.get_command(app), "cache"))
+    have = list(commands(typer.main.get_command(app), "cache"))
 
     assert {row.split("`")[1] for row in page.splitlines() if row.startswith("| `cache ")} == {
-        path + {"cache config check": " FILE", "cache doctor": " [FILE]"}.get(path, "")
-        for path in have
+        path + arguments for path, arguments, _ in have
     }
-    for path, options in have.items():
-        section = page.partition(f"\n## {path}\n")[2].partition("\n## ")[0]
-        assert set(re.findall(r"(--[a-z]+)", section)) == options, path
+    assert set(re.findall(r"^\| `(--[a-z]+)", section(page, "Which cache"), re.MULTILINE)) == OF_ALL
+    for path, _, options in have:
+        named = set(re.findall(r"(--[a-z][a-z-]+)", section(page, path)))
+        assert named - OF_ALL - {"--install-completion"} == options - OF_ALL, path
+        assert ("--json" in named) == ("--json" in options), path
+
+
+def section(page: str, title: str) -> str:
+    """What stands under a heading."""
+    return page.partition(f"\n## {title}\n")[2].partition("\n## ")[0]
 
 
 PAGES = sorted(

@@ -1,10 +1,13 @@
 """The command line, ``cache``. Importing this package needs neither typer nor rich; running does.
 
-Exit codes: 0 all is well, 1 a check failed, 2 wrong usage or a missing extra, 130 interrupted.
+Exit codes: 0 done, 1 not found or a check failed, 2 wrong usage or a missing extra, 3 the backend
+can't be reached, 4 anything else that failed, 130 interrupted, 141 nobody reads the output any
+more.
 """
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Sequence
 from importlib.util import find_spec
@@ -16,6 +19,7 @@ _NEEDED = ("typer", "rich")
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; ``argv`` is by default that of the process. Returns the exit code."""
+    _replace_closed()
     missing = [name for name in _NEEDED if find_spec(name) is None]
     if missing:
         print(
@@ -31,3 +35,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("cache: interrupted", file=sys.stderr)
         return 130
+
+
+def _replace_closed() -> None:
+    """Stand in for standard files that were closed before we began (``>&-``): nothing else may get
+    their numbers, a cache file least of all.
+    """
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))  # noqa: SIM115, PTH123 - until we end

@@ -1,4 +1,8 @@
-"""The commands, put together. To add one: write its file, and add its line here."""
+"""The commands, put together. To add one: write its file, and add its line here.
+
+Every start of the program imports this module, and with it each command's: what only one command
+needs is imported where it runs. User errors become one line on stderr and an exit code here.
+"""
 
 from __future__ import annotations
 
@@ -7,29 +11,65 @@ from typing import Annotated, Any, Final, cast
 
 import typer
 
+from clusterdb.cache import (
+    BackendUnavailable,
+    CacheError,
+    InvalidArgument,
+    MissingExtra,
+    NotSupported,
+)
+
+from .change import delete, increment, touch
+from .completion import completion
 from .config import config
 from .demo import demo
 from .doctor import doctor
+from .events import events
+from .get import exists, get
 from .installation import version
-from .output import fail
+from .invalidate import clear, invalidate
+from .metrics import metrics
+from .output import ReaderGone, drop_unwritten, fail
+from .scan import scan
+from .set import set_value
+from .status import regions, status
 
 __all__ = ["app", "run"]
 
 app = typer.Typer(
     name="cache",
-    help="ClusterDB Cache: a tour on real data, and checks of files and of the installation.",
-    add_completion=False,
+    help="ClusterDB Cache: read and change a cache, see what happens in it, check its files.",
     pretty_exceptions_enable=False,
     no_args_is_help=True,
 )
-app.command()(demo)
+app.command()(get)
+app.command("set")(set_value)
+app.command()(delete)
+app.command()(exists)
+app.command()(touch)
+app.command()(scan)
+app.command()(clear)
+app.command()(invalidate)
+app.command(context_settings={"ignore_unknown_options": True})(increment)  # by -1
+app.command()(status)
+app.command()(regions)
+app.add_typer(metrics)
+app.add_typer(events)
 app.add_typer(config)
 app.command()(doctor)
+app.command()(demo)
+app.command()(completion)
 
 # The base of all usage errors. typer 0.20 takes it from click and later ones have their own, so
 # it is reached through a name that all of them export.
 _UsageError: Final = cast("type[Exception]", typer.BadParameter.__mro__[1])
+
+_WRONG_USAGE: Final = 2
+_UNAVAILABLE: Final = 3
+_FAILED: Final = 4
 _INTERRUPTED: Final = 130
+_READER_GONE: Final = 141
+"""What a shell reports of a program that a closed pipe ended."""
 
 
 def run(argv: Sequence[str]) -> int:
@@ -41,9 +81,26 @@ def run(argv: Sequence[str]) -> int:
         return _wrong_usage(error)
     except typer.Abort:  # how older versions of typer report an interrupt
         raise KeyboardInterrupt from None
+    except CacheError as error:
+        fail(str(error))
+        return _code(error)
+    except OSError as error:  # of a file to write, or of stdout
+        fail(f"can't write: {error}")
+        drop_unwritten()
+        return _FAILED
+    except ReaderGone:
+        drop_unwritten()
+        return _READER_GONE
     if outcome == _INTERRUPTED:
         raise KeyboardInterrupt
     return outcome if isinstance(outcome, int) else 0
+
+
+def _code(error: CacheError) -> int:
+    if isinstance(error, BackendUnavailable):
+        return _UNAVAILABLE
+    wrong = InvalidArgument, NotSupported, MissingExtra
+    return _WRONG_USAGE if isinstance(error, wrong) else _FAILED
 
 
 def _wrong_usage(error: Any) -> int:
@@ -54,7 +111,7 @@ def _wrong_usage(error: Any) -> int:
     else:
         path = context.command_path if context is not None else "cache"
         fail(f"{error.format_message().rstrip('.')} (see '{path} --help')")
-    return 2
+    return _WRONG_USAGE
 
 
 def _show_version(wanted: bool) -> None:
@@ -72,4 +129,4 @@ def _cache(
         ),
     ] = False,
 ) -> None:
-    """ClusterDB Cache: a tour on real data, and checks of files and of the installation."""
+    """ClusterDB Cache: read and change a cache, see what happens in it, check its files."""

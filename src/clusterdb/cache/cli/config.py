@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import warnings
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import msgspec
 import typer
 from msgspec import structs
-from rich.table import Table
 
 from clusterdb.cache import (
     Cache,
@@ -31,7 +30,10 @@ from ..settings import DEFAULT_REGION, resolve_region
 from ..units import format_seconds
 from .output import fail, make_console, plain_table, print_json
 
-__all__ = ["Summary", "check_file", "config"]
+if TYPE_CHECKING:
+    from rich.table import Table
+
+__all__ = ["Summary", "check_file", "config", "places"]
 
 config = typer.Typer(
     name="config", help="Check a configuration file, or print its schema.", no_args_is_help=True
@@ -70,7 +72,7 @@ def check_file(path: Path) -> Summary:
     return Summary(
         name=settings.name,
         backend=str(settings.backend.__struct_config__.tag),
-        at=_places(settings.backend),
+        at=places(settings.backend),
         regions=[_region(settings, region) for region in regions.values()],
         inactive=_inactive(settings),
     )
@@ -81,7 +83,8 @@ def _region(settings: CacheConfig, region: CacheRegion) -> RegionSummary:
     return RegionSummary(found.name, found.policy, found.max_items, found.max_weight, found.ttl)
 
 
-def _places(backend: CacheBackend) -> list[str]:
+def places(backend: CacheBackend) -> list[str]:
+    """Where a backend is: URLs without credentials, or a path."""
     if isinstance(backend, Redis):
         return [masked(url) for url in backend.urls]
     return [str(backend.path)] if isinstance(backend, Disk) else []

@@ -10,8 +10,6 @@ import time
 from collections.abc import Mapping
 from functools import partial
 from importlib.machinery import EXTENSION_SUFFIXES
-from importlib.metadata import PackageNotFoundError
-from importlib.metadata import version as distribution_version
 from importlib.util import find_spec
 from types import ModuleType
 from typing import Final
@@ -47,6 +45,9 @@ EXTRAS: Final[Mapping[str, tuple[str, ...]]] = {
 
 def version() -> str:
     """The version of the distribution; ``unknown`` in a source tree that was never installed."""
+    from importlib.metadata import PackageNotFoundError
+    from importlib.metadata import version as distribution_version
+
     try:
         return distribution_version("clusterdb-cache")
     except PackageNotFoundError:

@@ -1,3 +1,5 @@
+import os
+import shutil
 import subprocess
 import sys
 from importlib.metadata import version
@@ -8,8 +10,13 @@ from typer.testing import CliRunner
 
 from clusterdb.cache.cli import main
 from clusterdb.cache.cli.app import app
+from clusterdb.cache.cli.target import data_file
 
 MODULE = [sys.executable, "-m", "clusterdb.cache.cli"]
+COMMANDS = (
+    "get", "set", "delete", "exists", "touch", "scan", "clear", "invalidate", "increment", "status",
+    "regions", "metrics", "events", "config", "doctor", "demo", "completion",
+)  # fmt: skip
 SCRIPT = Path(sys.executable).with_name("cache")
 
 
@@ -52,6 +59,17 @@ def test_importing_the_entrance_imports_neither_typer_nor_rich():
     script = "import sys, clusterdb.cache.cli; print({'typer', 'rich'} & set(sys.modules))"
 
     assert run(sys.executable, "-c", script).stdout == "set()\n"
+
+
+def test_a_plain_command_starts_without_what_draws_tables_and_plays_the_demo(tmp_path: Path):
+    script = (
+        "import sys\nfrom clusterdb.cache.cli import main\n"
+        f"main(['get', 'k', '--url', 'disk://{tmp_path}/cache.db'])\n"
+        "demo = 'clusterdb.cache.cli.demo.tour'\n"
+        "print({'rich', demo} & set(sys.modules) or 'none')"
+    )
+
+    assert run(sys.executable, "-c", script).stdout == "none\n"
 
 
 @pytest.mark.parametrize(
@@ -97,4 +115,46 @@ def test_the_help_names_every_command():
     done = CliRunner().invoke(app, ["--help"])
 
     assert done.exit_code == 0
-    assert [name for name in ("demo", "config", "doctor") if name not in done.output] == []
+    assert [name for name in COMMANDS if name not in done.output] == []
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_a_shell_is_given_its_completion_script(shell: str, capsys: pytest.CaptureFixture[str]):
+    assert main(["completion", shell]) == 0
+    script = capsys.readouterr().out
+    assert f"_CACHE_COMPLETE=complete_{shell}" in script
+    if shutil.which(shell):
+        checked = subprocess.run([shell, "-n"], input=script, text=True, check=False, timeout=60)
+        assert checked.returncode == 0
+
+
+def test_a_shell_completes_commands_and_options():
+    def completed(words: str) -> set[str]:
+        env = os.environ | {
+            "_CACHE_COMPLETE": "complete_bash",
+            "COMP_WORDS": words,
+            "COMP_CWORD": str(len(words.split()) - 1),
+        }
+        done = subprocess.run(MODULE, env=env, capture_output=True, text=True, check=True)
+        return set(done.stdout.split())
+
+    assert completed("cache in") == {"invalidate", "increment"}
+    assert completed("cache set --t") == {"--text", "--ttl", "--tag"}
+    assert completed("cache events t") == {"tail"}
+
+
+@pytest.mark.parametrize(
+    ("platform", "environ", "path"),
+    [
+        ("linux", {}, "/home/ada/.local/share/clusterdb/cache.db"),
+        ("linux", {"XDG_DATA_HOME": "/data"}, "/data/clusterdb/cache.db"),
+        ("linux", {"XDG_DATA_HOME": "data"}, "/home/ada/.local/share/clusterdb/cache.db"),
+        ("freebsd14", {"XDG_DATA_HOME": ""}, "/home/ada/.local/share/clusterdb/cache.db"),
+        ("darwin", {}, "/home/ada/Library/Application Support/clusterdb/cache.db"),
+        ("darwin", {"XDG_DATA_HOME": "/data"}, "/data/clusterdb/cache.db"),
+        ("win32", {"LOCALAPPDATA": "/local"}, "/local/clusterdb/cache.db"),
+        ("win32", {"XDG_DATA_HOME": "/data"}, "/home/ada/AppData/Local/clusterdb/cache.db"),
+    ],
+)
+def test_the_data_folder_is_that_of_the_platform(platform: str, environ: dict, path: str):
+    assert data_file(platform, environ, Path("/home/ada")) == Path(path)

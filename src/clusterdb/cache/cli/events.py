@@ -1,0 +1,79 @@
+"""``cache events tail``."""
+
+from __future__ import annotations
+
+import asyncio
+import json as encoder
+import sys
+import time
+from typing import Annotated, Any
+
+import msgspec
+import typer
+
+from clusterdb.cache import Cache, Event, InvalidArgument
+
+from ..units import seconds
+from .output import print_line, safe
+from .target import AsJson, ConfigFile, Url, on_cache
+
+__all__ = ["events"]
+
+events = typer.Typer(name="events", help="What happens in the cache.", no_args_is_help=True)
+
+_FOLLOWING = "cache: following; Ctrl-C ends it\n"
+
+
+@events.callback()
+def _events() -> None:
+    """What happens in the cache."""
+
+
+@events.command()
+def tail(
+    count: Annotated[
+        int | None, typer.Option("--count", min=1, help="End after so many.", show_default=False)
+    ] = None,
+    duration: Annotated[
+        str | None, typer.Option("--for", help="End after: 10s, 5m.", show_default=False)
+    ] = None,
+    config: ConfigFile = None,
+    url: Url = None,
+    json: AsJson = False,
+) -> None:
+    """Show what any process does to the cache, as it happens; with --json an object a line."""
+    limit = None if duration is None else seconds(duration)
+    if limit == 0:
+        raise InvalidArgument(f"--for is above 0 seconds, not {duration!r}")
+
+    async def work(cache: Cache) -> None:
+        try:
+            async with asyncio.timeout(limit):
+                await _follow(cache, count, json)
+        except TimeoutError:
+            return
+
+    on_cache(config, url, work)
+
+
+async def _follow(cache: Cache, count: int | None, as_json: bool) -> None:
+    told = 0
+    async with cache.get_events() as happening:
+        sys.stderr.write(_FOLLOWING)
+        sys.stderr.flush()
+        async for event in happening:
+            fields = msgspec.to_builtins(event)
+            print_line(encoder.dumps(fields) if as_json else _line(event, fields))
+            told += 1
+            if told == count:
+                return
+
+
+def _line(event: Event, fields: dict[str, Any]) -> str:
+    """Time, kind, region, key or tag, and who it was."""
+    milliseconds = int(event.time % 1 * 1000)
+    at = f"{time.strftime('%H:%M:%S', time.localtime(event.time))}.{milliseconds:03}"
+    what = safe(fields.get("key", fields.get("tag", "")))
+    if "count" in fields:
+        what = f"{fields['count']} events were lost"
+    return f"{at}  {fields['kind']:<15} {fields.get('region', '-'):<12} {what}  {event.origin}"

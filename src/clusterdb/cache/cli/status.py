@@ -1,0 +1,153 @@
+"""``cache status`` and ``cache regions``."""
+
+from __future__ import annotations
+
+import os
+import socket
+import time
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from clusterdb.cache import ByteSize, Cache
+
+from ..protocols import BackendInfo, Member
+from ..units import format_seconds
+from .config import places
+from .figures import RegionFigures, describe, regions_of
+from .output import make_console, plain_table, print_json, safe
+from .target import AsJson, ConfigFile, Url, on_cache
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.table import Table
+
+__all__ = ["regions", "status"]
+
+
+class Status(msgspec.Struct, frozen=True, kw_only=True):
+    """What ``cache status`` says. ``size`` is bytes on disk, where there is a file."""
+
+    cache: str
+    backend: str
+    at: list[str]
+    size: int | None
+    hit_ratio: float | None
+    regions: list[RegionFigures]
+    processes: list[Member]
+    problems: tuple[str, ...]
+
+
+async def _status(cache: Cache) -> Status:
+    info = await describe(cache)
+    found = regions_of(cache, info)
+    hits = sum([each.totals.hits for each in found])
+    reads = hits + sum([each.totals.misses for each in found])
+    return Status(
+        cache=cache.config.name,
+        backend=info.kind,
+        at=places(cache.config.backend),
+        size=info.size,
+        hit_ratio=hits / reads if reads else None,
+        regions=found,
+        processes=_others(info),
+        problems=info.problems,
+    )
+
+
+def _others(info: BackendInfo) -> list[Member]:
+    """Who shares the backend, without this command itself."""
+    own = socket.gethostname(), os.getpid()
+    return [member for member in info.members if (member.host, member.pid) != own]
+
+
+def status(config: ConfigFile = None, url: Url = None, json: AsJson = False) -> None:
+    """Show sizes, hit ratios, and the processes that use the cache. Counts as no read."""
+    found = on_cache(config, url, _status)
+    if json:
+        print_json(msgspec.to_builtins(found))
+        return
+    console = make_console()
+    print_field(console, "cache", found.cache)
+    print_field(console, "backend", " ".join([found.backend, *found.at]))
+    if found.size is not None:
+        print_field(console, "size", _bytes(found.size))
+    print_field(console, "hits", _percent(found.hit_ratio))
+    table = plain_table("region", "items", "weight", "hits", "misses", "hit ratio")
+    for each in found.regions:
+        totals = each.totals
+        counts = (f"{each.items:,}", _bytes(each.weight), f"{totals.hits:,}", f"{totals.misses:,}")
+        table.add_row(each.name, *counts, _percent(each.hit_ratio))
+    console.print(table)
+    console.print(_process_table(found.processes) if found.processes else "no other process")
+    for problem in found.problems:
+        console.print(safe(problem), style="yellow", markup=False, soft_wrap=True)
+
+
+def print_field(console: Console, name: str, value: str) -> None:
+    """A line with a name and what it is."""
+    console.print(f"{name:<9}{safe(value)}", markup=False, soft_wrap=True)
+
+
+def _process_table(processes: list[Member]) -> Table:
+    from rich.text import Text
+
+    table = plain_table("process", "program", "started", "last heard of", texts=2)
+    for each in processes:
+        started = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(each.started))
+        names = Text(safe(f"{each.host}:{each.pid}")), Text(safe(each.program))
+        table.add_row(*names, started, f"{max(each.silent, 0):.0f}s ago")
+    return table
+
+
+def regions(config: ConfigFile = None, url: Url = None, json: AsJson = False) -> None:
+    """Show the regions: limits, contents, and what happened to them."""
+
+    async def work(cache: Cache) -> list[RegionFigures]:
+        return regions_of(cache, await describe(cache))
+
+    found = on_cache(config, url, work)
+    if json:
+        print_json({"regions": msgspec.to_builtins(found)})
+        return
+    console = make_console()
+    table = plain_table("region", "policy", "ttl", "items", "of", "weight", "of", texts=2)
+    for each in found:
+        table.add_row(
+            each.name,
+            each.policy,
+            "no expiry" if each.ttl is None else format_seconds(each.ttl),
+            f"{each.items:,}",
+            "no limit" if each.max_items is None else f"{each.max_items:,}",
+            _bytes(each.weight),
+            "no limit" if each.max_memory is None else str(ByteSize(each.max_memory)),
+        )
+    console.print(table)
+    table = plain_table("region", "hits", "misses", "hit ratio", *_HAPPENED)
+    for each in found:
+        row: list[Any] = [each.totals.hits, each.totals.misses]
+        happened = [getattr(each.totals, name) for name in _HAPPENED]
+        table.add_row(
+            each.name,
+            *[f"{count:,}" for count in row],
+            _percent(each.hit_ratio),
+            *[f"{count:,}" for count in happened],
+        )
+    console.print(table)
+
+
+_HAPPENED = ("sets", "deletes", "evictions", "expirations")
+
+
+def _bytes(count: int) -> str:
+    """About how many bytes."""
+    size = float(count)
+    for unit in ("B", "kB", "MB", "GB"):
+        if size < 1000:
+            return f"{size:.0f} {unit}" if unit == "B" or size >= 100 else f"{size:.1f} {unit}"
+        size /= 1000
+    return f"{size:,.1f} TB"
+
+
+def _percent(ratio: float | None) -> str:
+    return "no reads" if ratio is None else f"{100 * ratio:.1f}%"

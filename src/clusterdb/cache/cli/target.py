@@ -1,0 +1,140 @@
+"""Which cache a command speaks to, and the options that say so.
+
+``--config FILE`` or ``--url URL``; without them the file that ``CLUSTERDB_CACHE_CONFIG`` names;
+without that one a disk cache in the user's data folder. A command opens it, works, and closes it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+import warnings
+from collections.abc import Awaitable, Callable, Mapping
+from contextlib import aclosing
+from pathlib import Path
+from typing import Annotated, Any, Final, TypeAlias, TypeVar
+
+import typer
+
+from clusterdb.cache import (
+    Cache,
+    CacheConfig,
+    Disk,
+    InactiveSetting,
+    InvalidArgument,
+    Memory,
+    Region,
+    UnknownRegion,
+)
+
+from ..config.secrets import masked
+from ..config.shapes import nearest
+
+__all__ = [
+    "AsJson",
+    "ConfigFile",
+    "RegionName",
+    "Url",
+    "data_file",
+    "make_cache",
+    "on_cache",
+    "on_region",
+]
+
+T = TypeVar("T")
+
+VARIABLE: Final = "CLUSTERDB_CACHE_CONFIG"
+
+ConfigFile: TypeAlias = Annotated[
+    Path | None,
+    typer.Option(
+        "--config",
+        help=f"The YAML file of the cache; else the one that {VARIABLE} names.",
+        show_default=False,
+    ),
+]
+Url: TypeAlias = Annotated[
+    str | None,
+    typer.Option("--url", help="The cache by URL: disk:///path/file.db", show_default=False),
+]
+RegionName: TypeAlias = Annotated[
+    str | None, typer.Option("--region", help="The region; else 'default'.", show_default=False)
+]
+AsJson: TypeAlias = Annotated[bool, typer.Option("--json", help="Write JSON.")]
+
+
+def data_file(platform: str, environ: Mapping[str, str], home: Path) -> Path:
+    """Where the cache without configuration is, by the customs of the platform."""
+    if platform == "win32":
+        folder = Path(environ.get("LOCALAPPDATA") or home / "AppData" / "Local")
+    elif Path(environ.get("XDG_DATA_HOME", "")).is_absolute():
+        folder = Path(environ["XDG_DATA_HOME"])
+    elif platform == "darwin":
+        folder = home / "Library" / "Application Support"
+    else:
+        folder = home / ".local" / "share"
+    return folder / "clusterdb" / "cache.db"
+
+
+def make_cache(file: Path | None, url: str | None) -> Cache:
+    """The cache that is meant, not opened. Raises :class:`ConfigError`, and refuses one whose
+    entries no other process can see.
+    """
+    if file is not None and url is not None:
+        raise InvalidArgument("--config and --url exclude each other: choose one")
+    named = os.environ.get(VARIABLE, "")
+    if url is not None:
+        config, source = CacheConfig.from_url(url), masked(url)
+    elif file is not None or named:
+        source = str(file or named)
+        config = CacheConfig.from_yaml(source)
+    else:
+        path = data_file(sys.platform, os.environ, Path.home())
+        config, source = CacheConfig(backend=Disk(path=path)), str(path)
+    if isinstance(config.backend, Memory):
+        raise InvalidArgument(
+            f"{source}: backend 'memory' lives inside the program that uses it, and ends with it; "
+            f"commands work on a backend that processes share: configure backend 'disk'"
+        )
+    with warnings.catch_warnings():  # `cache config check` tells them
+        warnings.simplefilter("ignore", InactiveSetting)
+        return Cache(config)
+
+
+def on_cache(file: Path | None, url: str | None, work: Callable[[Cache], Awaitable[T]]) -> T:
+    """Open the cache, do the work, close it."""
+    cache = make_cache(file, url)
+
+    async def session() -> T:
+        async with aclosing(cache):  # also where it can't be opened
+            await cache.start()
+            return await work(cache)
+
+    return asyncio.run(session())
+
+
+def on_region(
+    file: Path | None,
+    url: str | None,
+    name: str | None,
+    work: Callable[[Region[Any]], Awaitable[T]],
+) -> T:
+    """The same for one region. Raises :class:`InvalidArgument` with the nearest name for one that
+    is not there.
+    """
+
+    async def in_region(cache: Cache) -> T:
+        return await work(cache if name is None else _region(cache, name))
+
+    return on_cache(file, url, in_region)
+
+
+def _region(cache: Cache, name: str) -> Region[Any]:
+    try:
+        return cache.region(name)
+    except UnknownRegion:
+        raise InvalidArgument(
+            f"no region {name!r} - {nearest(name, cache.regions)}; "
+            f"regions are named in a configuration file: --config, or {VARIABLE}"
+        ) from None
