@@ -73,6 +73,10 @@ class Twin:
     async def aclose(self) -> None:
         await self.inner.aclose()
 
+    @property
+    def inline(self) -> bool:
+        return self.inner.inline
+
     def configure(self, regions: Mapping[str, RegionSettings]) -> None:
         self.inner.configure(regions)
 

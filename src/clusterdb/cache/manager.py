@@ -156,7 +156,11 @@ class Cache(Region[Any]):
         await self._runtime.aclose()
 
     async def __aenter__(self) -> Self:
-        await self.start()
+        try:
+            await self.start()
+        except BaseException:
+            await self.aclose()  # nobody else will: __aexit__ is not called
+            raise
         return self
 
     async def __aexit__(

@@ -8,7 +8,7 @@ import msgspec
 
 from clusterdb.monitoring import Health, HealthCheck, Metric
 
-from .errors import BackendUnavailable
+from .errors import CacheError
 from .protocols import RegionInfo
 from .runtime import RegionState, Runtime
 from .stats import CacheStats, RegionStats
@@ -39,6 +39,7 @@ _GAUGES = {"items": ("size", "Entries resident"), "weight": ("weight", "Weight o
 
 async def collect_statistics(runtime: Runtime) -> CacheStats:
     """The figures of every region."""
+    await runtime.ready()
     info = await runtime.backend.describe()
     uptime = 0.0 if runtime.started is None else runtime.clock.now() - runtime.started
     regions = {name: _region(runtime.state(name), seen) for name, seen in info.regions.items()}
@@ -88,8 +89,9 @@ async def collect_health(runtime: Runtime, inactive: Mapping[str, str]) -> Healt
     if runtime.closed:
         return Health((HealthCheck("cache", "failing", "closed: build a new Cache"),))
     try:
+        await runtime.ready()
         info = await runtime.backend.describe()
-    except BackendUnavailable as error:
+    except CacheError as error:
         return Health((HealthCheck("backend", "failing", str(error)),))
     checks = [HealthCheck("backend", "ok", info.kind)]
     checks += [HealthCheck("backend", "degraded", problem) for problem in info.problems]

@@ -205,6 +205,13 @@ class Backend(Protocol):
         """End background work and connections. Idempotent."""
         ...
 
+    @property
+    def inline(self) -> bool:
+        """Whether calls may just now come from any thread that runs no event loop: they then end
+        without suspending, and may block that thread.
+        """
+        ...
+
     def configure(self, regions: Mapping[str, RegionSettings]) -> None:
         """Declare all regions and their settings; new ones are made, known ones changed with
         their contents kept, none is dropped. Does no I/O.

@@ -22,7 +22,7 @@ from msgspec import UNSET, UnsetType
 from .access import Access
 from .atomic import Atomic
 from .batch import Batch, BatchOperation
-from .errors import InvalidArgument
+from .errors import InvalidArgument, NotSupported
 from .hits import Hits
 from .keys import check_key, check_keys, shown
 from .loading import Loader
@@ -255,6 +255,12 @@ class Region(Generic[T]):
                 raise InvalidArgument(f"{name} is an int, not {shown(number)}")
             if not _INT_MIN <= int(number) <= _INT_MAX:
                 raise InvalidArgument(f"{name} is an int of 64 bits, not {shown(number)}")
+        codec = self._state.codec
+        if codec is not None and not codec.counts:
+            raise NotSupported(
+                f"increment adds to ints, and {codec!r} keeps none to add to: keep counters in a "
+                f"region whose format is messagepack, json or pickle"
+            )
         lifetime = self._state.store_ttl(resolve_ttl(ttl, self._state.settings.ttl))
         [written] = await self._access.write(
             [Add(check_key(key), int(delta), int(initial), lifetime)]

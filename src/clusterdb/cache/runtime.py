@@ -141,8 +141,8 @@ class Runtime:
 
     @property
     def immediate(self) -> bool:
-        """Whether the backend is open and answers without ever waiting."""
-        return self._opened and self.loop is not None and "immediate" in self.backend.capabilities
+        """Whether the backend is open, and its calls may come from a thread without a loop."""
+        return self._opened and self.loop is not None and self.backend.inline
 
     @property
     def encodes(self) -> bool:

@@ -79,7 +79,8 @@ def drive(
     if loop is not None:
         return run_in(loop, work, caller)
     try:
-        work.send(None)
+        while work.send(None) is None:  # it lets others run: here there are none
+            pass
     except StopIteration as stop:
         result: R = stop.value
         return result
@@ -360,7 +361,11 @@ class SyncCache(SyncRegion[Any]):
             drive(self.runtime, self.face.aclose(), may_wait=True)
 
     def __enter__(self) -> Self:
-        self.start()
+        try:
+            self.start()
+        except BaseException:
+            self.close()
+            raise
         return self
 
     def __exit__(

@@ -33,7 +33,7 @@ from clusterdb.cache import (
 )
 from clusterdb.cache.claims import Claim
 from clusterdb.cache.codec import CodecId, Encoded
-from clusterdb.cache.errors import EncodeError, Undecodable
+from clusterdb.cache.errors import EncodeError, NotSupported, Undecodable
 from clusterdb.cache.loading import returned_type
 from clusterdb.cache.protocols import Put
 from clusterdb.cache.testing import FaultyBackend, ManualClock, disabled
@@ -791,3 +791,20 @@ class _Callable:
 )
 def test_what_a_function_returns(function: Any, many: bool, expected: Any):
     assert returned_type(function, many=many) == expected
+
+
+class Reversed:
+    """A codec of one's own."""
+
+    def encode(self, value):
+        return repr(value)[::-1].encode()
+
+    def decode(self, data, type):
+        return data.decode()[::-1]
+
+
+async def test_a_format_that_keeps_no_ints_refuses_to_count():
+    clock = ManualClock()
+    async with Cache(clock=clock, backend=BytesBackend(clock), codec=Reversed()) as cache:
+        with pytest.raises(NotSupported, match="increment adds to ints"):
+            await cache.increment("n")

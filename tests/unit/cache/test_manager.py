@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 from dataclasses import dataclass
 
 import pytest
@@ -393,3 +394,23 @@ async def test_dead_entries_make_room_before_live_ones():
         assert stats.items <= 100
         assert len(live) > 40
         assert stats.evictions < 10
+
+
+async def test_what_could_not_be_opened_is_closed(tmp_path):
+    """An unclosed cache would warn, and warnings are errors here."""
+    (tmp_path / "text").write_text(
+        "this is no database, and a little longer than a header of one" * 9
+    )
+    config = CacheConfig(backend=Disk(path=tmp_path / "text"))
+    with pytest.raises(ConfigError, match="is not a cache file"):
+        async with Cache(config):
+            raise AssertionError("it was opened")
+    cache = Cache(config)
+    with pytest.raises(ConfigError, match="is not a cache file"):
+        await asyncio.to_thread(_enter, cache)
+    gc.collect()
+
+
+def _enter(cache):
+    with cache.sync:
+        raise AssertionError("it was opened")

@@ -85,6 +85,10 @@ class MemoryBackend:
             sweeper.cancel()
             await asyncio.wait({sweeper})
 
+    @property
+    def inline(self) -> bool:
+        return True
+
     def configure(self, regions: Mapping[str, RegionSettings]) -> None:
         changed = {
             name: settings

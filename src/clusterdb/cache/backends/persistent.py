@@ -125,9 +125,11 @@ class PersistentMemoryBackend(MemoryBackend):
     # -- in
 
     async def _fill(self, entries: list[Saved]) -> None:
-        wall, lost = self._clock.wall(), 0
+        wall, lost, homeless = self._clock.wall(), 0, 0
         for at, entry in enumerate(entries):
-            if entry.region in self._settings:
+            if entry.region not in self._settings:
+                homeless += 1
+            else:
                 put = self._put(entry, wall)
                 if put is None:
                     lost += 1
@@ -135,6 +137,10 @@ class PersistentMemoryBackend(MemoryBackend):
                     await self.write(entry.region, [put])
             if not at % _AT_ONCE:
                 await asyncio.sleep(0)
+        if homeless:
+            _LOG.warning(
+                "%d saved entries were dropped: their regions are not in the configuration", homeless
+            )
         if lost:
             _LOG.warning("%d of %d saved entries expired or can't be read", lost, len(entries))
 

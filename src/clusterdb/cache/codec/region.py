@@ -50,16 +50,17 @@ class RegionCodec:
 
     A value becomes :class:`Encoded` where it is set, and an envelope in the backend: only there its
     version is known. No I/O, except reading a schema file when built. Safe to call from threads.
+    ``counts``: ints are kept so that a backend can add to them.
     """
 
     __slots__ = (
         "_compressor",
         "_config",
-        "_counts",
         "_encode",
         "_envelopes",
         "_readers",
         "_schema",
+        "counts",
     )
 
     def __init__(
@@ -72,7 +73,7 @@ class RegionCodec:
         self._config = (region, serialization, compression, custom)
         schema = None if serialization.schema is None else Avro(serialization.schema)
         self._schema = schema if serialization.format != "avro" or custom is not None else None
-        self._counts = custom is None and serialization.format in _COUNTING
+        self.counts = custom is None and serialization.format in _COUNTING
         self._encode, self._readers = _format(serialization.format, schema, custom)
         self._compressor = None if compression is None else Compressor(compression)
         keys = [key.encode(errors="surrogatepass") for key in serialization.keys]
@@ -93,7 +94,7 @@ class RegionCodec:
         """The bytes of a value; raises :class:`EncodeError`. CPU time only."""
         if self._schema is not None:
             self._schema.validate(value)
-        if self._counts and type(value) is int and integer.MIN <= value <= integer.MAX:
+        if self.counts and type(value) is int and integer.MIN <= value <= integer.MAX:
             return integer.encode(value)
         encoded = self._encode(value)
         if self._compressor is not None:

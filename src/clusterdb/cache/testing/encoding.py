@@ -81,6 +81,10 @@ class EncodingBackend:
     async def aclose(self) -> None:
         await self._backend.aclose()
 
+    @property
+    def inline(self) -> bool:
+        return self._backend.inline
+
     def configure(self, regions: Mapping[str, RegionSettings]) -> None:
         for name in regions:
             self._codecs[name] = region_codec(name, SerializationConfig(), None)

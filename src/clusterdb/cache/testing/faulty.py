@@ -126,6 +126,10 @@ class FaultyBackend:
         self.calls["aclose"] += 1
         await self._backend.aclose()
 
+    @property
+    def inline(self) -> bool:
+        return self._backend.inline
+
     def configure(self, regions: Mapping[str, RegionSettings]) -> None:
         self._backend.configure(regions)
 

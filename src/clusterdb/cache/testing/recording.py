@@ -97,6 +97,10 @@ class _Forgetful:
     async def aclose(self) -> None:
         await self._kept.aclose()
 
+    @property
+    def inline(self) -> bool:
+        return self._kept.inline
+
     def configure(self, regions: Mapping[str, RegionSettings]) -> None:
         self._kept.configure(regions)
         self._empty.configure(regions)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from clusterdb.cache import LRU, Cache, CacheConfig, CachePolicy, CacheRegion, Memory
+from clusterdb.cache import LRU, Cache, CacheConfig, CachePolicy, CacheRegion, Hit, Memory
 from clusterdb.cache.testing import ManualClock
 
 
@@ -70,7 +70,7 @@ async def test_what_was_alive_comes_back(config):
         assert type(found["user"]) is User
         assert await cache.region("sessions").get("dict") == "another"
         hit = await cache.lookup("dict")
-        assert hit
+        assert isinstance(hit, Hit)
         assert hit.expires_in == pytest.approx(50)
         assert hit.tags == ("all",)
         await cache.invalidate_tag("all")
