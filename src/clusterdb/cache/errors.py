@@ -16,10 +16,12 @@
     ├── Undecodable                       stored bytes that can't be read: ``get`` counts a miss
     ├── MissingExtra (ImportError)        an optional dependency is not installed
     ├── NotSupported                      this backend or this version can't do it
+    │   └── NotSupportedOnRing            nor can any ring that keeps several copies
     ├── CacheClosed                       the cache was closed
     ├── WrongLoop                         used from a second running event loop, or .sync in one
     ├── ReentrantCall                     changed by a finalizer in the middle of a change
     ├── BackendUnavailable                the backend can't be reached
+    │   ├── Degraded                      fewer copies took a write than were asked for
     │   └── OutcomeUnknown                a write was sent and its reply never came
     ├── ServerError                       a server answered a command with an error: ``.code``
     ├── LoadError                         a load could not give a value (a loader's own
@@ -48,6 +50,7 @@ __all__ = [
     "CacheClosed",
     "CacheError",
     "ConfigError",
+    "Degraded",
     "EncodeError",
     "EntryTooLarge",
     "InactiveSetting",
@@ -60,6 +63,7 @@ __all__ = [
     "MissingExtra",
     "MissingVariable",
     "NotSupported",
+    "NotSupportedOnRing",
     "OutcomeUnknown",
     "ReentrantCall",
     "ReentrantLoad",
@@ -172,6 +176,21 @@ class NotSupported(CacheError):
     """This backend, or this version, can't do what was asked."""
 
 
+class NotSupportedOnRing(NotSupported):
+    """It needs one server that decides, and a ring of several copies has none; nothing was done.
+
+    ``copies`` is how many servers hold each key.
+    """
+
+    def __init__(self, what: str, copies: int) -> None:
+        super().__init__(
+            f"{what} needs one server that decides, and this ring keeps {copies} copies of each "
+            f"key on independent servers: use a Redis Cluster (backend.cluster: true), or one copy "
+            f"(partitioning.strategy.replicas: 1)"
+        )
+        self.copies = copies
+
+
 class CacheClosed(CacheError, RuntimeError):
     """The cache was closed; build a new one."""
 
@@ -199,6 +218,21 @@ class ReentrantCall(CacheError, RuntimeError):
 
 class BackendUnavailable(CacheError, ConnectionError):
     """The backend can't be reached, or did not answer within its deadline."""
+
+
+class Degraded(BackendUnavailable):
+    """Fewer copies took the write than were asked for; on the others it was done and stays.
+
+    ``acknowledged`` of ``wanted`` servers took it; ``reply`` is what the first of them answered.
+    A copy that was missed may be old: it lives at most as long as its TTL.
+    """
+
+    def __init__(
+        self, acknowledged: int, wanted: int, reason: str = "", *, reply: object = None
+    ) -> None:
+        because = f": {reason}" if reason else ""
+        super().__init__(f"{acknowledged} of {wanted} copies took the write{because}")
+        self.acknowledged, self.wanted, self.reply = acknowledged, wanted, reply
 
 
 class OutcomeUnknown(BackendUnavailable):

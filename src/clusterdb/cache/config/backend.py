@@ -173,5 +173,10 @@ class Redis(Settings, frozen=True, kw_only=True, tag_field="type", tag="redis"):
         needs = self.username is None or self.password is not None
         require(needs, "username", "needs a password as well")
 
+    @property
+    def is_ring(self) -> bool:
+        """Whether the URLs are those of independent servers that share the keys."""
+        return len(self.urls) > 1 and not self.cluster and self.sentinel is None
+
 
 CacheBackend: TypeAlias = Memory | Disk | Redis

@@ -9,7 +9,7 @@ from typing import Any, Final
 from clusterdb.monitoring.config import MetricsConfig
 from clusterdb.tracing.config import TracingConfig
 
-from .backend import CacheBackend, Memory
+from .backend import CacheBackend, Memory, Redis
 from .coherence import CacheCoherence, InvalidationConfig
 from .management import BackupConfig, MaintenanceConfig
 from .observation import MonitoringConfig
@@ -51,12 +51,23 @@ class CacheConfig(Settings, frozen=True, kw_only=True):
     tracing: TracingConfig | None = None
 
     def _check(self) -> None:
-        """Check that no two regions have one name."""
+        """Check that no two regions have one name, and that a ring has what it needs."""
         seen: set[str] = set()
         for at, region in enumerate(self.regions):
             message = f"a second region is named {region.name!r}; each name is used once"
             require(region.name not in seen, f"regions[{at}].name", message)
             seen.add(region.name)
+        if isinstance(self.backend, Redis) and self.backend.is_ring:
+            self._check_ring(len(self.backend.urls))
+
+    def _check_ring(self, servers: int) -> None:
+        """Check that there is a server for each copy, and a weight for each server if for any."""
+        strategy, where = self.partitioning.strategy, "partitioning.strategy"
+        message = f"{strategy.replicas} copies of each key need as many urls; there are {servers}"
+        require(strategy.replicas <= servers, f"{where}.replicas", message)
+        weights = len(strategy.weights)
+        message = f"{weights} weights for {servers} urls: give one for each, in their order"
+        require(weights in (0, servers), f"{where}.weights", message)
 
     @staticmethod
     def from_yaml(

@@ -297,3 +297,22 @@ def test_secrets_are_not_in_errors(build):
     assert "hunter" not in str(caught.value)
     assert caught.value.__cause__ is None
     assert caught.value.__suppress_context__ or caught.value.__context__ is None
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"urls": ["unix:///s"], "tls": TlsConfig()}, "tls: a unix:// socket is never encrypted"),
+        ({"urls": ["redis://h", "rediss://h"]}, "can't be mixed"),
+        ({"urls": ["unix:///s"], "cluster": True}, "a Unix socket is a server by itself"),
+    ],
+)
+def test_encryption_is_never_left_out_by_accident(settings, message):
+    with pytest.raises(ConfigError, match=message):
+        Redis(**settings)
+
+
+@pytest.mark.parametrize("field", ["idle_timeout", "connect_timeout", "timeout"])
+def test_a_pool_waits_some_time(field):
+    with pytest.raises(ConfigError, match=f"{field}: must be above 0"):
+        PoolConfig(**{field: 0})

@@ -1,0 +1,244 @@
+"""One server and the connections to it.
+
+Three kinds of work keep out of each other's way:
+
+* *quick* calls share ``min_connections`` to ``max_connections`` multiplexed connections;
+* *bulk* calls (large values) share one connection of their own, so that a small read never waits
+  behind a megabyte;
+* *exclusive* work (`WAIT`, blocking commands) has a connection to itself while it lasts, at most
+  ``max_connections`` at a time.
+
+The rule of retries: what was written and may have changed something is never sent again. Reads,
+and commands that were never written, are sent once more, within their deadline.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from itertools import count
+from math import inf
+from typing import Any, Final
+
+from ..config import PoolConfig
+from ..errors import BackendUnavailable, OutcomeUnknown
+from .connection import Command, Connection, Limits, Reply
+from .endpoint import Endpoint
+from .handshake import connect
+from .lane import Lane
+
+__all__ = ["Node"]
+
+_RETRIES: Final = 2
+
+OnPush = Callable[[Connection, list[Any]], None]
+OnLost = Callable[[Connection], None]
+
+
+class Node:
+    """A server. Does no I/O before the first call.
+
+    ``now`` is the clock of all deadlines, ``on_push`` gets the pushes of the connections that calls
+    share.
+    """
+
+    def __init__(
+        self,
+        where: Endpoint,
+        pool: PoolConfig,
+        now: Callable[[], float],
+        *,
+        on_push: OnPush | None = None,
+        limits: Limits = Limits(),  # noqa: B008 - it is a constant
+    ) -> None:
+        self.endpoint = where
+        self.name = where.name
+        self._pool = pool
+        self._now = now
+        self._on_push = on_push
+        self._limits = limits
+        self._generations = count(1)
+        idle = pool.idle_timeout
+        self._quick = Lane(
+            self._opener, now, least=pool.min_connections, most=pool.max_connections,
+            idle_timeout=idle,
+        )  # fmt: skip
+        self._bulk = Lane(self._opener, now, least=0, most=1, idle_timeout=idle)
+        self._resting: list[Connection] = []
+        self._exclusive = asyncio.Semaphore(pool.max_connections)
+        self._held: set[Connection] = set()
+
+    def __repr__(self) -> str:
+        return f"<Node {self.name}: {len(self.connections)} connections>"
+
+    @property
+    def connections(self) -> list[Connection]:
+        """The open connections that calls share."""
+        return [*self._quick.connections, *self._bulk.connections]
+
+    @property
+    def busy(self) -> bool:
+        """Whether a connection is open or being opened."""
+        return self._quick.busy or self._bulk.busy or bool(self._held)
+
+    @property
+    def down(self) -> BackendUnavailable | None:
+        """Why the server can't be reached, while that is so."""
+        return self._quick.down
+
+    @property
+    def down_since(self) -> float:
+        """Since when the server can't be reached; infinity while it can."""
+        return self._quick.down_since
+
+    # -- calls
+
+    async def connection(self, deadline: float, *, bulk: bool = False) -> Connection:
+        """The shared connection that a call would use now."""
+        lane = self._bulk if bulk else self._quick
+        return lane.pick() or await lane.wait(deadline)
+
+    async def call(
+        self, command: Command, deadline: float, *, write: bool = False, bulk: bool = False
+    ) -> Reply:
+        """The reply to one command. Raises as `Connection.call` does. Cost: one round trip."""
+        lane = self._bulk if bulk else self._quick
+        tries = 0
+        while True:
+            connection = lane.pick() or await lane.wait(deadline)
+            try:
+                return await connection.call(command, deadline, write)
+            except BackendUnavailable as error:
+                tries += 1
+                self._give_up(error, deadline, tries)
+
+    async def calls(
+        self,
+        commands: Sequence[Command],
+        deadline: float,
+        *,
+        write: bool = False,
+        bulk: bool = False,
+    ) -> list[Reply]:
+        """The replies to commands sent back to back, error replies among them.
+
+        Cost: one round trip, whatever their number.
+        """
+        lane = self._bulk if bulk else self._quick
+        tries = 0
+        while True:
+            connection = lane.pick() or await lane.wait(deadline)
+            try:
+                return await connection.calls(commands, deadline, write)
+            except BackendUnavailable as error:
+                tries += 1
+                self._give_up(error, deadline, tries)
+
+    def _give_up(self, error: BackendUnavailable, deadline: float, tries: int) -> None:
+        """Raise ``error`` unless the call changed nothing and there is time for another try."""
+        if isinstance(error, OutcomeUnknown) or tries > _RETRIES or self._now() >= deadline:
+            raise error
+
+    # -- connections of one's own
+
+    @asynccontextmanager
+    async def exclusive(self, deadline: float) -> AsyncIterator[Connection]:
+        """A connection that nobody else uses meanwhile, for `WAIT` and blocking commands.
+
+        It is used again afterwards when nothing is under way on it, and closed otherwise.
+        """
+        try:
+            async with asyncio.timeout(deadline - self._now()):
+                await self._exclusive.acquire()
+        except TimeoutError:
+            busy = f"all {self._pool.max_connections} connections of their own to {self.name}"
+            raise BackendUnavailable(f"{busy} are in use; raise pool.max_connections") from None
+        try:
+            connection = await self._rested(deadline)
+            try:
+                yield connection
+            finally:
+                if connection.lost is None and not connection.load:
+                    self._resting.append(connection)
+                else:
+                    connection.abort("its user left while a command was under way")
+        finally:
+            self._exclusive.release()
+
+    async def _rested(self, deadline: float) -> Connection:
+        before = self._now() - self._pool.idle_timeout
+        while self._resting:
+            connection = self._resting.pop()
+            if connection.lost is None and connection.heard_at > before:
+                return connection
+            connection.abort("idle")
+        return await self.open(deadline, silence=inf)
+
+    async def open(
+        self,
+        deadline: float = inf,
+        *,
+        on_push: OnPush | None = None,
+        on_lost: OnLost | None = None,
+        silence: float | None = None,
+    ) -> Connection:
+        """One more connection, which belongs to the caller; the node closes it when it closes.
+
+        ``silence``: see `Connection`; by default the pool's timeout. Raises `BackendUnavailable`.
+        """
+
+        def lost(connection: Connection) -> None:
+            self._held.discard(connection)
+            if on_lost is not None:
+                on_lost(connection)
+
+        timeout = min(self._pool.connect_timeout, deadline - self._now())
+        opened = await self._connect(timeout, silence, on_push, lost)
+        self._held.add(opened)
+        return opened
+
+    async def _opener(self, on_lost: OnLost) -> Connection:
+        return await self._connect(self._pool.connect_timeout, None, self._on_push, on_lost)
+
+    async def _connect(
+        self, timeout: float, silence: float | None, on_push: OnPush | None, on_lost: OnLost
+    ) -> Connection:
+        def connection() -> Connection:
+            return Connection(
+                self.name,
+                self._now,
+                generation=next(self._generations),
+                silence=self._pool.timeout if silence is None else silence,
+                limits=self._limits,
+                on_push=on_push,
+                on_lost=on_lost,
+            )
+
+        return await connect(self.endpoint, connection, timeout)
+
+    # -- life
+
+    def retire(self) -> None:
+        """Take no more calls, as the server left the topology; those under way may end."""
+        self._quick.retire()
+        self._bulk.retire()
+        for connection in list(self._held):
+            connection.retire()
+
+    async def aclose(self) -> None:
+        """Close all connections; what is under way ends as `Connection` says. Idempotent."""
+        await self._quick.aclose()
+        await self._bulk.aclose()
+        for connection in list(self._held):
+            await connection.aclose()
+
+    def forked(self) -> None:
+        """In the child of a fork: forget the parent's connections, without a word to the server."""
+        self._quick.forked()
+        self._bulk.forked()
+        for connection in self._held:
+            connection.forked()
+        self._held.clear()
+        self._resting.clear()
+        self._exclusive = asyncio.Semaphore(self._pool.max_connections)

@@ -1,0 +1,119 @@
+"""Which server has which key: one face for a single server, Sentinel, Cluster and a ring.
+
+A topology takes commands with the key that each is about, sends them to the servers that hold
+these keys, one round trip a server whatever their number, and gives the replies in order. It
+follows the servers where they move, and keeps to the rule of retries of `Node`: what was written
+and may have changed something is never sent again, unless the server said that it did not do it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol
+
+from ..config import PartitioningConfig, Redis
+from .connection import Command, Connection, Reply
+from .endpoint import endpoints, sentinels
+from .node import Node
+
+__all__ = ["Topology", "topology_for"]
+
+
+class Topology(Protocol):
+    """The servers of one backend. Used in one event loop; whoever made it closes it."""
+
+    @property
+    def version(self) -> int:
+        """Grows whenever a key may have got another primary."""
+        ...
+
+    def nodes(self) -> list[Node]:
+        """The primaries, each once."""
+        ...
+
+    def node_for(self, key: bytes) -> Node:
+        """The primary of ``key``, as far as known; raises `BackendUnavailable` if it is not."""
+        ...
+
+    async def start(self, deadline: float) -> None:
+        """Find the servers and reach one; raises `BackendUnavailable` that says why not."""
+        ...
+
+    async def call(
+        self,
+        key: bytes | None,
+        command: Command,
+        deadline: float,
+        *,
+        write: bool = False,
+        bulk: bool = False,
+        replica: bool = False,
+    ) -> Reply:
+        """The reply to one command about ``key``; without a key any primary may answer.
+
+        ``write`` says that it may change something, ``bulk`` that it or its reply is large,
+        ``replica`` that a replica may answer, whose data may be old. Raises `ServerError`,
+        `BackendUnavailable`, `OutcomeUnknown`. Cost: one round trip; more where keys move.
+        """
+        ...
+
+    async def execute(
+        self,
+        commands: Sequence[Command],
+        keys: Sequence[bytes | None],
+        deadline: float,
+        *,
+        write: bool = False,
+        bulk: bool = False,
+        replica: bool = False,
+    ) -> list[Reply]:
+        """The replies to commands, each about the key at the same place, in order.
+
+        Nothing is raised: in the place of each command that failed stands its error, a
+        `ServerError`, `BackendUnavailable` or `OutcomeUnknown`. Commands to one server keep their
+        order. Cost: one round trip a server, at the same time; more where keys move.
+        """
+        ...
+
+    async def refresh(self, deadline: float) -> None:
+        """Ask the servers where they are now. Raises `BackendUnavailable` when none answers."""
+        ...
+
+    async def aclose(self) -> None:
+        """Close every connection, end every task. Idempotent."""
+        ...
+
+    def forked(self) -> None:
+        """In the child of a fork: forget the parent's connections and tasks."""
+        ...
+
+
+def topology_for(
+    config: Redis,
+    now: Callable[[], float],
+    *,
+    partitioning: PartitioningConfig = PartitioningConfig(),  # noqa: B008 - it is a constant
+    client_name: str = "",
+    on_push: Callable[[Connection, list[Any]], None] | None = None,
+) -> Topology:
+    """The topology that ``config`` describes. Reads TLS files, connects to nothing.
+
+    ``partitioning`` places the keys on the servers of a ring; the others place them themselves.
+    """
+    if config.sentinel is not None:
+        from .sentinel import Sentinel
+
+        asked, login = sentinels(config, config.sentinel, client_name)
+        return Sentinel(config.sentinel.master, asked, login, config.pool, now, on_push=on_push)
+    where = endpoints(config, client_name)
+    if config.cluster:
+        from .cluster import Cluster
+
+        return Cluster(where, config.pool, now, on_push=on_push)
+    if config.is_ring:
+        from .ring import Ring
+
+        return Ring(where, config.pool, partitioning.strategy, now, on_push=on_push)
+    from .standalone import Standalone
+
+    return Standalone(Node(where[0], config.pool, now, on_push=on_push))
