@@ -198,7 +198,7 @@ async def test_writes_fail_at_once_for_an_owner_known_to_be_away(servers):
         await until(lambda: victim.down)
         began = monotonic()
         for _ in range(50):
-            with pytest.raises(Degraded, match="1 of 2 copies took the write: .*can't be reached"):
+            with pytest.raises(Degraded, match=r"1 of 2 copies took the write: .*can't be reached"):
                 await client.call(KEYS[0], ("SET", KEYS[0], 1), soon(), write=True)
         assert monotonic() - began < SLACK
 

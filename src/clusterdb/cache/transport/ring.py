@@ -170,14 +170,14 @@ class Ring:
         asked = [self._asked(key, away) for key in work.keys]
         places: Sequence[int] = range(len(replies))
         for turn in range(self.copies):
-            groups = _grouped([(asked[place][turn], place) for place in places])
-            parts = list(groups.items())
+            parts = _grouped([(asked[place][turn], place) for place in places])
             left = work.deadline - self._now()
-            answers = await asyncio.gather(*[
-                self._send(node, work, group, self._now() + left / turns)
-                for node, group in parts
-                for turns in [max(len(asked[place]) - turn for place in group)]
-            ])  # fmt: skip
+            sending = []
+            for node, group in parts:
+                owners_left = max(len(asked[place]) - turn for place in group)
+                until = self._now() + left / owners_left
+                sending.append(self._send(node, work, group, until))
+            answers = await asyncio.gather(*sending)
             for (_, group), answer in zip(parts, answers, strict=True):
                 for place, reply in zip(group, answer, strict=True):
                     replies[place] = reply
@@ -196,8 +196,7 @@ class Ring:
         owners = [
             self._asked(key, away)[:1] if key is None else self.owners(key) for key in work.keys
         ]
-        groups = _grouped([(node, place) for place, nodes in enumerate(owners) for node in nodes])
-        parts = list(groups.items())
+        parts = _grouped([(node, place) for place, nodes in enumerate(owners) for node in nodes])
         answers = await asyncio.gather(
             *[self._send(node, work, group, work.deadline) for node, group in parts]
         )
@@ -264,12 +263,12 @@ def copies_in(topology: Topology) -> int:
     return topology.copies if isinstance(topology, Ring) else 1
 
 
-def _grouped(pairs: Sequence[tuple[Node, int]]) -> dict[Node, list[int]]:
+def _grouped(pairs: Sequence[tuple[Node, int]]) -> list[tuple[Node, list[int]]]:
     """Which places each server gets."""
     groups: dict[Node, list[int]] = {}
     for node, place in pairs:
         groups.setdefault(node, []).append(place)
-    return groups
+    return list(groups.items())
 
 
 def _agreed(replies: Sequence[Reply]) -> Reply:
