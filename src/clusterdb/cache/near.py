@@ -155,8 +155,10 @@ class NearTier:
         for table in self._tables.values():
             table.clear()
 
-    def used(self, region: str) -> list[str]:
-        """The keys that were hit since the last call, in order."""
+    def used(self, region: str) -> dict[str, int]:
+        """The keys that were hit since the last call, in the order of their last hit, and how
+        often: as many as there are keys, however many hits.
+        """
         table = self._tables[region]
         table.drain()
         with self._guard:

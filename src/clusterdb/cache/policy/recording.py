@@ -17,13 +17,13 @@ class RecordingLru(Lru):
 
     def __init__(self) -> None:
         super().__init__()
-        self._used: list[str] = []
+        self._used: dict[str, int] = {}
 
     def touch(self, entry: Entry) -> None:
         super().touch(entry)
-        self._used.append(entry.key)
+        self._used[entry.key] = self._used.pop(entry.key, 0) + 1
 
-    def take(self) -> list[str]:
-        """The keys touched since the last call, in order; a key may be there more than once."""
-        used, self._used = self._used, []
+    def take(self) -> dict[str, int]:
+        """The keys touched since the last call, in the order of their last use, and how often."""
+        used, self._used = self._used, {}
         return used

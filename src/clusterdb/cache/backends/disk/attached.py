@@ -7,17 +7,17 @@ deleted or replaced underneath) or abandoned (in the child of a fork).
 from __future__ import annotations
 
 import asyncio
-import ctypes
 import sqlite3
 from collections.abc import Callable, Mapping
-from typing import Final, Self, TypeVar
+from typing import Final, TypeVar
 
 from ...clock import Clock
 from ...errors import BackendUnavailable, CacheError
 from ...near import NearTier
-from ...protocols import Follower, RemoteChange
+from ...protocols import ChangeKind, Follower, RemoteChange
 from ...settings import RegionSettings
 from ...stats import Counters
+from ...types import Version
 from .claiming import DiskClaims
 from .file import CacheFile
 from .hints import Hints
@@ -38,7 +38,7 @@ _SWEEP: Final = 1_000
 
 
 class Attached:
-    """One open file in one event loop."""
+    """One open file in one event loop, to be started there."""
 
     def __init__(
         self,
@@ -49,6 +49,7 @@ class Attached:
         settings: Mapping[str, RegionSettings],
         totals: Callable[[str], Counters],
         delivered: Callable[[Effects], None],
+        told: dict[str, Counters],
         max_staleness: float,
     ) -> None:
         self._file = file
@@ -59,56 +60,45 @@ class Attached:
         self._told = delivered
         self._max_staleness = max_staleness
         self._loop = asyncio.get_running_loop()
-        self._lost = False
+        self._started = self._lost = False
         self._member = 0
         self._addresses: list[str] = []
         self._origins: dict[int, str] = {}
-        self._seen = 0
+        self._seen = self._delivered_to = 0
         self._known = Known()
         self.follower: Follower | None = None
         self.problem = ""
         self.reader = Reader(file)
+        try:
+            self._writer = Writer(file, self._begin, self._failed, self._delivered, self._committed)
+        except BaseException:
+            self.reader.close()
+            raise
         self._hints = Hints(file.path)
-        self.upkeep = Upkeep(self.reader, near, self._hints, settings, totals, claims)
-        self._writer = Writer(file, self._begin, self._failed, self._delivered, self._committed)
+        self.upkeep = Upkeep(self.reader, near, self._hints, settings, totals, claims, told)
         self._background: asyncio.Task[None] | None = None
 
-    @classmethod
-    async def open(
-        cls,
-        file: CacheFile,
-        clock: Clock,
-        near: NearTier,
-        claims: DiskClaims,
-        settings: Mapping[str, RegionSettings],
-        totals: Callable[[str], Counters],
-        delivered: Callable[[Effects], None],
-        max_staleness: float,
-    ) -> Self:
-        """Open the file and become a member of it. Raises as :meth:`CacheFile.open` does."""
-        await asyncio.to_thread(file.open)
-        attached = cls(file, clock, near, claims, settings, totals, delivered, max_staleness)
+    async def start(self) -> None:
+        """Become a member of the file. Raises as :meth:`do` does, and is then of no use."""
         try:
-            address = attached._hints.address
-            attached._member = await attached.do(lambda found: join(found, address))
-            attached._seen = attached.reader.last_change()
-            attached._look_around()
+            address = self._hints.address
+            self._member = await self.do(lambda found: join(found, address))
+            self._seen = self.reader.last_change()
+            self._file.watch_log()
+            self._look_around()
         except BaseException:
-            attached.drop()
+            self.drop()
             raise
-        near.lapse()
-        attached.poll()
-        if attached._hints.socket is not None:
-            attached._loop.add_reader(attached._hints.socket, attached._hinted)
-        attached._background = attached._loop.create_task(
-            attached._work(), name="clusterdb-cache-disk"
-        )
-        return attached
+        self._near.lapse()
+        self.poll()
+        self._listen()
+        self._background = self._loop.create_task(self._work(), name="clusterdb-cache-disk")
+        self._started = True
 
     @property
     def usable(self) -> bool:
         """Whether it may be used here and now."""
-        return not self._lost and asyncio.get_running_loop() is self._loop
+        return self._started and not self._lost and asyncio.get_running_loop() is self._loop
 
     def stored_now(self) -> float:
         """Now, in stored time."""
@@ -152,13 +142,16 @@ class Attached:
         self._near.lapse()
         self._claims.drop_all()
         if not self._loop.is_closed():
-            if self._hints.socket is not None:
-                self._loop.remove_reader(self._hints.socket)
+            self._listen(False)
             if self._background is not None:
                 self._background.cancel()
+        self.reader.close()  # before the other: two that close at once both leave the log behind
         self._writer.stop()
-        self.reader.close()
         self._hints.close()
+
+    async def ended(self) -> None:
+        """Wait, after :meth:`drop`, until the last connection is closed."""
+        await self._writer.ended()
 
     def hold(self) -> None:
         """Before a fork: wait until no statement runs."""
@@ -171,12 +164,14 @@ class Attached:
         self._writer.resume()
 
     def abandon(self) -> None:
-        """After it, in the child: nothing here is ours. The connections are kept for ever, as
-        closing them would end locks and remove files that the parent's use.
+        """After it, in the child: nothing here is ours. The connections are closed before others
+        are made: the child has none of the locks that the library believes in, and every new
+        connection to the file would share that belief. A close in another process does nothing to
+        the parent's locks, and while those stand nobody is taken for the last user.
         """
         self._lost = True
-        for connection in (self.reader.connection, self._writer.connection):
-            ctypes.pythonapi.Py_IncRef(ctypes.py_object(connection))
+        self.reader.connection.close()
+        self._writer.connection.close()
         self._hints.abandon()
 
     # -- what others do
@@ -202,17 +197,29 @@ class Attached:
             self._follow([RemoteChange("gap", count=missed)])
         elif rows:
             self._seen = rows[-1][0]
-            self._follow([self._apply(row) for row in rows if row[4] != self._member])
+            for seq, kind, region, key, member, _ in rows:
+                if member != self._member or seq > self._delivered_to:
+                    self._apply(seq, kind, region, key)
+            self._follow([self._remote(row) for row in rows if row[4] != self._member])
         self._near.renew(began, self._max_staleness)
 
-    def _apply(self, row: ChangeRow) -> RemoteChange:
-        seq, kind, region, key, member, time = row
+    def _apply(self, seq: Version, kind: ChangeKind, region: str, key: str) -> None:
+        """What a change means for the near tier and for claims."""
         if kind == "invalidate_tag":
-            self._end_tag(key)
+            self._near.end_tag(key)
+            self._claims.end_tag(key)
+            self.upkeep.found_dead()
         elif kind == "clear":
-            self._clear(region)
+            self._near.clear(region)
+            self._claims.clear(region, seq)
+            self.upkeep.found_dead()
         else:
-            self._drop(region, key)
+            self._near.drop(region, key, self._clock.now())
+            if kind != "evict":  # a dead row may be evicted while its key is loaded
+                self._claims.drop(region, key, seq)
+
+    def _remote(self, row: ChangeRow) -> RemoteChange:
+        seq, kind, region, key, member, time = row
         return RemoteChange(kind, region, key, seq, self._origin(member), time)
 
     def _follow(self, changes: list[RemoteChange]) -> None:
@@ -243,6 +250,7 @@ class Attached:
     def _failed(self) -> None:
         """In the writer's thread: a transaction was rolled back."""
         self._known = Known(rank=self._known.rank)
+        self.upkeep.failed()
 
     def _delivered(self, effects: Effects | None) -> None:
         """What a transaction of ours did: told before its callers go on."""
@@ -250,12 +258,9 @@ class Attached:
             self._near.drop_all()
             self._claims.drop_all()
             return
-        for region, key in effects.keys:
-            self._drop(region, key)
-        for tag in effects.tags:
-            self._end_tag(tag)
-        for region in effects.cleared:
-            self._clear(region)
+        for seq, kind, region, key in effects.changes:
+            self._apply(seq, kind, region, key)
+        self._delivered_to = max(self._delivered_to, effects.seq)
         self._told(effects)
 
     def _committed(self) -> None:
@@ -263,27 +268,22 @@ class Attached:
         if self._addresses:
             self.upkeep.found_gone(self._hints.tell(self._addresses))
 
-    def _drop(self, region: str, key: str) -> None:
-        self._near.drop(region, key, self._clock.now())
-        self._claims.drop(region, key)
-
-    def _end_tag(self, tag: str) -> None:
-        self._near.end_tag(tag)
-        self._claims.end_tag(tag)
-        self.upkeep.found_dead()
-
-    def _clear(self, region: str) -> None:
-        self._near.clear(region)
-        self._claims.clear(region)
-        self.upkeep.found_dead()
+    def _listen(self, on: bool = True) -> None:
+        if self._hints.socket is not None:
+            if on:
+                self._loop.add_reader(self._hints.socket, self._hinted)
+            else:
+                self._loop.remove_reader(self._hints.socket)
 
     # -- in the background
 
     async def settle(self) -> None:
         """Do the upkeep that is due now."""
+        owed = list(self._claims.owed)
         job = self.upkeep.job(self.stored_now())
         if job is not None:
             await self.do(job)
+            self._claims.paid(owed)
 
     async def _work(self) -> None:
         every = min(self._max_staleness / 3, _TICK)
@@ -295,12 +295,20 @@ class Attached:
                 continue
             ticked = self._loop.time()
             try:
+                self._restore_hints()
                 self._look_around()
                 await self.settle()
                 self.problem = ""
             except BackendUnavailable as error:  # told by describe(); the next tick tries again
                 self.problem = str(error)
             self._near.sweep(self._clock.now(), _SWEEP)
+
+    def _restore_hints(self) -> None:
+        """Be heard of again where others removed our socket, as that of a process long silent."""
+        if self._hints.lost:
+            self._listen(False)
+            self._hints.restore()
+            self._listen()
 
     def _check_file(self) -> None:
         try:

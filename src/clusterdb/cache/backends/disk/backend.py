@@ -12,9 +12,10 @@ process that can't look, or finds rows missing, serves nothing near.
 from __future__ import annotations
 
 import asyncio
-import json
-from collections.abc import AsyncGenerator, Mapping, Sequence
-from typing import ClassVar, Final, Literal, TypeVar
+import random
+from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import ClassVar, Final, Literal
 
 from msgspec.structs import asdict, replace
 
@@ -44,16 +45,14 @@ from ...stats import Counters
 from ...table import Table
 from ...types import FOREVER, MISSING, Record
 from .attached import Attached
-from .claiming import DiskClaims
+from .attachment import Attachment
+from .claiming import Held
 from .file import CacheFile
 from .rows import AliveRow, Effects
-from .schema import shown_tag
+from .schema import tags_column
 from .transaction import Token, Transaction
-from .writer import Job
 
 __all__ = ["DiskBackend"]
-
-T = TypeVar("T")
 
 _AT_ONCE: Final = 256
 
@@ -72,35 +71,27 @@ class DiskBackend:
         self, config: Disk, clock: Clock, max_staleness: float = 1.0, boot: str | None = None
     ) -> None:
         self._clock = clock
-        self._file = CacheFile(config.path, config.synchronous, config.timeout, clock, boot)
         self._near = NearTier(config.near_size if config.near else 0, clock.now())
         self._keeps = config.near
-        self._max_staleness = max_staleness
         self._settings: dict[str, RegionSettings] = {}
-        self._unapplied: set[str] = set()
         self._counters: dict[str, Counters] = {}
-        self._claims = DiskClaims()
         self._observer: Observer | None = None
-        self._follower: Follower | None = None
-        self._attached: Attached | None = None
-        self._attaching: asyncio.Task[Attached] | None = None
-        self._open = False
+        file = CacheFile(config.path, config.synchronous, config.timeout, clock, boot)
+        self._attachment = Attachment(
+            file, clock, self._near, self._settings, self._total, self._delivered, max_staleness
+        )
 
     # -- life
 
     async def open(self) -> None:
-        self._open = True
-        self._claims.drop_all()
-        self._unapplied.update(self._settings)
-        if self._attached is not None and not self._attached.usable:
-            self._detach()
-        await self._apply()
+        await self._attachment.open()
 
     async def aclose(self) -> None:
-        attached, self._attached, self._open = self._attached, None, False
-        self._near.lapse()
-        if attached is not None:
-            await attached.aclose()
+        await self._attachment.aclose()
+
+    @property
+    def inline(self) -> bool:
+        return False
 
     def configure(self, regions: Mapping[str, RegionSettings]) -> None:
         for name, settings in regions.items():
@@ -108,7 +99,7 @@ class DiskBackend:
                 self._near.add(name)
                 self._settings[name] = settings
                 self._counters.setdefault(name, Counters())
-                self._unapplied.add(name)
+                self._attachment.unapplied[name] = settings
 
     def table(self, region: str) -> Table | None:
         return self._near.table(region)
@@ -117,29 +108,14 @@ class DiskBackend:
         self._observer = observer
 
     def follow(self, follower: Follower | None) -> None:
-        self._follower = follower
-        if self._attached is not None:
-            self._attached.follower = follower
+        self._attachment.follow(follower)
 
     def fork(self, moment: Literal["before", "parent", "child"]) -> None:
-        if moment == "before":
-            if self._attached is not None:
-                self._attached.hold()
-            self._near.hold()
-        elif moment == "parent":
-            self._near.resume()
-            if self._attached is not None:
-                self._attached.resume()
-        else:
-            self._near.forked()
-            self._claims.drop_all()
-            if self._attached is not None:
-                self._attached.abandon()
-            self._attached = self._attaching = None
+        self._attachment.fork(moment)
 
     async def tidy(self) -> None:
         """Do all upkeep that is due now, however much it is."""
-        attached = await self._apply()
+        attached = await self._attachment.get()
         await attached.settle()
         while attached.upkeep.busy:
             await attached.settle()
@@ -149,50 +125,55 @@ class DiskBackend:
     async def read(
         self, region: str, keys: Sequence[str], *, stale: bool = False, consistent: bool = False
     ) -> list[Record | None]:
-        attached = await self._apply()
+        attached = await self._attachment.get()
         now, counters = self._clock.now(), self._counters[region]
         if now > self._near.lease:
             attached.poll()
         records: list[Record | None] = []
-        for at, key in enumerate(keys):
-            if at and not at % _AT_ONCE:
-                await asyncio.sleep(0)
-                attached, now = await self._apply(), self._clock.now()
-            record = None if consistent else self._near.read(region, key, now)
-            if record is None:
-                record = self._look(attached, region, key, now, stale=stale, near=True)
+        try:
+            for at, key in enumerate(keys):
+                if at and not at % _AT_ONCE:
+                    await asyncio.sleep(0)
+                    attached, now = await self._attachment.get(), self._clock.now()
+                record = None if consistent else self._near.read(region, key, now)
                 if record is None:
-                    counters.misses += 1
-                elif record.stale:
-                    counters.stale_hits += 1
-                else:
-                    counters.hits += 1
-                    attached.upkeep.use(region, key)
-            records.append(record)
+                    record = self._look(attached, region, key, now, stale=stale, near=True)
+                    if record is None:
+                        counters.misses += 1
+                    elif record.stale:
+                        counters.stale_hits += 1
+                    else:
+                        counters.hits += 1
+                        attached.upkeep.use(region, key)
+                records.append(record)
+        except BaseException:  # failed or cancelled: nobody will keep what was read
+            for found in records:
+                if found is not None:
+                    self.keep(region, found, MISSING)
+            raise
         return records
 
     async def peek(
         self, region: str, keys: Sequence[str], *, stale: bool = False
     ) -> list[Record | None]:
-        attached, now = await self._apply(), self._clock.now()
+        attached, now = await self._attachment.get(), self._clock.now()
         return [self._look(attached, region, key, now, stale=stale) for key in keys]
 
     def keep(self, region: str, record: Record, value: object) -> None:
-        claim = record.near
-        if claim is None:
+        if record.near is None:
             return
+        claim, deadline = record.near
         if value is MISSING or not isinstance(record.value, Encoded):
             self._near.release(region, claim)
             return
-        now = self._clock.now()
         self._near.keep(
             region,
             claim,
             value,
             version=record.version,
-            deadline=FOREVER if record.expires_in is None else now + record.expires_in,
+            deadline=deadline,
             weight=len(record.value.payload) + len(record.key),
-            now=now,
+            now=self._clock.now(),
         )
 
     async def write(self, region: str, changes: Sequence[Change]) -> list[Written | CacheError]:
@@ -205,15 +186,17 @@ class DiskBackend:
                     outcomes.append(error)
             return outcomes
 
-        return await self._do(job, region)
+        return await self._attachment.do(job, region)
 
     async def commit(
         self, region: str, checks: Sequence[Check], changes: Sequence[Put | Drop]
     ) -> Committed | None:
-        return await self._do(lambda found: found.commit(region, checks, changes), region)
+        return await self._attachment.do(
+            lambda found: found.commit(region, checks, changes), region
+        )
 
     async def invalidate_tags(self, tags: Sequence[str]) -> int:
-        await self._do(lambda transaction: transaction.end_tags(tags))
+        await self._attachment.do(lambda transaction: transaction.end_tags(tags))
         return 0
 
     async def scan(
@@ -221,7 +204,7 @@ class DiskBackend:
     ) -> AsyncGenerator[list[str], None]:
         matches, last = matcher(glob), ""
         while True:
-            attached = await self._apply()
+            attached = await self._attachment.get()
             keys = attached.reader.keys(region, last, attached.stored_now(), batch_size)
             if not keys:
                 return
@@ -230,11 +213,16 @@ class DiskBackend:
             await asyncio.sleep(0)
 
     async def clear(self, regions: Sequence[str]) -> int:
-        return await self._do(lambda found: sum([found.clear(region) for region in regions]))
+        return await self._attachment.do(
+            lambda found: sum([found.clear(region) for region in regions])
+        )
 
     async def describe(self) -> BackendInfo:
-        attached = await self._apply()
-        await attached.settle()
+        attached = await self._attachment.get()
+        try:
+            await attached.settle()
+        except BackendUnavailable as error:
+            attached.problem = str(error)
         regions: dict[str, RegionInfo] = {}
         found = attached.reader.regions()
         for name in self._settings:
@@ -245,8 +233,9 @@ class DiskBackend:
             kind=self.kind,
             tags=0,
             regions=regions,
-            size=self._file.size(),
+            size=self._attachment.file.size(),
             members=tuple([member for _, _, member in members]),
+            problems=(attached.problem,) if attached.problem else (),
         )
 
     # -- claims
@@ -254,48 +243,56 @@ class DiskBackend:
     async def claim(
         self, region: str, keys: Sequence[str], tags: tuple[str, ...], lease: float
     ) -> list[Record | Claim | None]:
-        taken = [self._claims.take(region, key, tags) for key in keys]
+        taken = [self._attachment.claims.take(region, key, tags) for key in keys]
+        asked = {claim: random.getrandbits(62) for claim in taken if claim is not None}
+
+        def job(transaction: Transaction) -> dict[Claim, AliveRow | Token | None]:
+            return {
+                claim: transaction.claim(region, claim.key, tags, lease, number)
+                for claim, number in asked.items()
+            }
+
         try:
-            found = await self._do(
-                lambda transaction: [
-                    None if claim is None else transaction.claim(region, claim.key, tags, lease)
-                    for claim in taken
-                ],
-                region,
-            )
+            found = await self._attachment.do(job, region)
         except BaseException:
-            self._claims.cancel(region, [claim for claim in taken if claim is not None])
+            self._attachment.claims.cancel(region, asked)
+            self._attachment.claims.owe(
+                region, [(claim.key, number) for claim, number in asked.items()]
+            )
             raise
         now = self._clock.now()
         answers: list[Record | Claim | None] = []
-        for claim, answer in zip(taken, found, strict=True):
-            if claim is None or answer is None:
-                self._claims.cancel(region, [] if claim is None else [claim])
-                answers.append(None)
-            elif isinstance(answer, Token):
-                self._claims.hold(claim, region, answer)
+        for key, claim in zip(keys, taken, strict=True):
+            answer = None if claim is None else found[claim]
+            if claim is None or isinstance(answer, Token):
                 answers.append(claim)
             else:
-                self._claims.cancel(region, [claim])
-                answers.append(self._record(region, claim.key, answer, now))
+                answers.append(answer and self._record(region, key, answer, now))
+        for claim, answer in found.items():
+            if isinstance(answer, Token):
+                self._attachment.claims.hold(claim, region, answer)
+            else:
+                self._attachment.claims.cancel(region, [claim])
         return answers
 
     async def extend(self, region: str, claims: Sequence[Claim], tags: tuple[str, ...]) -> None:
-        held = [(claim, found) for claim in claims if (found := self._claims.held(claim))]
+        held = [
+            (claim, found) for claim in claims if (found := self._attachment.claims.held(claim))
+        ]
         if not held:
             return
-        tokens = await self._do(
+        tokens = await self._attachment.do(
             lambda transaction: [
                 transaction.extend(region, claim.key, found.token, tags) for claim, found in held
             ]
         )
         for (claim, _), token in zip(held, tokens, strict=True):
-            self._claims.extend(claim, token, tags)
+            self._attachment.claims.extend(claim, token, tags)
 
     async def fill(
         self, region: str, fills: Sequence[tuple[Claim, Put]]
     ) -> list[Written | CacheError]:
-        held = [(self._claims.give(claim), put) for claim, put in fills]
+        held = [(self._attachment.claims.give(claim), put) for claim, put in fills]
 
         def job(transaction: Transaction) -> list[Written | CacheError]:
             outcomes: list[Written | CacheError] = []
@@ -309,85 +306,31 @@ class DiskBackend:
                     outcomes.append(error)
             return outcomes
 
-        return await self._do(job, region)
+        with self._giving_back(region, [(put.key, found) for found, put in held if found]):
+            return await self._attachment.do(job, region)
 
     async def release(self, region: str, claims: Sequence[Claim]) -> None:
-        held = [(claim.key, found) for claim in claims if (found := self._claims.give(claim))]
+        held = [
+            (claim.key, found) for claim in claims if (found := self._attachment.claims.give(claim))
+        ]
         if held:
-            await self._do(
-                lambda transaction: [
-                    transaction.release(region, key, found.token) for key, found in held
-                ]
-            )
+            with self._giving_back(region, held):
+                await self._attachment.do(
+                    lambda transaction: [
+                        transaction.release(region, key, found.token.number) for key, found in held
+                    ]
+                )
 
     # -- inside
 
-    async def _apply(self) -> Attached:
-        """The file, open, with the latest settings of the regions applied."""
-        attached = self._attached
-        if attached is None or not attached.usable:
-            attached = await self._attach()
-        if self._unapplied:
-            names = sorted(self._unapplied)
-            uses = {name: attached.upkeep.uses(name) for name in names}
-            self._unapplied.clear()
-
-            def job(transaction: Transaction) -> None:
-                for name in names:
-                    transaction.rows.apply_settings(name, uses[name])
-
-            try:
-                await attached.do(job)
-            except BaseException:
-                self._unapplied.update(names)
-                raise
-        return attached
-
-    async def _attach(self) -> Attached:
-        if not self._open:
-            raise BackendUnavailable(f"cache file {str(self._file.path)!r} was closed")
-        if self._attaching is None:
-            self._attaching = asyncio.create_task(self._make_attached())
-        return await asyncio.shield(self._attaching)
-
-    async def _make_attached(self) -> Attached:
+    @contextmanager
+    def _giving_back(self, region: str, held: Sequence[tuple[str, Held]]) -> Iterator[None]:
+        """A call that ends claims: where it fails, upkeep gives them back."""
         try:
-            if self._attached is not None:
-                self._detach()
-            attached = await Attached.open(
-                self._file,
-                self._clock,
-                self._near,
-                self._claims,
-                self._settings,
-                self._total,
-                self._delivered,
-                self._max_staleness,
-            )
-            attached.follower = self._follower
-            self._attached = attached
-            self._unapplied.update(self._settings)
-            return attached
-        finally:
-            self._attaching = None
-
-    def _detach(self) -> None:
-        """Let go of a file that was replaced, or of a loop that ended."""
-        attached, self._attached = self._attached, None
-        if attached is not None:
-            attached.drop()
-
-    async def _do(self, job: Job[T], region: str | None = None) -> T:
-        attached = await self._apply()
-        uses = {} if region is None else attached.upkeep.uses(region)
-        if region is None or not uses:
-            return await attached.do(job)
-
-        def with_uses(transaction: Transaction) -> T:
-            transaction.rows.used(region, uses)
-            return job(transaction)
-
-        return await attached.do(with_uses)
+            yield
+        except BaseException:
+            self._attachment.claims.owe(region, [(key, found.token.number) for key, found in held])
+            raise
 
     def _look(
         self,
@@ -409,23 +352,30 @@ class DiskBackend:
             return record if stale and left + grace > 0 else None
         if near and self._keeps and isinstance(record.value, Encoded):
             claim = self._near.claim(region, key, record.tags, now)
-            return replace(record, near=claim)
+            if claim is not None:
+                return replace(record, near=(claim, FOREVER if left is None else now + left))
         return record
 
     def _record(self, region: str, key: str, row: AliveRow, now: float) -> Record:
         version, deadline, tags, data = row
         codec = self._settings[region].codec
         assert codec is not None, "a region of an encoding backend has a codec"
+        names: tuple[str, ...] = ()
         try:
-            value: object = codec.unseal(key, data).encoded
+            sealed = codec.unseal(key, data)
         except Undecodable as error:
-            value = error
+            value: object = error
+        else:
+            value = sealed.encoded
+            names = tuple([name for name, _ in sealed.tags])
+            if sealed.version != version or tags_column(names) != tags:
+                value = Undecodable("swapped: its version or tags are not those of its row")
         return Record(
             key=key,
             value=value,
             version=version,
-            expires_in=None if deadline is None else deadline - self._file.shift - now,
-            tags=tuple([shown_tag(tag) for tag in json.loads(tags)]) if tags else (),
+            expires_in=None if deadline is None else deadline - self._attachment.file.shift - now,
+            tags=names,
             tier="disk",
         )
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import socket
 from collections.abc import Iterable
 from pathlib import Path
@@ -27,16 +28,28 @@ class Hints:
     def __init__(self, file: Path) -> None:
         self._directory = -1
         self._folder = file.parent
+        self._name = re.compile(re.escape(file.name) + r"-[0-9a-f]+-[0-9a-f]{8}\.sock", re.ASCII)
         self.socket: socket.socket | None = None
         self.address = ""
-        if not hasattr(socket, "AF_UNIX"):
-            return
-        name = f"{file.name}-{os.getpid():x}-{os.urandom(4).hex()}.sock"
+        if hasattr(socket, "AF_UNIX"):
+            self._listen(f"{file.name}-{os.getpid():x}-{os.urandom(4).hex()}.sock")
+
+    def _listen(self, name: str) -> None:
         try:
             found = self._bind(name)
         except OSError:
             return
         self.socket, self.address = found, name
+
+    @property
+    def lost(self) -> bool:
+        """Whether the socket file was removed, as that of a process long silent is."""
+        return self.socket is not None and not (self._folder / self.address).exists()
+
+    def restore(self) -> None:
+        """Bind again, at the same address."""
+        self.abandon()
+        self._listen(self.address)
 
     def _bind(self, name: str) -> socket.socket:
         made = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
@@ -52,7 +65,7 @@ class Hints:
     def _reach(self, name: str) -> str:
         """A path to a socket; by the folder's descriptor where the path is too long for one."""
         path = str(self._folder / name)
-        if len(path.encode()) <= _LONGEST:
+        if len(os.fsencode(path)) <= _LONGEST:
             return path
         if self._directory < 0:
             self._directory = os.open(self._folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
@@ -61,13 +74,14 @@ class Hints:
     def tell(self, addresses: Iterable[str]) -> list[str]:
         """Hint to the members at ``addresses``; those whose process is gone. Never waits."""
         gone: list[str] = []
-        if self.socket is None:
+        own = self.socket  # the loop may close it meanwhile
+        if own is None:
             return gone
         for address in addresses:
-            if not address or address == self.address:
+            if address == self.address or not self._name.fullmatch(address):
                 continue
             try:
-                self.socket.sendto(b"", self._reach(address))
+                own.sendto(b"", self._reach(address))
             except (ConnectionRefusedError, FileNotFoundError):
                 gone.append(address)
             except OSError:  # its buffer is full: it has hints enough
@@ -84,12 +98,12 @@ class Hints:
 
     def forget(self, address: str) -> None:
         """Remove the socket file of a member that is gone."""
-        if address and Path(address).name == address:
+        if self._name.fullmatch(address):  # the file may name anything
             with contextlib.suppress(OSError):
                 (self._folder / address).unlink()
 
     def abandon(self) -> None:
-        """In the child of a fork: the socket is the parent's."""
+        """Let go of the socket; in the child of a fork it is the parent's."""
         if self.socket is not None:
             self.socket.close()
             self.socket = None

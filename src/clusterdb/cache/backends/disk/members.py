@@ -36,12 +36,13 @@ def leave(transaction: Transaction, member: int) -> None:
     transaction.rows.run("DELETE FROM members WHERE id = ?", (member,))
 
 
-def forget(transaction: Transaction, gone: Sequence[str]) -> list[str]:
-    """Forget the members whose sockets refuse, and those not heard of for a minute; their
-    addresses.
+def forget(transaction: Transaction, gone: Sequence[str], *, silent_too: bool) -> list[str]:
+    """Forget the members whose sockets refuse, and, ``silent_too``, those not heard of for a
+    minute; their addresses.
     """
     silent = transaction.rows.run(
-        "SELECT id, address FROM members WHERE seen < ?", (transaction.rows.now - _SILENT,)
+        "SELECT id, address FROM members WHERE ? AND id != ? AND seen < ?",
+        (silent_too, transaction.rows.member, transaction.rows.now - _SILENT),
     ).fetchall()
     refusing = [
         row

@@ -56,7 +56,7 @@ class Reader:
 
     @property
     def connection(self) -> sqlite3.Connection:
-        """The connection, for who must keep it alive across a fork."""
+        """The connection, for who must close it after a fork."""
         return self._connection
 
     def hold(self) -> None:

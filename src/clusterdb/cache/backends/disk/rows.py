@@ -16,12 +16,13 @@ import msgspec
 
 from ...codec import Encoded
 from ...errors import CacheError, EntryTooLarge
+from ...protocols import ChangeKind
 from ...residents import Removal
 from ...settings import RegionSettings
 from ...stats import Counters
 from ...types import RemovalCause, Version
 from ...units import ByteSize
-from .schema import CHANGES_KEPT, live, stored_tags
+from .schema import CHANGES_KEPT, live, tags_column
 
 __all__ = ["AliveRow", "Effects", "Known", "RegionRow", "Rows"]
 
@@ -30,6 +31,7 @@ AliveRow: TypeAlias = tuple[Version, float | None, str | None, bytes]
 
 _EXPIRE_FIRST: Final = 16
 _TRIM_EVERY: Final = 1_000
+_LARGEST: Final = 900_000_000  # SQLite takes 10^9 bytes a row
 
 _ALIVE: Final = live(
     """SELECT e.version, e.deadline, e.tags, e.value
@@ -44,16 +46,15 @@ _PURGE: Final = live(
 
 
 class Effects:
-    """What a transaction did, for this process: keys to drop from the near tier, tags that ended,
-    regions that were cleared, entries that left by themselves, figures.
+    """What a transaction did, for this process: its changes, the number of the last change there
+    is, entries that left by themselves, and figures.
     """
 
     def __init__(self) -> None:
-        self.keys: list[tuple[str, str]] = []
-        self.tags: list[str] = []
-        self.cleared: list[str] = []
+        self.changes: list[tuple[Version, ChangeKind, str, str]] = []
         self.removals: list[tuple[str, Removal]] = []
         self.counters: dict[str, Counters] = {}
+        self.seq: Version = 0
 
     def count(self, region: str) -> Counters:
         """The figures of a region."""
@@ -132,6 +133,7 @@ class Rows:
 
     def finish(self) -> None:
         """Write back what was counted in memory."""
+        self.effects.seq = self.seq
         for row in self._known.regions.values():
             if row.changed:
                 self.run(
@@ -147,15 +149,14 @@ class Rows:
         """The number of the last change."""
         return self._known.seq
 
-    def log(self, kind: str, region: str, key: str) -> Version:
+    def log(self, kind: ChangeKind, region: str, key: str) -> Version:
         """Number a change and note it for the other processes."""
         self._known.seq = seq = self._known.seq + 1
         self.run(
             "INSERT INTO changes VALUES (?, ?, ?, ?, ?, ?)",
             (seq, kind, region, key, self.member, self._wall),
         )
-        if region and key:
-            self.effects.keys.append((region, key))
+        self.effects.changes.append((seq, kind, region, key))
         return seq
 
     def _next_rank(self) -> int:
@@ -206,7 +207,8 @@ class Rows:
         """Payload and key in bytes. Raises :class:`EntryTooLarge` for what could never fit."""
         weight = len(value.payload) + len(key.encode())
         limit = self.settings[region].max_weight
-        if limit is not None and weight > limit:
+        limit = _LARGEST if limit is None else min(limit, _LARGEST)
+        if weight > limit:
             self.effects.count(region).rejections += 1
             raise EntryTooLarge(key, weight, ByteSize(limit))
         return weight
@@ -231,7 +233,6 @@ class Rows:
         expires_at = None if deadline is None else self._wall + deadline - self.now
         nonces = [(tag, 0) for tag in tags]
         data = codec.seal(key, version, value, expires_at=expires_at, tags=nonces)
-        stored = json.dumps(stored_tags(tags), ensure_ascii=False) if tags else None
         old = self.entry(region, key)
         uses, rank = 1, self._next_rank()
         if old is not None:
@@ -245,7 +246,7 @@ class Rows:
             version = excluded.version, deadline = excluded.deadline, weight = excluded.weight,
             uses = excluded.uses, rank = excluded.rank, tags = excluded.tags,
             value = excluded.value""",
-            (row.id, key, version, deadline, weight, uses, rank, stored, data),
+            (row.id, key, version, deadline, weight, uses, rank, tags_column(tags), data),
         )
         row.items += 1
         row.weight += weight

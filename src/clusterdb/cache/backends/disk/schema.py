@@ -4,7 +4,7 @@ One file is one cache. Every change has a number, its row's in ``changes``, whic
 what it wrote. ``meta`` has one row: what turns stored times into times of this boot. An entry is
 alive while its time is not over, its region was not cleared and none of its tags
 ended after it was written; both are comparisons of numbers, so that clearing a region and ending a
-tag is one row, whatever the number of entries.
+tag is one row, whatever the number of entries. Tags that a bad disk made unreadable are dead.
 
 ``uses`` and ``rank`` are the order of eviction, lowest first: ``rank`` is a moment in microseconds,
 of the last use (LRU), of the first write (FIFO) or of the last use among equal ``uses`` (LFU).
@@ -12,6 +12,7 @@ of the last use (LRU), of the first write (FIFO) or of the last use among equal 
 
 from __future__ import annotations
 
+import json
 from typing import Final
 
 __all__ = [
@@ -20,9 +21,9 @@ __all__ = [
     "FORMAT",
     "SCHEMA",
     "live",
-    "shown_tag",
     "stored_tag",
     "stored_tags",
+    "tags_column",
 ]
 
 APPLICATION_ID: Final = 0x43444243  # "CDBC"
@@ -92,9 +93,11 @@ SCHEMA: Final = (
     ) STRICT""",
 )
 
-_LIVE: Final = """(e.version > r.cleared AND (e.tags IS NULL OR NOT EXISTS (
-    SELECT 1 FROM json_each(e.tags) AS own CROSS JOIN tags AS t ON t.name = own.value
-    WHERE t.ended > e.version)))"""
+_LIVE: Final = """(e.version > r.cleared AND CASE WHEN e.tags IS NULL THEN 1
+    WHEN json_valid(e.tags) THEN NOT EXISTS (
+        SELECT 1 FROM json_each(e.tags) AS own CROSS JOIN tags AS t ON t.name = own.value
+        WHERE t.ended > e.version)
+    ELSE 0 END)"""
 
 
 def live(statement: str) -> str:
@@ -114,6 +117,6 @@ def stored_tags(names: tuple[str, ...]) -> list[str]:
     return [stored_tag(name) for name in names]
 
 
-def shown_tag(stored: str) -> str:
-    """A tag of the file as users write it."""
-    return stored.replace("%00", "\0").replace("%25", "%")
+def tags_column(names: tuple[str, ...]) -> str | None:
+    """The tags of an entry as its row has them."""
+    return json.dumps(stored_tags(names), ensure_ascii=False) if names else None

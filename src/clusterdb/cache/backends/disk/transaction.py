@@ -7,7 +7,6 @@ checks first and writes then, so that one that is refused leaves nothing behind.
 from __future__ import annotations
 
 import json
-import random
 from collections.abc import Sequence
 from typing import Final
 
@@ -27,9 +26,12 @@ _INT_MAX: Final = 2**63 - 1
 
 
 class Token(msgspec.Struct, frozen=True):
-    """A claim as the file has it: its random number and how far each of its tags had come."""
+    """A claim as the file has it: its random number, the last change before it, and how far each of
+    its tags had come.
+    """
 
     number: int
+    seq: Version
     tags: dict[str, Version]
 
 
@@ -72,7 +74,6 @@ class Transaction:
         row.items = row.weight = 0
         row.changed = True
         self.rows.run("DELETE FROM claims WHERE region = ?", (row.id,))
-        self.rows.effects.cleared.append(region)
         return count
 
     def end_tags(self, tags: Sequence[str]) -> None:
@@ -80,7 +81,6 @@ class Transaction:
         for tag in tags:
             ended = self.rows.log("invalidate_tag", "", tag)
             self.rows.run("INSERT OR REPLACE INTO tags VALUES (?, ?)", (stored_tag(tag), ended))
-            self.rows.effects.tags.append(tag)
 
     def _put(self, region: str, put: Put) -> Written:
         weight = self.rows.weigh(region, put.key, put.value)
@@ -150,9 +150,11 @@ class Transaction:
     # -- claims
 
     def claim(
-        self, region: str, key: str, tags: Sequence[str], lease: float
+        self, region: str, key: str, tags: Sequence[str], lease: float, number: int
     ) -> AliveRow | Token | None:
-        """The live row; else a claim; else ``None``, as another holds one."""
+        """The live row; else a claim, by the random ``number``; else ``None``, as another holds
+        one.
+        """
         found = self.rows.alive(region, key)
         if found is not None:
             return found
@@ -167,7 +169,7 @@ class Transaction:
         if held is not None:
             return None
         seq = self.rows.seq
-        token = Token(random.getrandbits(62), dict.fromkeys(stored_tags(tuple(tags)), seq))
+        token = Token(number, seq, dict.fromkeys(stored_tags(tuple(tags)), seq))
         self.rows.run(
             "INSERT OR REPLACE INTO claims VALUES (?, ?, ?, ?, ?, ?)",
             (row.id, key, token.number, self.rows.member, lease, json.dumps(token.tags)),
@@ -179,7 +181,7 @@ class Transaction:
     def extend(self, region: str, key: str, token: Token, tags: tuple[str, ...]) -> Token:
         """Let a claim depend on the present states of more tags."""
         seq = self.rows.seq
-        more = Token(token.number, dict.fromkeys(stored_tags(tags), seq) | token.tags)
+        more = Token(token.number, token.seq, dict.fromkeys(stored_tags(tags), seq) | token.tags)
         self.rows.run(
             "UPDATE claims SET tags = ? WHERE region = ? AND key = ? AND token = ?",
             (json.dumps(more.tags), self.rows.region(region).id, key, token.number),
@@ -188,18 +190,18 @@ class Transaction:
 
     def fill(self, region: str, token: Token, put: Put, tags: tuple[str, ...]) -> Written:
         """Store over a live claim with its tags, and end it."""
-        if not self.release(region, put.key, token) or self._ended(token):
+        if not self.release(region, put.key, token.number) or self._ended(token):
             return Written(applied=False)
         weight = self.rows.weigh(region, put.key, put.value)
         deadline = self.rows.deadline(put.ttl)
         version = self.rows.store(region, put.key, put.value, deadline, weight, tags)
         return Written(applied=True, version=version)
 
-    def release(self, region: str, key: str, token: Token) -> bool:
+    def release(self, region: str, key: str, number: int) -> bool:
         """Give a claim back; whether it was still there."""
         ended = self.rows.run(
             "DELETE FROM claims WHERE region = ? AND key = ? AND token = ?",
-            (self.rows.region(region).id, key, token.number),
+            (self.rows.region(region).id, key, number),
         )
         return ended.rowcount > 0
 

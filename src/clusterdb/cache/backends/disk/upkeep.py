@@ -1,8 +1,8 @@
 """What a process does for a cache file once a second, beside its calls.
 
 It writes what it counted and what was used (so that eviction knows, and other processes see the
-figures), says that it is alive, removes expired entries, and goes through the rows in small steps
-when a tag ended or a region was cleared, to give back the dead.
+figures), says that it is alive, gives back claims, removes expired entries, and goes through the
+rows in small steps when a tag ended or a region was cleared, to give back the dead.
 """
 
 from __future__ import annotations
@@ -41,6 +41,7 @@ class Upkeep:
         settings: Mapping[str, RegionSettings],
         totals: Callable[[str], Counters],
         claims: DiskClaims,
+        told: dict[str, Counters],
     ) -> None:
         self._reader = reader
         self._near = near
@@ -49,7 +50,7 @@ class Upkeep:
         self._totals = totals
         self._claims = claims
         self._uses: dict[str, dict[str, int]] = {}
-        self._told: dict[str, Counters] = {}
+        self._told = told
         self._heard = 0.0
         self._gone: set[str] = set()
         self._dead = True
@@ -72,6 +73,12 @@ class Upkeep:
         """Processes that are members and not there any more."""
         self._gone.update(addresses)
 
+    def failed(self) -> None:
+        """In the writer's thread: a transaction was rolled back, and with it perhaps a step of
+        ours. A round must miss none of the dead: their tags are forgotten at its end.
+        """
+        self._dead, self._round = True, None
+
     # -- in the loop
 
     def uses(self, region: str) -> dict[str, int]:
@@ -79,8 +86,8 @@ class Upkeep:
         are very many.
         """
         uses = self._uses.pop(region, {})
-        for key in self._near.used(region):
-            uses[key] = uses.pop(key, 0) + 1
+        for key, times in self._near.used(region).items():
+            uses[key] = uses.pop(key, 0) + times
         surplus = len(uses) - _MOST_USES
         for key in list(uses)[:surplus] if surplus > 0 else ():
             del uses[key]
@@ -95,14 +102,17 @@ class Upkeep:
             for name, settings in self._settings.items()
             if self._reader.due(name, now - settings.grace)
         ]
-        gone, self._gone = list(self._gone), set()
+        suspects, self._gone = list(self._gone), set()
+        gone = self._hints.tell(suspects)  # those who came back meanwhile are there
         heartbeat = now - self._heard >= (_LOADING if self._claims else _HEARTBEAT)
         if self._dead and self._round is None and not closing:
             self._dead, self._round = False, 0
             self._round_began = self._reader.last_change()
         purging = self._round is not None and not closing
-        if not (uses or counts or due or gone or heartbeat or purging):
+        owed = dict(self._claims.owed)
+        if not (uses or counts or due or gone or heartbeat or purging or owed):
             return None
+        awake = now - self._heard < 3 * _HEARTBEAT  # else it may be us who slept
         self._heard = now
 
         def job(transaction: Transaction) -> None:
@@ -114,10 +124,14 @@ class Upkeep:
             self._more = max(expired, default=0) == _EXPIRE
             if not transaction.heard_of():
                 join(transaction, self._hints.address, transaction.rows.member)
-            for address in forget(transaction, gone):
+            for number, (region, key) in owed.items():
+                transaction.release(region, key, number)
+            for address in forget(transaction, gone, silent_too=awake):
                 self._hints.forget(address)
-            if purging:
-                self._purge(transaction)
+            if purging and self._round is not None:  # a job before this one may have ended it
+                self._round = transaction.rows.purge(self._round, _PURGE) or None
+                if self._round is None:
+                    transaction.rows.forget_tags(self._round_began)
 
         return job
 
@@ -125,12 +139,6 @@ class Upkeep:
     def busy(self) -> bool:
         """Whether there is more to do than the last job did."""
         return self._round is not None or self._dead or self._more
-
-    def _purge(self, transaction: Transaction) -> None:
-        assert self._round is not None
-        self._round = transaction.rows.purge(self._round, _PURGE) or None
-        if self._round is None:
-            transaction.rows.forget_tags(self._round_began)
 
     def _new_counts(self, region: str) -> dict[str, int]:
         """What was counted since the last call."""

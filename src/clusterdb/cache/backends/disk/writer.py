@@ -103,6 +103,10 @@ class Writer:
     async def aclose(self) -> None:
         """Do what waits, and end the thread."""
         self.stop()
+        await self.ended()
+
+    async def ended(self) -> None:
+        """Wait for the end of the thread."""
         await asyncio.to_thread(self._thread.join, self._limit)
 
     def hold(self) -> None:
@@ -185,14 +189,16 @@ class Writer:
             return
 
     def _tell(self, waiting: Sequence[_Waiting], effects: Effects | None) -> None:
-        self._delivered(effects)
-        for each in waiting:
-            if each.future.done():
-                continue
-            if isinstance(each.result, BaseException):
-                each.future.set_exception(each.result)
-            else:
-                each.future.set_result(each.result)
+        try:
+            self._delivered(effects)
+        finally:
+            for each in waiting:
+                if each.future.done():
+                    continue
+                if isinstance(each.result, BaseException):
+                    each.future.set_exception(each.result)
+                else:
+                    each.future.set_result(each.result)
 
 
 def _unexpected(error: BaseException) -> CacheError:
