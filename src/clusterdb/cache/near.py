@@ -6,6 +6,9 @@ up to some moment, to that moment plus the staleness bound. And a value comes in
 **claim** that was taken when it was read: what drops a key or ends a tag meanwhile ends the claim
 too, so that a value read before a change is never kept after it. Nothing is kept from a write.
 
+``epoch`` grows before anything is dropped: who reads in one thread while another drops looks at it
+before the read and after the claim, and keeps nothing where it grew.
+
 Pure and synchronous: the backend decides when; ``now`` is an argument.
 """
 
@@ -22,7 +25,7 @@ from .guard import Guard, TableLock
 from .policy import RecordingLru
 from .table import Table
 from .tags import TagStates
-from .types import FOREVER, Record, RemovalCause
+from .types import FOREVER, Record, RemovalCause, Version
 
 __all__ = ["NearTier"]
 
@@ -40,6 +43,7 @@ class NearTier:
         self._versions = count(1)
         self._now = now
         self._lease = self._verified = _NEVER
+        self.epoch = 0
         self._policies: dict[str, RecordingLru] = {}
         self._tables: dict[str, Table] = {}
 
@@ -104,9 +108,17 @@ class NearTier:
         table.get(key, now)
         return replace(record, age_bound=max(0.0, now - self._verified))
 
-    def claim(self, region: str, key: str, tags: tuple[str, ...], now: float) -> Claim | None:
-        """The right to keep a value that was read just now; ``None`` while another has it."""
-        answer = self._tables[region].claim(key, tags, now)
+    def claim(
+        self, region: str, key: str, version: Version, tags: tuple[str, ...], now: float
+    ) -> Claim | None:
+        """The right to keep a value that was read just now; ``None`` while another has it, or the
+        value is kept. An older one makes room: reads of one process never go back.
+        """
+        table = self._tables[region]
+        answer = table.claim(key, tags, now)
+        if isinstance(answer, Record) and answer.version < version:
+            table.remove(key, RemovalCause.INVALIDATED, now)
+            answer = table.claim(key, tags, now)
         return answer if isinstance(answer, Claim) else None
 
     def keep(
@@ -135,23 +147,27 @@ class NearTier:
 
     def drop(self, region: str, key: str, now: float) -> None:
         """Something happened to a key."""
+        self.epoch += 1
         table = self._tables.get(region)
         if table is not None:
             table.remove(key, RemovalCause.INVALIDATED, now)
 
     def end_tag(self, name: str) -> None:
         """A tag was invalidated: O(1), whatever the number of entries."""
+        self.epoch += 1
         with self._guard:
             self._tags.invalidate(name)
 
     def clear(self, region: str) -> None:
         """A region was cleared."""
+        self.epoch += 1
         table = self._tables.get(region)
         if table is not None:
             table.clear()
 
     def drop_all(self) -> None:
         """Anything may have happened."""
+        self.epoch += 1
         for table in self._tables.values():
             table.clear()
 

@@ -37,5 +37,5 @@ def remote_event(change: RemoteChange) -> Event | None:
             return Cleared(region=region, time=time, origin=origin)
         case "gap":
             return EventGap(count=change.count, time=time, origin=origin)
-        case "touch":
+        case "touch" | "nothing":
             return None

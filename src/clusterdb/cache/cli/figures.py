@@ -23,15 +23,15 @@ __all__ = ["RegionFigures", "describe", "metrics_of", "regions_of"]
 class RegionFigures(msgspec.Struct, frozen=True, kw_only=True):
     """A region: what it holds, its limits (``None``: no limit; ``max_memory`` and ``weight`` in
     bytes, ``ttl`` in seconds), and what happened to it. ``hit_ratio`` is ``None`` before the first
-    read.
+    read, ``items`` and ``weight`` where the backend does not know them without counting.
     """
 
     name: str
     policy: str
     ttl: float | None
-    items: int
+    items: int | None
     max_items: int | None
-    weight: int
+    weight: int | None
     max_memory: int | None
     hit_ratio: float | None
     totals: Counters

@@ -76,7 +76,7 @@ def status(config: ConfigFile = None, url: Url = None, json: AsJson = False) -> 
     table = plain_table("region", "items", "weight", "hits", "misses", "hit ratio")
     for each in found.regions:
         totals = each.totals
-        counts = (f"{each.items:,}", _bytes(each.weight), f"{totals.hits:,}", f"{totals.misses:,}")
+        counts = (_count(each.items), _bytes(each.weight), f"{totals.hits:,}", f"{totals.misses:,}")
         table.add_row(each.name, *counts, _percent(each.hit_ratio))
     console.print(table)
     console.print(_process_table(found.processes) if found.processes else "no other process")
@@ -117,7 +117,7 @@ def regions(config: ConfigFile = None, url: Url = None, json: AsJson = False) ->
             each.name,
             each.policy,
             "no expiry" if each.ttl is None else format_seconds(each.ttl),
-            f"{each.items:,}",
+            _count(each.items),
             "no limit" if each.max_items is None else f"{each.max_items:,}",
             _bytes(each.weight),
             "no limit" if each.max_memory is None else str(ByteSize(each.max_memory)),
@@ -139,8 +139,15 @@ def regions(config: ConfigFile = None, url: Url = None, json: AsJson = False) ->
 _HAPPENED = ("sets", "deletes", "evictions", "expirations")
 
 
-def _bytes(count: int) -> str:
-    """About how many bytes."""
+def _count(items: int | None) -> str:
+    """How many, where that is known."""
+    return "?" if items is None else f"{items:,}"
+
+
+def _bytes(count: int | None) -> str:
+    """About how many bytes, where that is known."""
+    if count is None:
+        return "?"
     size = float(count)
     for unit in ("B", "kB", "MB", "GB"):
         if size < 1000:

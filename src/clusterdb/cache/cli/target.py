@@ -16,10 +16,12 @@ from pathlib import Path
 from typing import Annotated, Any, Final, TypeAlias, TypeVar
 
 import typer
+from msgspec import structs
 
 from clusterdb.cache import (
     Cache,
     CacheConfig,
+    CachePolicy,
     Disk,
     InactiveSetting,
     InvalidArgument,
@@ -30,6 +32,7 @@ from clusterdb.cache import (
 
 from ..config.secrets import masked
 from ..config.shapes import nearest
+from ..settings import DEFAULT_REGION
 
 __all__ = [
     "AsJson",
@@ -85,13 +88,13 @@ def make_cache(file: Path | None, url: str | None) -> Cache:
         raise InvalidArgument("--config and --url exclude each other: choose one")
     named = os.environ.get(VARIABLE, "")
     if url is not None:
-        config, source = CacheConfig.from_url(url), masked(url)
+        config, source = _as_stored(CacheConfig.from_url(url)), masked(url)
     elif file is not None or named:
         source = str(file or named)
         config = CacheConfig.from_yaml(source)
     else:
         path = data_file(sys.platform, os.environ, Path.home())
-        config, source = CacheConfig(backend=Disk(path=path)), str(path)
+        config, source = _as_stored(CacheConfig(backend=Disk(path=path))), str(path)
     if isinstance(config.backend, Memory):
         raise InvalidArgument(
             f"{source}: backend 'memory' lives inside the program that uses it, and ends with it; "
@@ -100,6 +103,20 @@ def make_cache(file: Path | None, url: str | None) -> Cache:
     with warnings.catch_warnings():  # `cache config check` tells them
         warnings.simplefilter("ignore", InactiveSetting)
         return Cache(config)
+
+
+def _as_stored(config: CacheConfig) -> CacheConfig:
+    """The regions of a cache file are those that its programs made, and keep their limits."""
+    if not isinstance(config.backend, Disk):
+        return config
+    from ..backends.disk.stored import stored_regions
+
+    found = stored_regions(Path(config.backend.path).expanduser())
+    default = found.pop(DEFAULT_REGION, None)
+    policy = config.policy
+    if default is not None and default.policy is not None and policy == CachePolicy():
+        policy = CachePolicy(eviction=default.policy)
+    return structs.replace(config, policy=policy, regions=tuple(found.values()))
 
 
 def on_cache(file: Path | None, url: str | None, work: Callable[[Cache], Awaitable[T]]) -> T:

@@ -1,5 +1,6 @@
 """The commands that read and write entries."""
 
+import asyncio
 import io
 import json
 import sys
@@ -12,7 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.unit.cache.cli.commands import Run, on_terminal
 
-from clusterdb.cache import Cache, CacheConfig, Disk
+from clusterdb.cache import FIFO, LFU, Cache, CacheConfig, CachePolicy, CacheRegion, Disk
+from clusterdb.cache.backends.disk.stored import stored_regions
 from clusterdb.cache.cli.values import guessed
 
 
@@ -275,3 +277,24 @@ def test_a_terminal_is_asked_before_all_is_lost(cli: Run):
     assert (code, cli("exists", "k")[0]) == (0, 1)
     assert "1 removed" in shown
     assert on_terminal("clear", "--yes")[0] == 0
+
+
+async def test_a_look_changes_nothing_of_how_a_program_set_up_its_file(cli: Run, home: Path):
+    config = CacheConfig(
+        backend=Disk(path=home / "clusterdb" / "cache.db"),
+        policy=CachePolicy(eviction=LFU(max_memory="1MB")),
+        regions=(CacheRegion("sessions", policy=FIFO(max_items=7)),),
+    )
+    async with Cache(config) as cache:
+        await cache.region("sessions").set("s", 1)
+
+    told = {
+        region["name"]: (region["policy"], region["max_items"], region["max_memory"])
+        for region in json.loads((await asyncio.to_thread(cli, "regions", "--json"))[1])["regions"]
+    }
+    assert told == {"default": ("lfu", None, 10**6), "sessions": ("fifo", 7, None)}
+    assert await asyncio.to_thread(cli, "get", "s", "--region", "sessions") == (0, "1\n", "")
+    assert stored_regions(home / "clusterdb" / "cache.db") == {
+        "default": CacheRegion("default", policy=LFU(max_memory="1MB")),
+        "sessions": CacheRegion("sessions", policy=FIFO(max_items=7)),
+    }

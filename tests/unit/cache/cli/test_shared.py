@@ -237,7 +237,7 @@ def foreign(path: Path) -> None:
         (["get", "k", "--config", "{tmp}/disk.yaml", "--region", "sesion"], 2, "'session'?"),
         (["get", "k", "--region", "session"], 2, "known: default"),
         (["get", "k", "--url", "dsk:///x"], 2, "did you mean 'disk'?"),
-        (["get", "k", "--url", "redis://user:hunter2@h:1/0"], 2, "backend 'redis'"),
+        (["get", "k", "--url", "redis://user:hunter2@127.0.0.1:1/0"], 3, "127.0.0.1:1"),
         (["get", "k", "--url", "disk://{tmp}/theirs.db"], 2, "another program"),
         (["get", "k", "--url", "disk://{tmp}/text.db"], 2, "not a cache file"),
         (["get", "k", "--url", "disk://{tmp}/text.db/x.db"], 3, "can't be opened"),

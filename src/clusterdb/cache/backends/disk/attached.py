@@ -7,6 +7,8 @@ deleted or replaced underneath) or abandoned (in the child of a fork).
 from __future__ import annotations
 
 import asyncio
+import os
+import socket
 import sqlite3
 from collections.abc import Callable, Mapping
 from typing import Final, TypeVar
@@ -31,6 +33,8 @@ from .writer import Job, Writer
 __all__ = ["Attached"]
 
 T = TypeVar("T")
+
+running_loop = asyncio._get_running_loop  # noqa: SLF001 - the public one raises without a loop
 
 _MOST_CHANGES: Final = 5_000
 _TICK: Final = 1.0
@@ -62,8 +66,8 @@ class Attached:
         self._loop = asyncio.get_running_loop()
         self._started = self._lost = False
         self._member = 0
+        self._origin = f"{socket.gethostname()}:{os.getpid()}"
         self._addresses: list[str] = []
-        self._origins: dict[int, str] = {}
         self._seen = self._delivered_to = 0
         self._known = Known()
         self.follower: Follower | None = None
@@ -86,6 +90,7 @@ class Attached:
             self._seen = self.reader.last_change()
             self._file.watch_log()
             self._look_around()
+            self._hints.tell(self._addresses)  # so that they know where to hint to us
         except BaseException:
             self.drop()
             raise
@@ -97,8 +102,20 @@ class Attached:
 
     @property
     def usable(self) -> bool:
-        """Whether it may be used here and now."""
-        return self._started and not self._lost and asyncio.get_running_loop() is self._loop
+        """Whether it may be used here and now: in its loop, or in a thread without one."""
+        return self._started and not self._lost and running_loop() in (self._loop, None)
+
+    @property
+    def inline(self) -> bool:
+        """Whether a thread without a loop may use it: somebody else runs the loop, which tells
+        what was done.
+        """
+        return self.usable and self._loop.is_running()
+
+    @property
+    def elsewhere(self) -> bool:
+        """Whether this is another thread than the loop's."""
+        return running_loop() is not self._loop
 
     def stored_now(self) -> float:
         """Now, in stored time."""
@@ -176,8 +193,8 @@ class Attached:
 
     # -- what others do
 
-    def poll(self) -> None:
-        """Look what other processes changed, and renew the lease."""
+    def poll(self) -> bool:
+        """Look what other processes changed, and renew the lease; whether there was anything."""
         began = self._clock.now()
         try:
             self._file.check_identity()
@@ -187,7 +204,7 @@ class Attached:
             self._near.lapse()
             self._claims.drop_all()
             self._check_file()
-            return
+            return False
         if rows and (rows[0][0] != self._seen + 1 or len(rows) > _MOST_CHANGES):
             missed = self.reader.last_change() - self._seen
             self._seen += missed
@@ -197,11 +214,12 @@ class Attached:
             self._follow([RemoteChange("gap", count=missed)])
         elif rows:
             self._seen = rows[-1][0]
-            for seq, kind, region, key, member, _ in rows:
+            for seq, kind, region, key, member, _, _ in rows:
                 if member != self._member or seq > self._delivered_to:
                     self._apply(seq, kind, region, key)
             self._follow([self._remote(row) for row in rows if row[4] != self._member])
         self._near.renew(began, self._max_staleness)
+        return bool(rows)
 
     def _apply(self, seq: Version, kind: ChangeKind, region: str, key: str) -> None:
         """What a change means for the near tier and for claims."""
@@ -219,8 +237,8 @@ class Attached:
                 self._claims.drop(region, key, seq)
 
     def _remote(self, row: ChangeRow) -> RemoteChange:
-        seq, kind, region, key, member, time = row
-        return RemoteChange(kind, region, key, seq, self._origin(member), time)
+        seq, kind, region, key, _, origin, time = row
+        return RemoteChange(kind, region, key, seq, origin, time)
 
     def _follow(self, changes: list[RemoteChange]) -> None:
         if changes and self.follower is not None:
@@ -228,24 +246,20 @@ class Attached:
 
     def _hinted(self) -> None:
         self._hints.take()
-        self.poll()
-
-    def _origin(self, member: int) -> str:
-        if member not in self._origins:
-            self._look_around()
-        return self._origins.get(member, "a process that ended")
+        if not self.poll() and not self._lost:
+            self._look_around()  # somebody came, or went
 
     def _look_around(self) -> None:
         """Who else is there."""
         found = self.reader.members(self.stored_now(), self._clock.wall())
         self._addresses = [address for number, address, _ in found if number != self._member]
-        self._origins |= {number: f"{who.host}:{who.pid}" for number, _, who in found}
 
     # -- what we do
 
     def _begin(self, connection: sqlite3.Connection) -> Transaction:
         now, wall = self.stored_now(), self._clock.wall()
-        return Transaction(Rows(connection, self._known, self._settings, self._member, now, wall))
+        rows = Rows(connection, self._known, self._settings, self._member, self._origin, now, wall)
+        return Transaction(rows)
 
     def _failed(self) -> None:
         """In the writer's thread: a transaction was rolled back."""

@@ -113,6 +113,11 @@ class Attachment:
 
     # -- use
 
+    @property
+    def inline(self) -> bool:
+        """Whether calls may come from a thread without a loop."""
+        return self.attached is not None and self.attached.inline and not self.unapplied
+
     async def get(self) -> Attached:
         """The file in use, with the latest settings of the regions applied. Raises as
         :meth:`CacheFile.open` does.

@@ -91,7 +91,7 @@ class DiskBackend:
 
     @property
     def inline(self) -> bool:
-        return False
+        return self._attachment.inline
 
     def configure(self, regions: Mapping[str, RegionSettings]) -> None:
         for name, settings in regions.items():
@@ -127,7 +127,7 @@ class DiskBackend:
     ) -> list[Record | None]:
         attached = await self._attachment.get()
         now, counters = self._clock.now(), self._counters[region]
-        if now > self._near.lease:
+        if now > self._near.lease and not attached.elsewhere:
             attached.poll()
         records: list[Record | None] = []
         try:
@@ -342,6 +342,7 @@ class DiskBackend:
         stale: bool = False,
         near: bool = False,
     ) -> Record | None:
+        epoch = self._near.epoch  # another thread may drop while this one reads
         row = attached.reader.entry(region, key)
         if row is None:
             return None
@@ -351,8 +352,10 @@ class DiskBackend:
             grace = self._settings[region].grace
             return record if stale and left + grace > 0 else None
         if near and self._keeps and isinstance(record.value, Encoded):
-            claim = self._near.claim(region, key, record.tags, now)
-            if claim is not None:
+            claim = self._near.claim(region, key, record.version, record.tags, now)
+            if claim is not None and epoch != self._near.epoch:
+                self._near.release(region, claim)
+            elif claim is not None:
                 return replace(record, near=(claim, FOREVER if left is None else now + left))
         return record
 

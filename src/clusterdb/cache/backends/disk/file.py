@@ -287,12 +287,14 @@ def driver_errors(file: CacheFile, *, committing: bool = False) -> Iterator[None
         yield
     except CacheError:
         raise
-    except sqlite3.Error as error:
+    except (sqlite3.Error, UnicodeDecodeError) as error:
         raise translated(file, error, committing=committing) from error
 
 
-def translated(file: CacheFile, error: sqlite3.Error, *, committing: bool = False) -> CacheError:
-    """Our error for one of the driver's."""
+def translated(
+    file: CacheFile, error: sqlite3.Error | UnicodeDecodeError, *, committing: bool = False
+) -> CacheError:
+    """Our error for one of the driver's, which may not be able to read out what it complains of."""
     code, text, name = getattr(error, "sqlite_errorname", ""), str(error), str(file.path)
     if code.startswith(("SQLITE_BUSY", "SQLITE_LOCKED")):
         holder = lock_holder(file.path)
@@ -312,7 +314,7 @@ def translated(file: CacheFile, error: sqlite3.Error, *, committing: bool = Fals
         return BackendUnavailable(
             f"cache file {name!r} can't be written: it, or its folder, is read-only for us"
         )
-    if code.startswith("SQLITE_CORRUPT"):
+    if code.startswith("SQLITE_CORRUPT") or isinstance(error, UnicodeDecodeError):
         return BackendUnavailable(
             f"cache file {name!r} is damaged ({text}); it is a cache: delete it and it fills again"
         )

@@ -19,7 +19,7 @@ _PROGRAM: Final = 100
 
 def join(transaction: Transaction, address: str, member: int | None = None) -> int:
     """Become a member, or again the ``member`` that was thought to be gone; its number."""
-    program = " ".join([Path(sys.argv[0] or "python").name, *sys.argv[1:]])[:_PROGRAM]
+    program = Path(sys.argv[0] or "python").name[:_PROGRAM]  # without arguments: they may be secret
     host, now = socket.gethostname(), transaction.rows.now
     found = transaction.rows.run(
         """INSERT INTO members (id, host, pid, program, address, started, seen)

@@ -37,8 +37,8 @@ _SCAN: Final = live(
     ORDER BY e.key LIMIT ?"""
 )
 
-ChangeRow = tuple[int, ChangeKind, str, str, int, float]
-"""Number, kind, region, key or tag, member, wall time."""
+ChangeRow = tuple[int, ChangeKind, str, str, int, str, float]
+"""Number, kind, region, key or tag, member, its host and process, wall time."""
 
 
 class Reader:
@@ -77,7 +77,7 @@ class Reader:
         with self._reading:
             try:
                 found: AliveRow | None = self._connection.execute(_READ, (region, key)).fetchone()
-            except sqlite3.Error as error:
+            except (sqlite3.Error, UnicodeDecodeError) as error:
                 raise translated(self._file, error) from error
             return found
 
@@ -99,7 +99,7 @@ class Reader:
         """The changes behind number ``after``, as far as the log still has them."""
         with self._statement():
             return self._connection.execute(
-                """SELECT seq, kind, region, key, member, time FROM changes
+                """SELECT seq, kind, region, key, member, origin, time FROM changes
                 WHERE seq > ? ORDER BY seq LIMIT ?""",
                 (after, limit),
             ).fetchall()

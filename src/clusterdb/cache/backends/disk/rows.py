@@ -111,6 +111,7 @@ class Rows:
         known: Known,
         settings: Mapping[str, RegionSettings],
         member: int,
+        origin: str,
         now: float,
         wall: float,
     ) -> None:
@@ -119,6 +120,7 @@ class Rows:
         self.member = member
         self.now = now
         self.effects = Effects()
+        self._origin = origin
         self._wall = wall
         self._known = known
         [state] = self.run("PRAGMA data_version").fetchone()
@@ -153,8 +155,8 @@ class Rows:
         """Number a change and note it for the other processes."""
         self._known.seq = seq = self._known.seq + 1
         self.run(
-            "INSERT INTO changes VALUES (?, ?, ?, ?, ?, ?)",
-            (seq, kind, region, key, self.member, self._wall),
+            "INSERT INTO changes VALUES (?, ?, ?, ?, ?, ?, ?)",
+            (seq, kind, region, key, self.member, self._origin, self._wall),
         )
         self.effects.changes.append((seq, kind, region, key))
         return seq
@@ -366,9 +368,14 @@ class Rows:
         """Make the region's row; bring it, after the last ``uses``, under its present policy and
         limits.
         """
-        policy = self.settings[region].policy
-        if self.run("SELECT 1 FROM regions WHERE name = ?", (region,)).fetchone() is None:
-            self.run("INSERT INTO regions (name, policy) VALUES (?, ?)", (region, policy))
+        settings = self.settings[region]
+        policy = settings.policy
+        self.run(
+            """INSERT INTO regions (name, policy, max_items, max_weight) VALUES (?, ?, ?, ?)
+            ON CONFLICT (name) DO UPDATE SET
+            max_items = excluded.max_items, max_weight = excluded.max_weight""",
+            (region, policy, settings.max_items, settings.max_weight),
+        )
         self.used(region, uses)
         row = self.region(region)
         if row.policy != policy:

@@ -41,6 +41,8 @@ SCHEMA: Final = (
         id INTEGER PRIMARY KEY,
         name TEXT NOT NULL UNIQUE,
         policy TEXT NOT NULL,
+        max_items INTEGER,
+        max_weight INTEGER,
         items INTEGER NOT NULL DEFAULT 0,
         weight INTEGER NOT NULL DEFAULT 0,
         cleared INTEGER NOT NULL DEFAULT 0,
@@ -80,6 +82,7 @@ SCHEMA: Final = (
         region TEXT NOT NULL,
         key TEXT NOT NULL,
         member INTEGER NOT NULL,
+        origin TEXT NOT NULL,
         time REAL NOT NULL
     ) STRICT""",
     """CREATE TABLE members (

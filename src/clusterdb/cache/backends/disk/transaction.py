@@ -14,7 +14,17 @@ import msgspec
 
 from ...codec import CodecId, Encoded
 from ...errors import InvalidArgument, TypeMismatch, Undecodable
-from ...protocols import Add, Change, Check, Committed, Drop, Put, Touch, Written
+from ...protocols import (
+    Add,
+    Change,
+    ChangeKind,
+    Check,
+    Committed,
+    Drop,
+    Put,
+    Touch,
+    Written,
+)
 from ...types import RemovalCause, Version
 from .rows import AliveRow, Rows
 from .schema import stored_tag, stored_tags
@@ -108,7 +118,8 @@ class Transaction:
                 counters.deletes += 1
             elif not expired:
                 counters.invalidations += 1
-        self.rows.log("delete" if deleted else "invalidate", region, drop.key)
+        gone: ChangeKind = "delete" if alive else "nothing"  # a load may not store all the same
+        self.rows.log(gone if deleted else "invalidate", region, drop.key)
         return alive
 
     def _touch(self, region: str, touch: Touch) -> Written:

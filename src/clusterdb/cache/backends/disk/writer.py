@@ -1,13 +1,15 @@
 """The one thread that writes a cache file: waiting calls share a transaction.
 
-Jobs come from the event loop, in order. The thread takes all that wait, runs them in one
-transaction, commits, and hands all results back in one go: the dearer a commit, the more calls
-share the next one. A job is answered once: with its result after the commit, or with an error.
+Jobs come from the event loop, or from threads that block meanwhile. The thread takes all that
+wait, runs them in one transaction, commits, and hands all results back in one go: the dearer a
+commit, the more calls share the next one. A job is answered once: with its result after the commit,
+or with an error.
 """
 
 from __future__ import annotations
 
 import asyncio
+import concurrent.futures
 import queue
 import sqlite3
 import threading
@@ -41,7 +43,9 @@ class _Waiting:
 
     __slots__ = ("future", "job", "result")
 
-    def __init__(self, job: Job[Any], future: asyncio.Future[Any]) -> None:
+    def __init__(
+        self, job: Job[Any], future: asyncio.Future[Any] | concurrent.futures.Future[Any]
+    ) -> None:
         self.job = job
         self.future = future
         self.result: Any = None
@@ -64,6 +68,7 @@ class Writer:
         self._delivered = delivered
         self._committed = committed
         self._loop = asyncio.get_running_loop()
+        self._loop_thread = threading.get_ident()
         self._jobs: queue.SimpleQueue[_Waiting | None] = queue.SimpleQueue()
         self._limit = 2 * file.timeout + 1
         self.connection = file.connect()
@@ -77,8 +82,11 @@ class Writer:
         """Run a job and wait for its commit.
 
         Raises what the job does, :class:`BackendUnavailable` where nothing was written, and
-        :class:`OutcomeUnknown` where that can't be told.
+        :class:`OutcomeUnknown` where that can't be told. In another thread than the loop's it
+        blocks that thread instead of suspending.
         """
+        if threading.get_ident() != self._loop_thread:
+            return self._wait_for(job)
         future: asyncio.Future[T] = self._loop.create_future()
         self._jobs.put(_Waiting(job, future))
         limit = self._loop.call_later(self._limit, self._late, future)
@@ -87,14 +95,23 @@ class Writer:
         finally:
             limit.cancel()
 
+    def _wait_for(self, job: Job[T]) -> T:
+        answer: concurrent.futures.Future[T] = concurrent.futures.Future()
+        self._jobs.put(_Waiting(job, answer))
+        try:
+            return answer.result(self._limit)
+        except concurrent.futures.TimeoutError:
+            raise self._no_answer() from None
+
     def _late(self, future: asyncio.Future[Any]) -> None:
         if not future.done():
-            future.set_exception(
-                OutcomeUnknown(
-                    f"cache file {str(self._file.path)!r}: the disk has not answered for "
-                    f"{self._limit:g} s; the write may be made later, or not"
-                )
-            )
+            future.set_exception(self._no_answer())
+
+    def _no_answer(self) -> OutcomeUnknown:
+        return OutcomeUnknown(
+            f"cache file {str(self._file.path)!r}: the disk has not answered for "
+            f"{self._limit:g} s; the write may be made later, or not"
+        )
 
     def stop(self) -> None:
         """Let the thread do what waits and end."""
