@@ -14,6 +14,8 @@ from pathlib import Path
 import pytest
 from tests.docs.examples import blocks_of
 
+pytestmark = pytest.mark.build  # each command is a process
+
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = ("README.md", "docs/howto/command-line.md", "docs/reference/command-line.md")
 MARK = "\x01"

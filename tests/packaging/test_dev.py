@@ -210,3 +210,38 @@ def test_a_source_that_cannot_be_built_is_told_in_words(dev):
     with pytest.raises(dev.Failure, match="could not be built"):
         dev.compile_package()
     assert not list(dev.COMPILED.iterdir())
+
+
+def test_servers_that_are_missing_are_named_with_the_remedy(
+    dev: ModuleType, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    monkeypatch.setattr(dev, "SERVERS", {"no-such-program": "some-package"})
+    monkeypatch.setattr(dev.os, "geteuid", lambda: 1000)
+
+    dev.install_servers()
+
+    told = "".join(capsys.readouterr())
+    assert "not installed: some-package; on Debian: sudo apt-get install some-package" in told
+
+
+def test_servers_that_are_missing_are_installed_by_root(
+    dev: ModuleType,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+):
+    installer, asked = tmp_path / "bin" / "apt-get", tmp_path / "asked"
+    installer.parent.mkdir()
+    installer.write_text(f'#!/bin/sh\necho "$@" >> {asked}\ntest "$2" != install\n')
+    installer.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{installer.parent}:{os.environ['PATH']}")
+    monkeypatch.setattr(dev, "SERVERS", {"no-such-program": "some-package"})
+    monkeypatch.setattr(dev.os, "geteuid", lambda: 0)
+
+    dev.install_servers()
+
+    assert asked.read_text().splitlines() == [
+        "-q update",
+        "-q install -y --no-install-recommends some-package",
+    ]
+    assert "apt-get install failed" in "".join(capsys.readouterr())

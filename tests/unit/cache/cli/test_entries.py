@@ -294,6 +294,14 @@ async def test_a_look_changes_nothing_of_how_a_program_set_up_its_file(cli: Run,
     }
     assert told == {"default": ("lfu", None, 10**6), "sessions": ("fifo", 7, None)}
     assert await asyncio.to_thread(cli, "get", "s", "--region", "sessions") == (0, "1\n", "")
+    other = home.parent / "other.yaml"
+    path = home / "clusterdb" / "cache.db"
+    other.write_text(
+        f"cache: {{backend: {{type: disk, path: {path}}}, policy: {{eviction: {{type: lru}}}}}}\n"
+        f"regions: {{sessions: {{policy: {{type: lru, max_items: 1}}}}}}\n",
+        encoding="utf-8",
+    )
+    assert (await asyncio.to_thread(cli, "status", "--config", str(other)))[0] == 0
     assert stored_regions(home / "clusterdb" / "cache.db") == {
         "default": CacheRegion("default", policy=LFU(max_memory="1MB")),
         "sessions": CacheRegion("sessions", policy=FIFO(max_items=7)),

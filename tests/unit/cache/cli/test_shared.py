@@ -15,6 +15,8 @@ from tests.unit.cache.cli.commands import Run, program
 
 from clusterdb.cache import Cache, CacheConfig, Disk
 
+pytestmark = pytest.mark.build  # each command is a process
+
 
 def opened(home: Path) -> Cache:
     """The cache of the commands, as a program has it."""
@@ -219,7 +221,9 @@ def test_a_cache_by_url_or_variable(cli: Run, tmp_path: Path, monkeypatch: pytes
     monkeypatch.setenv("CLUSTERDB_CACHE_CONFIG", str(config))
     assert cli("exists", "k")[0] == 0
     assert json.loads(cli("status", "--json")[1])["cache"] == "shop"
-    assert cli("exists", "k", "--url", f"disk://{tmp_path / 'other.db'}")[0] == 1
+    code, _, said = cli("exists", "k", "--url", f"disk://{tmp_path / 'other.db'}")
+    assert (code, "there is no cache file" in said) == (3, True)
+    assert not (tmp_path / "other.db").exists()
 
 
 def foreign(path: Path) -> None:
@@ -234,13 +238,13 @@ def foreign(path: Path) -> None:
         (["get", "k", "--config", "{tmp}/absent.yaml"], 2, "can't be read"),
         (["get", "k", "--config", "{tmp}/memory.yaml"], 2, "configure backend 'disk'"),
         (["get", "k", "--config", "{tmp}/disk.yaml", "--url", "disk:///x"], 2, "choose one"),
-        (["get", "k", "--config", "{tmp}/disk.yaml", "--region", "sesion"], 2, "'session'?"),
+        (["set", "k", "1", "--config", "{tmp}/disk.yaml", "--region", "sesion"], 2, "'session'?"),
         (["get", "k", "--region", "session"], 2, "known: default"),
         (["get", "k", "--url", "dsk:///x"], 2, "did you mean 'disk'?"),
         (["get", "k", "--url", "redis://user:hunter2@127.0.0.1:1/0"], 3, "127.0.0.1:1"),
         (["get", "k", "--url", "disk://{tmp}/theirs.db"], 2, "another program"),
         (["get", "k", "--url", "disk://{tmp}/text.db"], 2, "not a cache file"),
-        (["get", "k", "--url", "disk://{tmp}/text.db/x.db"], 3, "can't be opened"),
+        (["set", "k", "1", "--url", "disk://{tmp}/text.db/x.db"], 3, "can't be opened"),
         (["set", "k", "1", "--ttl", "5x"], 2, "'5x' is not a duration"),
         (["set", "k", "1", "--ttl", "0"], 2, "greater than 0"),
         (["set", "k", "1", "--ttl", "1h", "--keep-ttl"], 2, "exclude each other"),
