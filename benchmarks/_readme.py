@@ -18,7 +18,7 @@ ROOT = Path(__file__).resolve().parents[1]
 README = ROOT / "README.md"
 RESULTS = ROOT / "benchmarks" / "results"
 BEGIN, END = "<!-- figures -->", "<!-- /figures -->"
-BENCHES = ("hits", "memory", "scale", "codec")
+BENCHES = ("hits", "memory", "scale", "codec", "disk")
 
 Result = dict[str, Any]
 

@@ -14,7 +14,17 @@ from msgspec.structs import replace
 from tests.disk.processes import Spawn, check_file
 from tests.disk.worker import make
 
-from clusterdb.cache import FIFO, LFU, LRU, Cache, CacheConfig, CacheRegion, Disk, GetOptions
+from clusterdb.cache import (
+    FIFO,
+    LFU,
+    LRU,
+    Cache,
+    CacheConfig,
+    CachePolicy,
+    CacheRegion,
+    Disk,
+    GetOptions,
+)
 from clusterdb.cache.backends.disk import DiskBackend
 from clusterdb.cache.protocols import Put
 from clusterdb.cache.testing import EncodingBackend, ManualClock
@@ -181,7 +191,7 @@ async def test_a_ttl_counts_from_the_write_and_not_from_the_keeping(path: Path):
 
 
 ODD = [
-    "\0", "a\0b", "a", "%", "%00", "%25", "%2500", "%s", "'", '"', "';--", "\\", "[", "*", "{x}",
+    "a\0", "a\0b", "a", "%", "%00", "%25", "%2500", "%s", "'", '"', "';--", "\\", "[", "*", "{x}",
     "\n\r", "😀", "é", "e\u0301", "\u202e", "\uffff", "\x7f", " ", "x" * 65_536, "é" * 32_768,
 ]  # fmt: skip
 
@@ -275,3 +285,21 @@ async def test_a_region_that_is_configured_while_the_file_is_locked(path: Path, 
         await asyncio.wait({second})
         assert "this is a bug" not in str(second.exception())
         assert (await backend.describe()).regions["late"].items == 0
+
+
+async def test_programs_with_different_limits_are_told(
+    path: Path, caplog: pytest.LogCaptureFixture
+):
+    large = CacheConfig(backend=Disk(path=path), policy=CachePolicy(eviction=LRU(max_items=100)))
+    small = CacheConfig(backend=Disk(path=path), policy=CachePolicy(eviction=LRU(max_items=10)))
+    async with Cache(large) as cache:
+        assert (await cache.get_health()).status == "ok"
+        assert caplog.text == ""
+        async with Cache(small) as other:
+            assert "give all programs of the file the same" in caplog.text
+            health = await other.get_health()
+            assert health.status == "degraded"
+            assert "had policy lru, max_items 100" in " ".join(c.detail for c in health.checks)
+            caplog.clear()
+            await other.configure(large)
+            assert caplog.text == "", "a program may change its own mind"

@@ -28,12 +28,11 @@ def boottime() -> float:
     return time.clock_gettime(time.CLOCK_BOOTTIME)
 
 
-def make(path: str, *, max_staleness: float = 1.0, **disk: Any) -> Cache:
+def make(path: str, **disk: Any) -> Cache:
     """A cache on a file, with a second region."""
     cache = Cache(CacheConfig(backend=Disk(path=path, **disk), regions=[CacheRegion(name="other")]))
     backend = cache._runtime.backend
     assert isinstance(backend, DiskBackend)
-    backend._attachment.max_staleness = max_staleness
     return cache
 
 

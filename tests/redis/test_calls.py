@@ -41,6 +41,7 @@ def soon(seconds=2.0):
 
 
 async def test_every_byte_of_a_key_comes_back(client):
+    await client.call(None, ("FLUSHALL",), soon(), write=True)
     for key in HOSTILE:
         await client.call(key, ("SET", key, key[::-1]), soon(), write=True)
     replies = await client.execute([("GET", key) for key in HOSTILE], HOSTILE, soon())

@@ -8,6 +8,7 @@
     │   ├── InvalidPattern                a glob that can't be read
     │   ├── EntryTooLarge                 heavier than its region may ever hold
     │   ├── EncodeError                   a value that the region's format has no bytes for
+    │   ├── CrossSlotError                keys that no server can change together
     │   └── ConfigError                   a setting, with its path
     │       └── MissingVariable           ``${VAR}`` names a variable that is not set
     ├── UnknownRegion (LookupError)       no region of that name was configured
@@ -50,6 +51,7 @@ __all__ = [
     "CacheClosed",
     "CacheError",
     "ConfigError",
+    "CrossSlotError",
     "Degraded",
     "EncodeError",
     "EntryTooLarge",
@@ -120,6 +122,21 @@ class EncodeError(InvalidArgument):
         self.kind = kind
         self.reason = reason
         super().__init__(f"can't store the {kind} at {path}: {reason}")
+
+
+class CrossSlotError(InvalidArgument):
+    """Keys that live on different servers can't be changed all or none; nothing was changed.
+
+    ``keys`` are those of the call.
+    """
+
+    def __init__(self, keys: Sequence[str]) -> None:
+        shown = ", ".join([repr(key) for key in keys[:5]]) + (", ..." if len(keys) > 5 else "")
+        super().__init__(
+            f"{shown} are in different slots, so no server can change them together: give them "
+            f"one {{tag}}, as in 'user:{{42}}:name' and 'user:{{42}}:mail'"
+        )
+        self.keys = tuple(keys)
 
 
 class ConfigError(InvalidArgument):

@@ -5,11 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 from .clock import Clock
-from .config import CacheConfig, Disk, Memory
-from .errors import NotSupported
+from .config import CacheConfig, CacheRegion, Disk, Memory, Redis
+from .errors import MissingExtra, NotSupported
 from .protocols import Backend
 
-__all__ = ["make_backend"]
+__all__ = ["make_backend", "stored_regions"]
 
 
 def make_backend(config: CacheConfig, clock: Clock) -> Backend:
@@ -27,5 +27,19 @@ def make_backend(config: CacheConfig, clock: Clock) -> Backend:
             from .backends.disk import DiskBackend
 
             return DiskBackend(disk, clock)
-        case _:
-            raise NotSupported("backend 'redis' is not in this version yet; use 'memory'")
+        case Redis() as redis:
+            try:
+                from .backends.redis import RedisBackend
+            except ImportError as error:
+                raise MissingExtra("backend 'redis'", "redis") from error
+            return RedisBackend(redis, config, clock)
+    raise NotSupported(f"no backend is made of a {type(config.backend).__name__}")
+
+
+def stored_regions(config: CacheConfig) -> dict[str, CacheRegion]:
+    """The regions that the backend itself knows, by name; none where it keeps no settings."""
+    if not isinstance(config.backend, Disk):
+        return {}
+    from .backends.disk.stored import stored_regions
+
+    return stored_regions(Path(config.backend.path).expanduser())

@@ -22,7 +22,7 @@ from msgspec.structs import replace
 
 from .claims import Claim
 from .guard import Guard, TableLock
-from .policy import RecordingLru
+from .policy import CountingLru, RecentLru
 from .table import Table
 from .tags import TagStates
 from .types import FOREVER, Record, RemovalCause, Version
@@ -44,22 +44,27 @@ class NearTier:
         self._now = now
         self._lease = self._verified = _NEVER
         self.epoch = 0
-        self._policies: dict[str, RecordingLru] = {}
+        self._policies: dict[str, RecentLru] = {}
         self._tables: dict[str, Table] = {}
 
-    def add(self, region: str) -> None:
-        """Make the table of a region, unless it is there."""
-        if region in self._tables:
+    def add(self, region: str, *, counted: bool) -> None:
+        """Make the table of a region, or change it; ``counted``: its backend wants to know how
+        often a key was used, not only that it was.
+        """
+        known = self._policies.get(region)
+        if known is not None and isinstance(known, CountingLru) == counted:
             return
-        policy = self._policies[region] = RecordingLru()
-        table = self._tables[region] = Table(
-            lock=self._lock,
-            tags=self._tags,
-            versions=self._versions,
-            policy=policy,
-            now=self._now,
-            tier="near",
-        )
+        policy = self._policies[region] = CountingLru() if counted else RecentLru()
+        table = self._tables.get(region)
+        if table is None:
+            table = self._tables[region] = Table(
+                lock=self._lock,
+                tags=self._tags,
+                versions=self._versions,
+                policy=policy,
+                now=self._now,
+                tier="near",
+            )
         table.configure(policy, None, self._size, 0.0)
         table.lease = self._lease
 
@@ -172,8 +177,8 @@ class NearTier:
             table.clear()
 
     def used(self, region: str) -> dict[str, int]:
-        """The keys that were hit since the last call, in the order of their last hit, and how
-        often: as many as there are keys, however many hits.
+        """The keys that were used since the last call, in the order of their last use, and where it
+        is counted how often: as many as there are keys, however many hits.
         """
         table = self._tables[region]
         table.drain()

@@ -78,9 +78,11 @@ def collect_metrics(stats: CacheStats) -> list[Metric]:
             name = f"cache_{field}"
             metrics.append(Metric(name=name, kind="counter", value=value, labels=labels, help=text))
         for field, (short, text) in _GAUGES.items():
-            value = float(getattr(region, field))
-            name = f"cache_{short}"
-            metrics.append(Metric(name=name, kind="gauge", value=value, labels=labels, help=text))
+            known = getattr(region, field)
+            if known is not None:
+                name, value = f"cache_{short}", float(known)
+                gauge = Metric(name=name, kind="gauge", value=value, labels=labels, help=text)
+                metrics.append(gauge)
     return metrics
 
 

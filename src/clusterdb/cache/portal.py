@@ -24,7 +24,7 @@ from weakref import WeakSet
 from .errors import WrongLoop
 from .loading import call_for
 
-__all__ = ["Caller", "background_loop", "refuse_in_loop", "run_in"]
+__all__ = ["Caller", "background_loop", "is_background", "refuse_in_loop", "run_in"]
 
 R = TypeVar("R")
 
@@ -194,6 +194,9 @@ class _Background:
             assert self._loop is not None
             return self._loop
 
+    def runs(self, loop: asyncio.AbstractEventLoop) -> bool:
+        return loop is self._loop
+
     def stop(self) -> None:
         with self._lock:
             loop, thread, self._loop, self._thread = self._loop, self._thread, None, None
@@ -236,3 +239,8 @@ def background_loop(resident: Resident) -> asyncio.AbstractEventLoop:
     it, and is closed with it if that was not done before.
     """
     return _BACKGROUND.loop(resident)
+
+
+def is_background(loop: asyncio.AbstractEventLoop) -> bool:
+    """Whether ``loop`` is that of the background thread."""
+    return _BACKGROUND.runs(loop)

@@ -41,6 +41,7 @@ __all__ = [
     "Put",
     "RegionInfo",
     "RemoteChange",
+    "ServerInfo",
     "Touch",
     "Written",
 ]
@@ -60,9 +61,9 @@ Observer: TypeAlias = Callable[[str, Sequence[Removal]], None]
 
 
 ChangeKind: TypeAlias = Literal[
-    "set", "touch", "delete", "invalidate", "invalidate_tag", "clear", "evict", "gap"
+    "set", "touch", "nothing", "delete", "invalidate", "invalidate_tag", "clear", "evict", "gap"
 ]
-"""What can be told of another process."""
+"""What can be told of another process. ``nothing``: it deleted what was not there."""
 
 
 class RemoteChange(msgspec.Struct, frozen=True):
@@ -142,11 +143,12 @@ class Committed(msgspec.Struct, frozen=True):
 
 class RegionInfo(msgspec.Struct, frozen=True):
     """A region as its backend sees it: ``counters`` of this process, ``totals`` of all processes
-    where the backend keeps them.
+    where the backend keeps them. ``items`` and ``weight`` are ``None`` where it does not know them
+    without counting.
     """
 
-    items: int
-    weight: int
+    items: int | None
+    weight: int | None
     counters: Counters
     totals: Counters | None = None
 
@@ -163,9 +165,32 @@ class Member(msgspec.Struct, frozen=True):
     silent: float
 
 
+class ServerInfo(msgspec.Struct, frozen=True, kw_only=True):
+    """A server that holds entries, at one moment.
+
+    ``latency`` is seconds of one round trip; ``memory`` and ``max_memory`` bytes, 0 without a
+    limit; ``policy`` what it evicts by; ``lag`` how many bytes its slowest replica is behind,
+    ``None`` without replicas. One that can't be asked has a ``problem`` and nothing else.
+    """
+
+    name: str
+    role: str = ""
+    version: str = ""
+    latency: float = 0.0
+    memory: int = 0
+    max_memory: int = 0
+    policy: str = ""
+    evictions: int = 0
+    clients: int = 0
+    replicas: int = 0
+    lag: int | None = None
+    problem: str = ""
+
+
 class BackendInfo(msgspec.Struct, frozen=True):
     """A backend at one moment; ``problems`` are sentences for a person, with the remedy. ``size``
-    is bytes on disk, ``members`` who shares it, where the backend knows.
+    is bytes on disk, ``members`` who shares it, ``servers`` those that hold it, where the backend
+    knows.
     """
 
     kind: str
@@ -174,6 +199,7 @@ class BackendInfo(msgspec.Struct, frozen=True):
     problems: tuple[str, ...] = ()
     size: int | None = None
     members: tuple[Member, ...] = ()
+    servers: tuple[ServerInfo, ...] = ()
 
 
 class Backend(Protocol):

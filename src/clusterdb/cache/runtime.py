@@ -24,6 +24,7 @@ from .hits import Hits
 from .isolation import Isolation, isolation, plain
 from .loading import Loads
 from .options import TTL, resolve_ttl
+from .portal import is_background
 from .protocols import Backend, Put, RemoteChange, Written
 from .remote import remote_event
 from .settings import RegionSettings
@@ -197,11 +198,19 @@ class Runtime:
             self.started = self.clock.now()
 
     def _refuse_other_loop(self, loop: asyncio.AbstractEventLoop) -> None:
-        if self.loop is not None and self.loop is not loop:
+        lives_in = self.loop
+        if lives_in is None or lives_in is loop:
+            return
+        if is_background(lives_in):
             raise WrongLoop(
-                f"cache {self.name!r} lives in another event loop, which is still open; "
-                f"use and close it there, or give each loop a Cache of its own"
+                f"cache {self.name!r} was first used without a loop (.sync, or a plain @cached "
+                f"function) and lives in a background thread since: go on that way, close it "
+                f"before asyncio starts (.sync.close()), or give asyncio a Cache of its own"
             )
+        raise WrongLoop(
+            f"cache {self.name!r} lives in another event loop, which is still open; "
+            f"use and close it there, or give each loop a Cache of its own"
+        )
 
     async def aclose(self) -> None:
         """End loads, the backend and subscriptions. Idempotent: a later call waits for the first,

@@ -9,7 +9,7 @@ import msgspec
 from msgspec import UNSET
 
 from .codec import Codec, RegionCodec, region_codec
-from .config import CacheConfig, CacheRegion, LoadConfig
+from .config import CacheCoherence, CacheConfig, CacheRegion, LoadConfig, Redis
 from .units import ByteSize
 from .weigh import Weigher
 
@@ -23,7 +23,7 @@ class RegionSettings(msgspec.Struct, frozen=True, kw_only=True):
     """One region's effective settings. Times are in seconds; ``None`` is no limit.
 
     ``policy`` is a name in :data:`clusterdb.cache.policy.POLICIES`. ``codec`` is there where the
-    backend encodes.
+    backend encodes. ``own_limits``: the limits are the region's own, not those of the cache.
     """
 
     name: str
@@ -38,6 +38,8 @@ class RegionSettings(msgspec.Struct, frozen=True, kw_only=True):
     loads: LoadConfig
     weigher: Weigher | None
     codec: RegionCodec | None
+    own_limits: bool = False
+    instant_clear: bool = False
 
 
 def resolve_region(
@@ -65,6 +67,8 @@ def resolve_region(
         loads=region.loads,
         weigher=weigher,
         codec=_codec(config, region, codec) if encodes else None,
+        own_limits=region.eviction is not None and limits != type(limits)(),
+        instant_clear=region.instant_clear,
     )
 
 
@@ -75,9 +79,13 @@ def _codec(config: CacheConfig, region: CacheRegion, own: Codec | None) -> Regio
 def inactive_settings(config: CacheConfig, *, encodes: bool) -> dict[str, str]:
     """The settings of ``config`` that are checked and kept, and not acted on, each with why."""
     known = dict.fromkeys(_LATER, "not acted on yet")
+    kind = config.backend.__struct_config__.tag
     if not encodes:
-        kind = config.backend.__struct_config__.tag
         known |= dict.fromkeys(_ENCODING, f"without effect: the {kind} backend keeps objects")
+    if isinstance(config.backend, Redis):
+        config = _without_what_redis_does(config)
+    else:
+        known["partitioning"] = f"without effect: the {kind} backend is in one place"
     return {
         name: reason
         for name, reason in known.items()
@@ -85,10 +93,20 @@ def inactive_settings(config: CacheConfig, *, encodes: bool) -> dict[str, str]:
     }
 
 
+def _without_what_redis_does(config: CacheConfig) -> CacheConfig:
+    """``config`` without what its Redis backend acts on, or tells of as a problem: placement and
+    replication.
+    """
+    coherence = config.coherence
+    if coherence is not None:
+        coherence = msgspec.structs.replace(coherence, replication=None)
+        coherence = None if coherence == CacheCoherence() else coherence
+    return msgspec.structs.replace(config, coherence=coherence, partitioning=_DEFAULTS.partitioning)
+
+
 _DEFAULTS = CacheConfig()
 _ENCODING = ("policy.compression", "serialization")
 _LATER = (
-    "partitioning",
     "monitoring",
     "coherence",
     "invalidation",

@@ -59,13 +59,14 @@ class RegionStats(msgspec.Struct, frozen=True, kw_only=True):
     large for their region. ``joined_loads`` are callers that shared another's load, ``lost_fills``
     loads whose result was not stored because the key was written or invalidated meanwhile,
     ``unavailable_loads`` loads run because the backend could not be reached. ``undecodable`` were
-    stored and could not be read: their reads count as misses. ``weight`` is in bytes (or the
+    stored and could not be read: their reads count as misses. ``items`` and ``weight`` are ``None``
+    where the backend does not know them without counting. ``weight`` is in bytes (or the
     weigher's unit); 0 where the region has no ``max_memory`` and weighs nothing.
     """
 
     name: str
-    items: int
-    weight: int
+    items: int | None
+    weight: int | None
     max_items: int | None
     max_weight: int | None
     hits: int

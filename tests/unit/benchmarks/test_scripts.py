@@ -13,7 +13,7 @@ ROOT = Path(__file__).resolve().parents[3]
 
 
 def run(name: str, *arguments: str) -> str:
-    script = str(ROOT / "benchmarks" / f"{name}.py")
+    script = str(ROOT / "benchmarks" / f"{'redis_bench' if name == 'redis' else name}.py")
     done = subprocess.run(
         [sys.executable, script, *arguments], capture_output=True, text=True, check=False
     )
@@ -23,7 +23,14 @@ def run(name: str, *arguments: str) -> str:
 
 @pytest.mark.parametrize(
     ("name", "targets"),
-    [("hits", {"P1"}), ("memory", set()), ("scale", {"P9"}), ("codec", {"P10"})],
+    [
+        ("hits", {"P1"}),
+        ("memory", set()),
+        ("scale", {"P9"}),
+        ("codec", {"P10"}),
+        ("disk", {"near"}),
+        pytest.param("redis", {"P3", "P4", "P5"}, marks=pytest.mark.server),
+    ],
 )
 def test_quick_run(name, targets, tmp_path):
     path = tmp_path / "result.json"

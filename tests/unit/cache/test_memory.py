@@ -27,7 +27,9 @@ async def write(backend: Backend, *changes) -> list:
 
 
 async def weight(backend: Backend) -> int:
-    return (await backend.describe()).regions[MAIN].weight
+    found = (await backend.describe()).regions[MAIN].weight
+    assert found is not None
+    return found
 
 
 def test_it_fulfils_the_protocol():

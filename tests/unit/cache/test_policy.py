@@ -13,7 +13,7 @@ from tests.stateful.naive import NAIVE
 
 from clusterdb.cache.entries import Entry
 from clusterdb.cache.guard import TableLock
-from clusterdb.cache.policy import POLICIES, LinkedList
+from clusterdb.cache.policy import POLICIES, CountingLru, LinkedList, RecentLru
 from clusterdb.cache.table import Table
 from clusterdb.cache.tags import TagStates
 from clusterdb.cache.testing import validate_table
@@ -134,3 +134,45 @@ def test_lfu_keeps_the_uses_of_an_entry_that_grows():
     put(table, "d", 1)
 
     assert sorted(table.keys()) == ["d", "hot"]
+
+
+def test_what_was_used_is_told_once_in_order():
+    policy = RecentLru()
+    entries = {key: Entry(key, None) for key in "abcd"}
+    for entry in entries.values():
+        policy.insert(entry)
+    assert policy.take() == dict.fromkeys("abcd", 1)
+    policy.touch(entries["c"])
+    policy.touch(entries["a"])
+    policy.touch(entries["c"])
+    assert list(policy.take()) == ["a", "c"]
+    assert policy.take() == {}
+    assert [entry.key for entry in policy.ordered()] == ["b", "d", "a", "c"]
+
+
+def test_the_mark_of_what_was_used_is_never_a_victim():
+    policy = RecentLru()
+    entries = {key: Entry(key, None) for key in "abc"}
+    assert policy.victim() is None
+    for entry in entries.values():
+        policy.insert(entry)
+    assert policy.victim() is entries["a"]
+    assert policy.victim(entries["a"]) is entries["b"]
+    policy.take()
+    policy.touch(entries["a"])
+    for key in "bc":
+        assert policy.victim() is entries[key]
+        policy.remove(entries[key])
+    assert policy.victim() is entries["a"]
+    assert policy.victim(entries["a"]) is None
+
+
+def test_uses_are_counted_where_that_is_wanted():
+    policy = CountingLru()
+    entries = {key: Entry(key, None) for key in "ab"}
+    for entry in entries.values():
+        policy.insert(entry)
+    for key in "abaa":
+        policy.touch(entries[key])
+    assert policy.take() == {"b": 1, "a": 3}
+    assert policy.take() == {}

@@ -51,7 +51,6 @@ from clusterdb.cache import (
     Miss,
     MonitoringConfig,
     NotificationConfig,
-    NotSupported,
     PartitioningConfig,
     Pattern,
     PatternOptions,
@@ -98,7 +97,7 @@ async def cache(clock):
 # --- Features > Cache Configuration --------------------------------------------------------------
 
 
-def test_the_whole_configuration_is_accepted():
+def test_the_whole_configuration_is_accepted(tmp_path, monkeypatch):
     config = CacheConfig(
         name="main",
         backend=Redis(
@@ -134,8 +133,14 @@ def test_the_whole_configuration_is_accepted():
     assert config.serialization.schema.path == "schemas/cache.avsc"
     assert config.partitioning.strategy.virtual_nodes == 256
     assert config.monitoring.statistics.interval == 60
-    with pytest.raises(NotSupported, match="redis"):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ConfigError, match=r"schemas/cache\.avsc"):
         Cache(config)
+    schema = tmp_path / "schemas" / "cache.avsc"
+    schema.parent.mkdir()
+    schema.write_text('{"type": "string"}')
+    with pytest.warns(InactiveSetting):
+        assert Cache(config).config is config
 
 
 async def test_configure_changes_a_running_cache_and_keeps_its_contents(cache):

@@ -22,6 +22,7 @@ from ..isolation import plain
 from ..protocols import BackendInfo, Capability, Put
 from ..types import Record
 from .memory import MemoryBackend
+from .offloop import off_loop
 from .snapshot import Saved, class_named, name_of_class, save, take
 
 __all__ = ["PersistentMemoryBackend"]
@@ -49,7 +50,7 @@ class PersistentMemoryBackend(MemoryBackend):
         if self._path is None:
             return
         try:
-            entries = await asyncio.to_thread(take, self._path)
+            entries = await off_loop(take, self._path)
         except (Undecodable, OSError) as error:
             self._problem = f"started cold: {error}"
             _LOG.warning("cache started cold: %s", error)
@@ -73,7 +74,7 @@ class PersistentMemoryBackend(MemoryBackend):
                 "%d values of %s were not saved: their type can't be told from bytes", count, kind
             )
         try:
-            await asyncio.to_thread(save, self._path, entries)
+            await off_loop(save, self._path, entries)
         except OSError as error:
             _LOG.warning(
                 "cache not saved to %r, the next start is cold: %s", str(self._path), error
@@ -139,7 +140,8 @@ class PersistentMemoryBackend(MemoryBackend):
                 await asyncio.sleep(0)
         if homeless:
             _LOG.warning(
-                "%d saved entries were dropped: their regions are not in the configuration", homeless
+                "%d saved entries were dropped: their regions are not in the configuration",
+                homeless,
             )
         if lost:
             _LOG.warning("%d of %d saved entries expired or can't be read", lost, len(entries))

@@ -71,6 +71,7 @@ def increment(
         url,
         region,
         lambda chosen: chosen.increment(key, delta, initial=initial, ttl=ttl_of(ttl)),
+        may_create=True,
     )
     if json:
         print_json({"key": key, "region": region or "default", "value": total})

@@ -12,7 +12,9 @@ import typer
 
 from clusterdb.cache import Cache, CacheConfig, CacheError
 
+from ..config import Redis
 from .config import check_file
+from .figures import describe
 from .installation import (
     EXTRAS,
     asked_pure,
@@ -24,16 +26,18 @@ from .installation import (
     version,
 )
 from .output import make_console, plain_table, print_json
+from .target import on_cache
 
 __all__ = ["Check", "Report", "doctor", "examine"]
 
 
 class Check(msgspec.Struct, frozen=True):
-    """One thing that was tried."""
+    """One thing that was tried; a ``warning`` is ok, and should be looked at."""
 
     name: str
     ok: bool
     detail: str
+    warning: bool = False
 
 
 class Report(msgspec.Struct, frozen=True):
@@ -65,6 +69,8 @@ def examine(file: Path | None) -> Report:
     checks = [asyncio.run(round_trip())]
     if file is not None:
         checks.append(_check_config(file))
+        if checks[-1].ok:
+            checks += _check_servers(file)
     return Report(
         version=version(),
         python=python(),
@@ -101,6 +107,23 @@ def _check_config(file: Path) -> Check:
     return Check("configuration", True, f"{file}: {len(summary.regions)} regions{later}")
 
 
+def _check_servers(file: Path) -> list[Check]:
+    """Ask the servers of a Redis backend how they are, and how they differ from ``file``."""
+    if not isinstance(CacheConfig.from_yaml(file).backend, Redis):
+        return []
+    try:
+        info = on_cache(file, None, describe)
+    except CacheError as error:
+        return [Check("servers", False, str(error))]
+    alive = [server for server in info.servers if server.role]
+    slowest = 1000 * max(server.latency for server in alive)
+    said = f"{len(alive)} answered, the slowest in {slowest:.1f} ms"
+    return [
+        Check("servers", True, said),
+        *[Check("servers", True, problem, warning=True) for problem in info.problems],
+    ]
+
+
 def doctor(
     file: Annotated[
         Path | None, typer.Argument(help="A configuration file to check too.", show_default=False)
@@ -135,5 +158,7 @@ def _show(report: Report) -> None:
     console.print(table)
     for check in report.checks:
         verdict = "[green]ok[/]    " if check.ok else "[red]failed[/]"
+        if check.warning:
+            verdict = "[yellow]look[/]  "
         console.print(verdict, end="  ")
         console.print(f"{check.name}: {check.detail}", markup=False, soft_wrap=True)

@@ -71,6 +71,7 @@ def set_value(
         lambda chosen: chosen.set(
             key, content, ttl=ttl_of(ttl), nx=nx, xx=xx, keep_ttl=keep_ttl, tags=tag or ()
         ),
+        may_create=True,
     )
     if json:
         print_json({"key": key, "region": region or "default", "stored": stored})

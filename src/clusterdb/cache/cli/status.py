@@ -11,7 +11,7 @@ import msgspec
 
 from clusterdb.cache import ByteSize, Cache
 
-from ..protocols import BackendInfo, Member
+from ..protocols import BackendInfo, Member, ServerInfo
 from ..units import format_seconds
 from .config import places
 from .figures import RegionFigures, describe, regions_of
@@ -34,6 +34,7 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
     size: int | None
     hit_ratio: float | None
     regions: list[RegionFigures]
+    servers: tuple[ServerInfo, ...]
     processes: list[Member]
     problems: tuple[str, ...]
 
@@ -50,6 +51,7 @@ async def _status(cache: Cache) -> Status:
         size=info.size,
         hit_ratio=hits / reads if reads else None,
         regions=found,
+        servers=info.servers,
         processes=_others(info),
         problems=info.problems,
     )
@@ -79,7 +81,10 @@ def status(config: ConfigFile = None, url: Url = None, json: AsJson = False) -> 
         counts = (_count(each.items), _bytes(each.weight), f"{totals.hits:,}", f"{totals.misses:,}")
         table.add_row(each.name, *counts, _percent(each.hit_ratio))
     console.print(table)
-    console.print(_process_table(found.processes) if found.processes else "no other process")
+    if found.servers:
+        console.print(_server_table(found.servers))
+    else:
+        console.print(_process_table(found.processes) if found.processes else "no other process")
     for problem in found.problems:
         console.print(safe(problem), style="yellow", markup=False, soft_wrap=True)
 
@@ -87,6 +92,24 @@ def status(config: ConfigFile = None, url: Url = None, json: AsJson = False) -> 
 def print_field(console: Console, name: str, value: str) -> None:
     """A line with a name and what it is."""
     console.print(f"{name:<9}{safe(value)}", markup=False, soft_wrap=True)
+
+
+def _server_table(servers: tuple[ServerInfo, ...]) -> Table:
+    from rich.text import Text
+
+    columns = ("server", "role", "latency", "memory", "of", "evicted", "replicas (lag)")
+    table = plain_table(*columns, texts=2)
+    table.columns[0].no_wrap = True
+    for each in servers:
+        names = Text(safe(each.name)), Text(safe(each.role or "away"))
+        if not each.role:
+            table.add_row(*names)
+            continue
+        limit = _bytes(each.max_memory) if each.max_memory else "no limit"
+        lag = "" if each.lag is None else f" ({_bytes(each.lag)})"
+        counts = f"{each.evictions:,}", f"{each.replicas}{lag}"
+        table.add_row(*names, f"{1000 * each.latency:.1f}ms", _bytes(each.memory), limit, *counts)
+    return table
 
 
 def _process_table(processes: list[Member]) -> Table:

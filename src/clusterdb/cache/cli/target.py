@@ -19,9 +19,9 @@ import typer
 from msgspec import structs
 
 from clusterdb.cache import (
+    BackendUnavailable,
     Cache,
     CacheConfig,
-    CachePolicy,
     Disk,
     InactiveSetting,
     InvalidArgument,
@@ -32,6 +32,7 @@ from clusterdb.cache import (
 
 from ..config.secrets import masked
 from ..config.shapes import nearest
+from ..factory import stored_regions
 from ..settings import DEFAULT_REGION
 
 __all__ = [
@@ -80,48 +81,61 @@ def data_file(platform: str, environ: Mapping[str, str], home: Path) -> Path:
     return folder / "clusterdb" / "cache.db"
 
 
-def make_cache(file: Path | None, url: str | None) -> Cache:
-    """The cache that is meant, not opened. Raises :class:`ConfigError`, and refuses one whose
-    entries no other process can see.
+def make_cache(file: Path | None, url: str | None, *, may_create: bool = False) -> Cache:
+    """The cache that is meant, not opened. Raises :class:`ConfigError`, refuses one whose entries
+    no other process can see, and a file that was named and is not there.
     """
     if file is not None and url is not None:
         raise InvalidArgument("--config and --url exclude each other: choose one")
     named = os.environ.get(VARIABLE, "")
     if url is not None:
-        config, source = _as_stored(CacheConfig.from_url(url)), masked(url)
+        config, source = CacheConfig.from_url(url), masked(url)
     elif file is not None or named:
         source = str(file or named)
         config = CacheConfig.from_yaml(source)
     else:
         path = data_file(sys.platform, os.environ, Path.home())
-        config, source = _as_stored(CacheConfig(backend=Disk(path=path))), str(path)
+        config, source, may_create = CacheConfig(backend=Disk(path=path)), str(path), True
     if isinstance(config.backend, Memory):
         raise InvalidArgument(
             f"{source}: backend 'memory' lives inside the program that uses it, and ends with it; "
             f"commands work on a backend that processes share: configure backend 'disk'"
         )
+    if isinstance(config.backend, Disk) and not may_create:
+        path = Path(config.backend.path).expanduser()
+        if not path.exists() and not path.is_symlink():
+            raise BackendUnavailable(
+                f"there is no cache file {str(path)!r}: programs make it, and so does 'cache set'"
+            )
     with warnings.catch_warnings():  # `cache config check` tells them
         warnings.simplefilter("ignore", InactiveSetting)
-        return Cache(config)
+        return Cache(_as_stored(config))
 
 
 def _as_stored(config: CacheConfig) -> CacheConfig:
-    """The regions of a cache file are those that its programs made, and keep their limits."""
-    if not isinstance(config.backend, Disk):
-        return config
-    from ..backends.disk.stored import stored_regions
-
-    found = stored_regions(Path(config.backend.path).expanduser())
+    """The regions of a cache file keep the limits that its programs gave them: a command must not
+    evict what a program wants to keep.
+    """
+    found = stored_regions(config)
     default = found.pop(DEFAULT_REGION, None)
-    policy = config.policy
-    if default is not None and default.policy is not None and policy == CachePolicy():
-        policy = CachePolicy(eviction=default.policy)
-    return structs.replace(config, policy=policy, regions=tuple(found.values()))
+    policy, regions = config.policy, {region.name: region for region in config.regions}
+    if default is not None and default.policy is not None:
+        policy = structs.replace(policy, eviction=default.policy)
+    for name, region in found.items():
+        known = regions.get(name, region)
+        regions[name] = structs.replace(known, policy=region.policy, size=None)
+    return structs.replace(config, policy=policy, regions=tuple(regions.values()))
 
 
-def on_cache(file: Path | None, url: str | None, work: Callable[[Cache], Awaitable[T]]) -> T:
-    """Open the cache, do the work, close it."""
-    cache = make_cache(file, url)
+def on_cache(
+    file: Path | None,
+    url: str | None,
+    work: Callable[[Cache], Awaitable[T]],
+    *,
+    may_create: bool = False,
+) -> T:
+    """Open the cache, do the work, close it. ``may_create``: where there is none, make it."""
+    cache = make_cache(file, url, may_create=may_create)
 
     async def session() -> T:
         async with aclosing(cache):  # also where it can't be opened
@@ -136,6 +150,8 @@ def on_region(
     url: str | None,
     name: str | None,
     work: Callable[[Region[Any]], Awaitable[T]],
+    *,
+    may_create: bool = False,
 ) -> T:
     """The same for one region. Raises :class:`InvalidArgument` with the nearest name for one that
     is not there.
@@ -144,7 +160,7 @@ def on_region(
     async def in_region(cache: Cache) -> T:
         return await work(cache if name is None else _region(cache, name))
 
-    return on_cache(file, url, in_region)
+    return on_cache(file, url, in_region, may_create=may_create)
 
 
 def _region(cache: Cache, name: str) -> Region[Any]:

@@ -165,7 +165,8 @@ def refuse(wanted: Any, error: Exception) -> NoReturn:
     """Raise :class:`TypeMismatch` for a value that does not fit."""
     raise TypeMismatch(
         f"the stored value can't be read as {_name(wanted)}: {error}; "
-        f"ask for the type that is stored"
+        f"ask for the type that is stored; if the type has changed since, let its new parts have "
+        f"defaults, or load or store the entry anew"
     ) from error
 
 

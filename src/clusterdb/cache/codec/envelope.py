@@ -9,7 +9,8 @@
          4      1  flags: bits 0-1 compression, bit 2 TYPED, bit 3 SIGNED; others 0
          5      2  number of tags
          7      8  version of the entry, unsigned
-        15      8  expiry: seconds since the Unix epoch, a double; infinity is none
+        15      8  expiry: seconds since the Unix epoch, a double; infinity is none; negative is
+                   the grace in seconds of an entry whose server keeps its expiry
         23      8  key binding: BLAKE2b-64 of region and key
         31      n  tags: length of the name (2), name in UTF-8, nonce (8, unsigned)
                 m  payload
@@ -59,8 +60,8 @@ HEADER_BYTES: Final = _HEADER.size + _CHECKSUM.size
 
 
 class Sealed(msgspec.Struct, frozen=True, gc=False):
-    """What an envelope held. ``expires_at``: seconds since the Unix epoch; ``tags``: names and
-    nonces.
+    """What an envelope held. ``expires_at``: seconds since the Unix epoch, or less than 0: the
+    grace; ``tags``: names and nonces.
     """
 
     version: int

@@ -61,6 +61,7 @@ class RegionCodec:
         "_readers",
         "_schema",
         "counts",
+        "signs",
     )
 
     def __init__(
@@ -77,6 +78,7 @@ class RegionCodec:
         self._encode, self._readers = _format(serialization.format, schema, custom)
         self._compressor = None if compression is None else Compressor(compression)
         keys = [key.encode(errors="surrogatepass") for key in serialization.keys]
+        self.signs = bool(keys)
         self._envelopes = Envelopes(region, keys)
 
     def __eq__(self, other: object) -> bool:
@@ -135,7 +137,11 @@ class RegionCodec:
     def _reader(self, codec: int) -> Decode:
         reader = self._readers.get(codec)
         if reader is None:
-            raise Undecodable(f"codec {codec}, which this region does not read")
+            known = {each.value: each.name.lower() for each in CodecId}
+            raise Undecodable(
+                f"written as {known.get(codec, f'codec {codec}')}, which this region does not "
+                f"read: its configuration has another format than who wrote it"
+            )
         return reader
 
 

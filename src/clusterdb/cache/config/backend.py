@@ -129,7 +129,7 @@ class Disk(Settings, frozen=True, kw_only=True, tag_field="type", tag="disk"):
 
     `synchronous`: ``normal`` may lose the last writes at a power cut, ``full`` waits for the disk.
     A call waits at most `timeout` for another process that writes. `near` keeps up to `near_size`
-    of each region in this process, coherent with the file.
+    of each region in this process, where another process's change is seen within `max_staleness`.
     """
 
     path: FilePath
@@ -137,10 +137,12 @@ class Disk(Settings, frozen=True, kw_only=True, tag_field="type", tag="disk"):
     timeout: Duration = preset("5s")
     near: bool = True
     near_size: Size = preset("64MB")
+    max_staleness: Duration = preset("1s")
 
     def _check(self) -> None:
-        """Check that there is time to wait."""
+        """Check that there is time to wait, and to look what others did."""
         require(self.timeout > 0, "timeout", "must be above 0 seconds")
+        require(self.max_staleness >= 0.01, "max_staleness", "must be at least 10 milliseconds")
 
 
 class Redis(Settings, frozen=True, kw_only=True, tag_field="type", tag="redis"):

@@ -58,7 +58,8 @@ class CacheRegion(_Named, frozen=True, kw_only=True):
     """A named part of the cache: its own key space, limits, expiry and loads.
 
     Unset means: `ttl` and `on_unavailable` as the cache has them. `ttl=None` is no expiry. `size`
-    is the same as ``policy.max_memory``; give one of them.
+    is the same as ``policy.max_memory``; give one of them. `instant_clear`: `clear` takes one write
+    on a shared backend, and each read and write of the region asks once more.
     """
 
     size: OptionalSize = preset(None)
@@ -69,6 +70,7 @@ class CacheRegion(_Named, frozen=True, kw_only=True):
     isolation: Literal["share", "copy", "check"] = "share"
     on_unavailable: Literal["raise", "load", "miss"] | None = None
     loads: LoadConfig = LoadConfig()
+    instant_clear: bool = False
 
     @property
     def eviction(self) -> EvictionPolicy | None:

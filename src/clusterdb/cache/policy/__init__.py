@@ -12,9 +12,18 @@ from .base import LinkedList, Policy
 from .fifo import Fifo
 from .lfu import Lfu
 from .lru import Lru
-from .recording import RecordingLru
+from .recording import CountingLru, RecentLru
 
-__all__ = ["POLICIES", "Fifo", "Lfu", "LinkedList", "Lru", "Policy", "RecordingLru"]
+__all__ = [
+    "POLICIES",
+    "CountingLru",
+    "Fifo",
+    "Lfu",
+    "LinkedList",
+    "Lru",
+    "Policy",
+    "RecentLru",
+]
 
 POLICIES: Final[dict[str, Callable[[], Policy]]] = {"fifo": Fifo, "lru": Lru, "lfu": Lfu}
 """How to make each policy, by the name it has in a configuration."""

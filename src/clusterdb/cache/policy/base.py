@@ -74,6 +74,11 @@ class LinkedList:
             entry = entry.next
         return None if entry is self._head else entry
 
+    def after(self, entry: Entry) -> Entry | None:
+        """The entry linked next after ``entry``, which is in this list."""
+        found = entry.next
+        return None if found is self._head else found
+
     def entries(self) -> list[Entry]:
         """All entries, first to last. O(n)."""
         found: list[Entry] = []

@@ -199,3 +199,20 @@ def test_a_forked_child_leaves_the_file_to_its_parent(config):
         assert not snapshot(config).exists()
     with Cache(config).sync as cache:
         assert cache.get("k") == "parent"
+
+
+@pytest.mark.parametrize("kind", ["memory", "disk"])
+def test_a_cache_left_open_by_a_script_is_closed_at_its_end(kind, tmp_path):
+    """No thread can be started any more then, and closing must do without."""
+    path = tmp_path / "kept"
+    backend = "Memory(persist" if kind == "memory" else "Disk(path"
+    script = f"""
+from clusterdb.cache import Cache, CacheConfig, Disk, Memory
+cache = Cache(CacheConfig(backend={backend}={str(path)!r}))).sync
+cache.set("k", "v")
+"""
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", script], check=True, capture_output=True, text=True
+    )
+    assert (done.stdout, done.stderr) == ("", "")
+    assert [each.name for each in tmp_path.iterdir()] == ["kept"]

@@ -18,6 +18,7 @@ from tests.unit.cache.codec.samples import (
     PLAIN,
     TYPED,
     USER,
+    Account,
     Color,
     Line,
     Movie,
@@ -63,8 +64,13 @@ def test_raw_bytes_and_text_come_back(value):
     assert same(RAW.decode(encoded), value)
 
 
+def named(part: object) -> str:
+    """The same in every process: sets are shown in an order of their own."""
+    return type(part).__qualname__ if isinstance(part, Account) else str(part)
+
+
 @pytest.mark.parametrize("coded", [MESSAGEPACK, JSON_CODEC, PICKLE], ids=["msgpack", "json", "pkl"])
-@pytest.mark.parametrize(("value", "wanted"), TYPED, ids=str)
+@pytest.mark.parametrize(("value", "wanted"), TYPED, ids=named)
 def test_values_of_a_type_come_back_as_that_type(value, wanted, coded):
     found = coded.decode(coded.encode(value), wanted)
     assert type(found) is type(value)
@@ -236,7 +242,7 @@ def test_what_is_nested_too_deep_is_refused(kind, depth):
         value = {"a": value} if kind is dict else kind([value])
     with pytest.raises(EncodeError, match="deep"):
         MESSAGEPACK.encode(value)
-    if kind is not tuple or depth > 1000:  # what needs a type has msgspec's own limit
+    if kind is not tuple:  # what needs a type has msgspec's own limit
         with pytest.raises(EncodeError, match="deep"):
             JSON_CODEC.encode(value)
 

@@ -38,6 +38,7 @@ running_loop = asyncio._get_running_loop  # noqa: SLF001 - the public one raises
 
 _MOST_CHANGES: Final = 5_000
 _TICK: Final = 1.0
+_BETWEEN_HINTS: Final = 0.002
 _SWEEP: Final = 1_000
 
 
@@ -69,6 +70,7 @@ class Attached:
         self._origin = f"{socket.gethostname()}:{os.getpid()}"
         self._addresses: list[str] = []
         self._seen = self._delivered_to = 0
+        self._looked = 0.0
         self._known = Known()
         self.follower: Follower | None = None
         self.problem = ""
@@ -124,10 +126,13 @@ class Attached:
     async def do(self, job: Job[T]) -> T:
         """Run a job in the writer's next transaction. Raises as :meth:`Writer.do` does."""
         try:
-            return await self._writer.do(job)
-        except BackendUnavailable:
+            done = await self._writer.do(job)
+        except BackendUnavailable as error:
+            self.problem = str(error)
             self._check_file()
             raise
+        self.problem = ""
+        return done
 
     # -- ending
 
@@ -195,7 +200,7 @@ class Attached:
 
     def poll(self) -> bool:
         """Look what other processes changed, and renew the lease; whether there was anything."""
-        began = self._clock.now()
+        began = self._looked = self._clock.now()
         try:
             self._file.check_identity()
             rows = self.reader.changes(self._seen, _MOST_CHANGES + 1)
@@ -245,9 +250,19 @@ class Attached:
             self.follower(changes)
 
     def _hinted(self) -> None:
+        """Look now, or as soon as the last look is a little ago: hints come in swarms."""
+        wait = self._looked + _BETWEEN_HINTS - self._clock.now()
+        if wait > 0:
+            self._listen(False)
+            self._loop.call_later(wait, self._listen_again)
+            return
         self._hints.take()
         if not self.poll() and not self._lost:
             self._look_around()  # somebody came, or went
+
+    def _listen_again(self) -> None:
+        if not self._lost:
+            self._listen()
 
     def _look_around(self) -> None:
         """Who else is there."""
@@ -312,7 +327,6 @@ class Attached:
                 self._restore_hints()
                 self._look_around()
                 await self.settle()
-                self.problem = ""
             except BackendUnavailable as error:  # told by describe(); the next tick tries again
                 self.problem = str(error)
             self._near.sweep(self._clock.now(), _SWEEP)

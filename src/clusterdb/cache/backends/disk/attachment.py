@@ -9,8 +9,9 @@ regions that it does not have yet.
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Callable, Mapping
-from typing import Literal, TypeVar
+from typing import Final, Literal, TypeVar
 
 from ...clock import Clock
 from ...errors import BackendUnavailable
@@ -18,6 +19,7 @@ from ...near import NearTier
 from ...protocols import Follower
 from ...settings import RegionSettings
 from ...stats import Counters
+from ..offloop import off_loop
 from .attached import Attached
 from .claiming import DiskClaims
 from .file import CacheFile
@@ -28,6 +30,8 @@ from .writer import Job
 __all__ = ["Attachment"]
 
 T = TypeVar("T")
+
+_LOG: Final = logging.getLogger("clusterdb.cache")
 
 _loop = asyncio.get_running_loop
 
@@ -52,6 +56,8 @@ class Attachment:
         self.unapplied: dict[str, RegionSettings] = {}
         self.attached: Attached | None = None
         self.max_staleness = max_staleness
+        self.notes: dict[str, str] = {}
+        self._applied: set[str] = set()
         self._clock = clock
         self._near = near
         self._settings = settings
@@ -149,14 +155,28 @@ class Attachment:
         applied = dict(self.unapplied)
         uses = {name: attached.upkeep.uses(name) for name in applied}
 
-        def job(transaction: Transaction) -> None:
-            for name in applied:
-                transaction.rows.apply_settings(name, uses[name])
+        def job(transaction: Transaction) -> dict[str, tuple[object, ...] | None]:
+            return {name: transaction.rows.apply_settings(name, uses[name]) for name in applied}
 
-        await attached.do(job)
+        for name, before in (await attached.do(job)).items():
+            first = name not in self._applied
+            self._applied.add(name)
+            if before is not None and first:  # later changes are this program's own
+                self._tell_changed(name, before, applied[name])
         for name, settings in applied.items():
             if self.unapplied.get(name) is settings:
                 del self.unapplied[name]
+
+    def _tell_changed(self, name: str, before: tuple[object, ...], now: RegionSettings) -> None:
+        """Limits are those of who opened the file last: the others should know."""
+        policy, items, weight = before
+        note = (
+            f"cache file {str(self.file.path)!r}: region {name!r} had policy {policy}, max_items "
+            f"{items}, max_memory {weight}, and has {now.policy}, {now.max_items}, "
+            f"{now.max_weight} now; give all programs of the file the same"
+        )
+        _LOG.warning("%s", note)
+        self.notes[name] = note
 
     async def _attach(self) -> Attached:
         if not self._open:
@@ -171,7 +191,7 @@ class Attachment:
             if before is not None:  # of a file that was replaced, or of a loop that ended
                 before.drop()
                 await before.ended()
-            await asyncio.to_thread(self.file.open)
+            await off_loop(self.file.open)
             with self.file.opening:  # a fork finds all connections or none
                 attached = self.attached = Attached(
                     self.file,

@@ -58,18 +58,14 @@ _AT_ONCE: Final = 256
 
 
 class DiskBackend:
-    """A cache in one file. ``max_staleness`` in seconds bounds how long another process's change
-    may go unseen by the near tier; ``boot`` names the run of the machine, for tests.
-    """
+    """A cache in one file; ``boot`` names the run of the machine, for tests."""
 
     kind: ClassVar[str] = "disk"
     capabilities: ClassVar[frozenset[Capability]] = frozenset(
         {"atomic", "multi_process", "persistent", "near"}
     )
 
-    def __init__(
-        self, config: Disk, clock: Clock, max_staleness: float = 1.0, boot: str | None = None
-    ) -> None:
+    def __init__(self, config: Disk, clock: Clock, boot: str | None = None) -> None:
         self._clock = clock
         self._near = NearTier(config.near_size if config.near else 0, clock.now())
         self._keeps = config.near
@@ -78,7 +74,13 @@ class DiskBackend:
         self._observer: Observer | None = None
         file = CacheFile(config.path, config.synchronous, config.timeout, clock, boot)
         self._attachment = Attachment(
-            file, clock, self._near, self._settings, self._total, self._delivered, max_staleness
+            file,
+            clock,
+            self._near,
+            self._settings,
+            self._total,
+            self._delivered,
+            config.max_staleness,
         )
 
     # -- life
@@ -96,7 +98,7 @@ class DiskBackend:
     def configure(self, regions: Mapping[str, RegionSettings]) -> None:
         for name, settings in regions.items():
             if self._settings.get(name) != settings:
-                self._near.add(name)
+                self._near.add(name, counted=settings.policy == "lfu")
                 self._settings[name] = settings
                 self._counters.setdefault(name, Counters())
                 self._attachment.unapplied[name] = settings
@@ -235,7 +237,10 @@ class DiskBackend:
             regions=regions,
             size=self._attachment.file.size(),
             members=tuple([member for _, _, member in members]),
-            problems=(attached.problem,) if attached.problem else (),
+            problems=(
+                *([attached.problem] if attached.problem else []),
+                *self._attachment.notes.values(),
+            ),
         )
 
     # -- claims

@@ -364,12 +364,15 @@ class Rows:
             known[name] = known.get(name, 0) + count
         self.run("UPDATE regions SET counters = ? WHERE id = ?", (json.dumps(known), row.id))
 
-    def apply_settings(self, region: str, uses: Mapping[str, int]) -> None:
+    def apply_settings(self, region: str, uses: Mapping[str, int]) -> tuple[object, ...] | None:
         """Make the region's row; bring it, after the last ``uses``, under its present policy and
-        limits.
+        limits. Those it had, if they were others.
         """
         settings = self.settings[region]
         policy = settings.policy
+        before = self.run(
+            "SELECT policy, max_items, max_weight FROM regions WHERE name = ?", (region,)
+        ).fetchone()
         self.run(
             """INSERT INTO regions (name, policy, max_items, max_weight) VALUES (?, ?, ?, ?)
             ON CONFLICT (name) DO UPDATE SET
@@ -381,6 +384,7 @@ class Rows:
         if row.policy != policy:
             self._change_policy(row, policy)
         self.make_room(region)
+        return None if before == (policy, settings.max_items, settings.max_weight) else before
 
     def _change_policy(self, row: RegionRow, policy: str) -> None:
         """Keep the old order: the uses that came first are flattened into the ranks."""

@@ -17,6 +17,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, Final, TypeAlias, TypeVar
 
 from ...errors import BackendUnavailable, CacheError, OutcomeUnknown
+from ..offloop import off_loop
 from .file import CacheFile, driver_errors
 from .rows import Effects
 from .transaction import Transaction
@@ -124,7 +125,7 @@ class Writer:
 
     async def ended(self) -> None:
         """Wait for the end of the thread."""
-        await asyncio.to_thread(self._thread.join, self._limit)
+        await off_loop(self._thread.join, self._limit)
 
     def hold(self) -> None:
         """Before a fork: wait for the transaction that runs."""

@@ -75,7 +75,7 @@ async def evictions_and_expirations_add_up(h: Harness) -> None:
     assert await _counts(h, *names) == (1, 3, 1, 0, 0)
 
 
-@clause("counters")
+@clause("counters", "sizes")
 async def regions_are_counted_apart(h: Harness) -> None:
     """Each region has its own figures, and all of them are described."""
     await h.put_all(["a", "b"])
@@ -88,7 +88,7 @@ async def regions_are_counted_apart(h: Harness) -> None:
     assert info.kind == h.backend.kind
 
 
-@clause("counters")
+@clause("counters", "sizes")
 async def a_description_stands_still(h: Harness) -> None:
     """What was described does not change with what happens next."""
     await h.put("a", 1)

@@ -20,13 +20,16 @@ __all__ = ["MAIN", "OTHER", "TRAITS", "Harness", "Need", "Trait", "region_settin
 MAIN = "main"
 OTHER = "other"
 
-Trait: TypeAlias = Literal["exact_time", "limits", "weighers", "counters", "tag_counts"]
+Trait: TypeAlias = Literal["exact_time", "limits", "weighers", "counters", "sizes", "tag_counts"]
 """What a backend may leave to its server. ``exact_time``: expiry to the instant. ``limits``: keeps
 ``max_items``, ``max_weight`` and the policy of a region exactly, and tells observers.
 ``weighers``: weighs by the user's function. ``counters``: ``describe`` counts each call.
+``sizes``: ``describe`` knows how many entries a region has.
 ``tag_counts``: ``invalidate_tags`` knows how many it hit, ``describe`` how many are in use."""
 
-TRAITS: frozenset[Trait] = frozenset({"exact_time", "limits", "weighers", "counters", "tag_counts"})
+TRAITS: frozenset[Trait] = frozenset(
+    {"exact_time", "limits", "weighers", "counters", "sizes", "tag_counts"}
+)
 """All traits, as the embedded backend has them."""
 
 Need: TypeAlias = Capability | Trait

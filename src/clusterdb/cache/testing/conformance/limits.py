@@ -71,7 +71,9 @@ async def memory_is_limited(h: Harness) -> None:
     for number, size in enumerate([2000, 2000, 5000, 1, 9000, 3000, 15_000, 1, 1]):
         value = bytes(size)
         await h.put(f"k{number % 4}", value)
-        assert size <= (await h.backend.describe()).regions[MAIN].weight <= 20_000
+        weight = (await h.backend.describe()).regions[MAIN].weight
+        assert weight is not None
+        assert size <= weight <= 20_000
         assert await h.value(f"k{number % 4}") == value
 
 
@@ -82,6 +84,7 @@ async def weight_is_limited(h: Harness) -> None:
     for number, size in enumerate([2, 2, 2, 1, 3, 5, 9, 4, 10, 2, 3, 5]):
         await h.put(f"k{number % 4}", "x" * size)
         weight = (await h.backend.describe()).regions[MAIN].weight
+        assert weight is not None
         assert weight <= 10
         assert weight == sum([len(str(await h.value(key))) for key in await h.scan()])
         assert await h.value(f"k{number % 4}") == "x" * size

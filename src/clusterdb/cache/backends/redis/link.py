@@ -1,0 +1,308 @@
+"""The way to the servers: deadlines, scripts that a server has forgotten, and replication.
+
+Replies come in the order of the commands, errors among them, as a topology gives them. What a
+server refused with ``NOSCRIPT`` was not carried out and is sent again, with the script's text.
+
+**Replication** (``WAIT``) counts the writes of the connection that waits, and stops whatever is
+behind it on that connection. Replicas take a primary's writes in one order, so what is waited for
+is a small write of ours on a connection of its own, sent after the reply to the writes that it
+stands for. Those who write at the same time share one such wait a server.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from typing import Final, TypeVar
+
+from ...clock import Clock
+from ...config import PartitioningConfig, Redis
+from ...errors import BackendUnavailable, CacheError, Degraded, ServerError
+from ...transport import Command, Node, Reply, Topology, slot_of, topology_for
+from .names import Names
+from .scripts import resent
+
+__all__ = ["BULK_BYTES", "Link", "explained", "raised_if_away"]
+
+T = TypeVar("T")
+
+BULK_BYTES: Final = 64 * 1024
+"""A value of this size travels on a connection of its own."""
+
+_MARKER_LIVES: Final = 60_000
+_REMEDIES: Final = {
+    "OOM": "its maxmemory is reached: raise it, or let the server evict (maxmemory-policy)",
+    "NOPERM": "give the user of backend.username permission for it, and for the keys of this cache",
+    "READONLY": "it is a replica: connect to the primary, or through Sentinel or Cluster",
+    "MISCONF": "the server can't save to its disk and refuses writes",
+    "NOREPLICAS": "the server has fewer replicas than its min-replicas-to-write",
+}
+
+
+class Link:
+    """The connections of one backend. ``copies`` is how many servers must have each write before
+    it counts, the primary among them; ``on_each`` on how many servers of a ring we write it.
+    """
+
+    def __init__(
+        self,
+        config: Redis,
+        partitioning: PartitioningConfig,
+        clock: Clock,
+        names: Names,
+        copies: int = 1,
+    ) -> None:
+        self.now = clock.now
+        self.timeout = config.pool.timeout
+        self._config = config
+        self._partitioning = partitioning
+        self._names = names
+        self._copies = copies
+        self.on_each = partitioning.strategy.replicas if config.is_ring else 1
+        self._topology: Topology | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._keeper: asyncio.Task[None] | None = None
+        self._waits: dict[Node, asyncio.Task[None]] = {}
+        self._next_waits: dict[Node, asyncio.Task[None]] = {}
+        self._markers: dict[Node, tuple[int, bytes]] = {}
+
+    def together(self, keys: Sequence[bytes]) -> bool:
+        """Whether one script may change all of ``keys``."""
+        if self._config.cluster:
+            return len({slot_of(key) for key in keys}) <= 1
+        if self._config.is_ring:
+            return len({self.topology.node_for(key) for key in keys}) <= 1
+        return True
+
+    # -- life
+
+    async def open(self) -> None:
+        """Find the servers; raises `BackendUnavailable`."""
+        loop = asyncio.get_running_loop()
+        if self._topology is None or self._loop is not loop:
+            self._waits, self._next_waits = {}, {}
+            self._loop, self._topology = (
+                loop,
+                topology_for(
+                    self._config,
+                    self.now,
+                    partitioning=self._partitioning,
+                    client_name="clusterdb-cache",
+                ),
+            )
+            self._keeper = asyncio.create_task(
+                _keep(self._topology), name="clusterdb-cache: connections"
+            )
+        await self._topology.start(self.deadline())
+
+    async def aclose(self) -> None:
+        """Close every connection. Idempotent."""
+        keeper, self._keeper, self._topology = self._keeper, None, None
+        if keeper is None or self._loop is not asyncio.get_running_loop():
+            return
+        tasks = [keeper, *self._waits.values(), *self._next_waits.values()]
+        for task in tasks:
+            task.cancel()
+        await asyncio.wait(tasks)
+
+    def forked(self) -> None:
+        """In the child of a fork: forget the connections without a word to the servers."""
+        topology, self._topology, self._keeper = self._topology, None, None
+        self._waits, self._next_waits = {}, {}
+        if topology is not None:
+            topology.forked()
+
+    @property
+    def topology(self) -> Topology:
+        """Who has which key. Raises `BackendUnavailable` while closed."""
+        if self._topology is None:
+            raise BackendUnavailable("the connections to Redis are closed; open the backend first")
+        return self._topology
+
+    def deadline(self) -> float:
+        """When a call that begins now must have ended."""
+        return self.now() + self.timeout
+
+    # -- calls
+
+    async def look(self, name: bytes, deadline: float, *, bulk: bool = False) -> list[Reply]:
+        """Value and ``PTTL`` of one key. Cost: one round trip."""
+        topology = self.topology
+        commands: tuple[Command, Command] = (("GET", name), ("PTTL", name))
+        if self.on_each > 1:  # a silent owner must leave time for the next one
+            return await topology.execute(commands, (name, name), deadline, bulk=bulk)
+        try:
+            found = await topology.node_for(name).calls(commands, deadline, bulk=bulk)
+        except BackendUnavailable:
+            pass
+        else:
+            if type(found[1]) is int and type(found[0]) is not ServerError:
+                return found
+        return await topology.execute(commands, (name, name), deadline, bulk=bulk)
+
+    async def send(
+        self,
+        commands: Sequence[Command],
+        keys: Sequence[bytes],
+        *,
+        write: bool = False,
+        bulk: bool = False,
+        deadline: float | None = None,
+        replicated: bool = True,
+    ) -> list[Reply]:
+        """The replies to commands, each about the key at its place. Cost: one round trip a server;
+        one more where a script is new to a server, or writes have to be ``replicated``.
+        """
+        if deadline is None:
+            deadline = self.deadline()
+        if self.on_each > 1:  # one owner may know a script, and another not
+            commands = [resent(each) if each[0] == "EVALSHA" else each for each in commands]
+        replies = await self._send(commands, keys, deadline, write, bulk)
+        unknown = [
+            at
+            for at, reply in enumerate(replies)
+            if type(reply) is ServerError and reply.code == "NOSCRIPT"
+        ]
+        if unknown:
+            again = await self._send(
+                [resent(commands[at]) for at in unknown],
+                [keys[at] for at in unknown],
+                deadline,
+                write,
+                bulk,
+            )
+            for at, reply in zip(unknown, again, strict=True):
+                replies[at] = reply
+        if write and replicated and self._copies > 1:
+            await self._replicate(keys, replies, deadline)
+        return replies
+
+    async def _send(
+        self,
+        commands: Sequence[Command],
+        keys: Sequence[bytes],
+        deadline: float,
+        write: bool,
+        bulk: bool,
+    ) -> list[Reply]:
+        topology = self.topology
+        if len(commands) != 1:
+            return await topology.execute(commands, keys, deadline, write=write, bulk=bulk)
+        try:
+            return [await topology.call(keys[0], commands[0], deadline, write=write, bulk=bulk)]
+        except (ServerError, BackendUnavailable) as error:
+            return [error]
+
+    async def store(self, command: Command, name: bytes, deadline: float, bulk: bool) -> None:
+        """A plain write of one key. Raises what the server, or its absence, says."""
+        try:
+            await self.topology.call(name, command, deadline, write=True, bulk=bulk)
+        except ServerError as error:
+            raise explained(error) from None
+        if self._copies > 1:
+            replies: list[Reply] = [None]
+            await self._replicate([name], replies, deadline)
+            if replies[0] is not None:
+                raise replies[0]
+
+    # -- replication
+
+    async def _replicate(
+        self, keys: Sequence[bytes], replies: list[Reply], deadline: float
+    ) -> None:
+        """Wait until what was carried out has its copies; where it has not, say so in place."""
+        places: dict[Node, list[int]] = {}
+        for at, (key, reply) in enumerate(zip(keys, replies, strict=True)):
+            if not isinstance(reply, Exception):
+                try:
+                    places.setdefault(self.topology.node_for(key), []).append(at)
+                except BackendUnavailable as away:
+                    replies[at] = Degraded(1, self._copies, str(away), reply=reply)
+        waits = [self._joined_wait(node, deadline) for node in places]
+        results = await asyncio.gather(*waits, return_exceptions=True)
+        for found, error in zip(places.values(), results, strict=True):
+            if isinstance(error, BaseException):
+                for at in found:
+                    replies[at] = error
+
+    async def _joined_wait(self, node: Node, deadline: float) -> None:
+        """The end of the next wait for a server's replicas, one for all who ask meanwhile."""
+        task = self._next_waits.get(node)
+        if task is None:
+            task = asyncio.create_task(
+                self._wait(node, self._waits.get(node)), name="clusterdb-cache: replication"
+            )
+            task.add_done_callback(_seen)
+            self._next_waits[node] = task
+        await asyncio.wait([task], timeout=max(0.0, deadline - self.now()))
+        if not task.done() or task.cancelled():
+            raise Degraded(1, self._copies, f"{node.name} has not heard of its replicas in time")
+        await task
+
+    async def _wait(self, node: Node, before: asyncio.Task[None] | None) -> None:
+        if before is not None:
+            await asyncio.wait([before])
+        task = self._next_waits.pop(node)
+        self._waits[node] = task
+        try:
+            await self._wait_for_replicas(node, self.deadline())
+        finally:
+            if self._waits.get(node) is task:
+                del self._waits[node]
+
+    async def _wait_for_replicas(self, node: Node, deadline: float) -> None:
+        marker, wanted = self._marker(node), self._copies - 1
+        write = ("SET", marker, "", "PX", _MARKER_LIVES)
+        patience = max(1, int((deadline - self.now()) * 800))
+        try:
+            async with node.exclusive(deadline) as connection:
+                done, acks = await connection.calls(
+                    [write, ("WAIT", wanted, patience)], deadline, write=True
+                )
+        except BackendUnavailable as error:
+            raise Degraded(1, self._copies, f"its replicas can't be asked: {error}") from error
+        for reply in (done, acks):
+            if isinstance(reply, Exception):
+                raise Degraded(1, self._copies, f"{node.name}: {reply}") from reply
+        if acks < wanted:
+            raise Degraded(1 + acks, self._copies, f"{node.name} misses replicas")
+
+    def _marker(self, node: Node) -> bytes:
+        topology = self.topology
+        version, marker = self._markers.get(node, (-1, b""))
+        if version != topology.version:
+            found = self._names.marker(lambda name: topology.node_for(name) is node)
+            if found is None:
+                raise Degraded(1, self._copies, f"{node.name} has no slot any more")
+            marker = found
+            self._markers[node] = (topology.version, marker)
+        return marker
+
+
+async def _keep(topology: Topology) -> None:
+    """Close the connections when cancelled: by us, or by the end of the loop's ``asyncio.run``."""
+    try:
+        await asyncio.get_running_loop().create_future()
+    finally:
+        await topology.aclose()
+
+
+def _seen(task: asyncio.Task[None]) -> None:
+    """Look at the error, which those who wait raise, so that nothing is logged if nobody does."""
+    if not task.cancelled():
+        task.exception()
+
+
+def raised_if_away(outcomes: list[T]) -> list[T]:
+    """``outcomes``, or the first where all of them say that the servers are away."""
+    if outcomes and all(isinstance(outcome, BackendUnavailable) for outcome in outcomes):
+        raise outcomes[0]  # type: ignore[misc]
+    return outcomes
+
+
+def explained(error: CacheError) -> CacheError:
+    """A server's error with its remedy."""
+    if type(error) is not ServerError:
+        return error
+    remedy = _REMEDIES.get(error.code)
+    return error if remedy is None else ServerError(f"{error}; {remedy}")

@@ -1,0 +1,100 @@
+"""The names of keys on a server, and back.
+
+An entry is ``{name}:{region}:{key}``, the nonce of a tag ``{name}:#tag:{tag}``, that of a region
+``{name}:#region:{region}``. Names of caches and regions have no ``:``, ``#`` or ``{``, so no two of
+these are equal, and a ``{tag}`` in a user's key decides alone on the slot.
+``docs/reference/redis-keys.md`` says the same for other languages.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final
+
+from ...keys import escape_glob
+
+__all__ = ["Names"]
+
+_GLOB: Final = frozenset("*?[\\")
+_TRIES: Final = 50_000
+
+
+class Names:
+    """The names of one cache."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self._prefixes: dict[str, str] = {}
+
+    def prefix(self, region: str) -> str:
+        """What every entry of a region begins with."""
+        prefix = self._prefixes.get(region)
+        if prefix is None:
+            prefix = self._prefixes[region] = f"{self._name}:{region}:"
+        return prefix
+
+    def entry(self, region: str, key: str) -> bytes:
+        """The name of an entry."""
+        return (self.prefix(region) + key).encode()
+
+    def tag(self, tag: str) -> bytes:
+        """The name of a tag's nonce."""
+        return f"{self._name}:#tag:{tag}".encode()
+
+    def region(self, region: str) -> bytes:
+        """The name of a region's nonce."""
+        return f"{self._name}:#region:{region}".encode()
+
+    def index(self, region: str, shard: int) -> list[bytes]:
+        """The names of one shard of a region's index, in one slot."""
+        prefix = f"{self._name}:#index:{{{region}:{shard}}}:"
+        return [(prefix + part).encode() for part in ("order", "weight", "ends")]
+
+    @property
+    def sweeper(self) -> bytes:
+        """The name of the lock of who keeps regions within their limits."""
+        return f"{self._name}:#sweeper".encode()
+
+    @property
+    def everything(self) -> str:
+        """A server's glob that matches all names of this cache."""
+        return escape_glob(f"{self._name}:") + "*"
+
+    def parts(self, name: bytes) -> tuple[str, str] | None:
+        """Region and key of an entry's name; ``None`` for another name."""
+        try:
+            _, region, key = name.decode().split(":", 2)
+        except ValueError:
+            return None
+        return None if region.startswith("#") or not key else (region, key)
+
+    def marker(self, fits: Callable[[bytes], bool]) -> bytes | None:
+        """A name of ours that ``fits``: one that a certain server holds; ``None`` if none does."""
+        for number in range(_TRIES):
+            name = f"{self._name}:#wait:{number}".encode()
+            if fits(name):
+                return name
+        return None
+
+    def pattern(self, region: str, glob: str = "*") -> str:
+        """A server's glob that matches at least the entries whose keys match ``glob``.
+
+        Only the literal beginning of ``glob`` is used: a server counts bytes where we count
+        characters.
+        """
+        literal = ""
+        for char in glob:
+            if char in _GLOB:
+                return escape_glob(self.prefix(region) + literal) + "*"
+            literal += char
+        return escape_glob(self.prefix(region) + literal)
+
+    def key(self, region: str, name: bytes) -> str | None:
+        """The key of an entry's name; ``None`` for a name that is none of ours."""
+        prefix = self.prefix(region).encode()
+        if not name.startswith(prefix) or len(name) == len(prefix):
+            return None
+        try:
+            return name[len(prefix) :].decode()
+        except UnicodeDecodeError:
+            return None

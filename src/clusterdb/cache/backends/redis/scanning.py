@@ -1,0 +1,142 @@
+"""Scans and clears: every primary's keys, by ``SCAN``.
+
+``SCAN`` gives what is there from its start to its end at least once, on one server. Keys that move
+to a server that was scanned before would be missed, so where the topology has changed meanwhile
+everything is scanned again, and what was given before is left out. In a move of slots that is under
+way all the time, a key that moves between the two looks may be missed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, Callable, Mapping
+from typing import Final
+
+from ...errors import CacheError, ServerError
+from ...keys import matcher
+from ...settings import RegionSettings
+from ...transport import Command, Node
+from .link import Link, explained
+from .names import Names
+from .nonces import REGION_TAG, Nonces
+from .scripts import DROP
+from .stored import LONG_HEAD, is_live, region_nonce
+
+__all__ = ["Scanning"]
+
+_LEAST: Final = 10
+_MOST: Final = 10_000
+_CLEARED_AT_ONCE: Final = 1000
+_PASSES: Final = 8
+
+
+class Scanning:
+    """The scans of one backend."""
+
+    def __init__(
+        self, link: Link, names: Names, nonces: Nonces, settings: Mapping[str, RegionSettings]
+    ) -> None:
+        self._link = link
+        self._names = names
+        self._nonces = nonces
+        self._settings = settings
+
+    async def scan(
+        self, region: str, glob: str, batch_size: int
+    ) -> AsyncGenerator[list[str], None]:
+        """See :meth:`Backend.scan`. Cost: two round trips a batch; memory for the keys given, as
+        each is given once.
+        """
+        matches, pattern = matcher(glob), self._names.pattern(region, glob)
+        size = min(max(batch_size, _LEAST), _MOST)
+        seen: set[str] = set()
+        for _ in range(_PASSES):
+            version = self._link.topology.version
+            for node in self._link.topology.nodes():
+                async for names in self._names_of(node, pattern, size):
+                    keys = await self._alive(region, names, matches, seen)
+                    if keys:
+                        seen.update(keys)
+                        yield keys
+            if not await self._moved_since(version):
+                return
+
+    async def clear(self, region: str) -> int:
+        """Remove what a region has, on all servers at once; how many entries that was, those of
+        ended tags among them.
+        """
+        pattern = self._names.pattern(region)
+        cleared = 0
+        for _ in range(_PASSES):
+            version = self._link.topology.version
+            nodes = self._link.topology.nodes()
+            counts = await asyncio.gather(*[self._clear_node(node, pattern) for node in nodes])
+            cleared += sum(counts)
+            if not await self._moved_since(version):
+                break
+        return cleared
+
+    async def _moved_since(self, version: int) -> bool:
+        topology = self._link.topology
+        await topology.refresh(self._link.deadline())
+        return topology.version != version
+
+    async def _names_of(
+        self, node: Node, pattern: str, size: int
+    ) -> AsyncGenerator[list[bytes], None]:
+        """The names on one server that match, in batches, some maybe twice."""
+        cursor: bytes = b"0"
+        while True:
+            command = ("SCAN", cursor, "MATCH", pattern, "COUNT", size)
+            try:
+                cursor, names = await node.call(command, self._link.deadline())
+            except ServerError as error:
+                raise explained(error) from None
+            if names:
+                yield names
+            if cursor == b"0":
+                return
+
+    async def _alive(
+        self, region: str, names: list[bytes], matches: Callable[[str], bool], seen: set[str]
+    ) -> list[str]:
+        """The keys among ``names`` that are new, match and live."""
+        wanted: dict[str, bytes] = {}
+        for name in names:
+            key = self._names.key(region, name)
+            if key is not None and key not in seen and matches(key):
+                wanted[key] = name
+        if not wanted:
+            return []
+        commands: list[Command] = []
+        for name in wanted.values():
+            commands += [("GETRANGE", name, 0, LONG_HEAD - 1), ("PTTL", name)]
+        keys = [name for name in wanted.values() for _ in range(2)]
+        replies = await self._link.send(commands, keys)
+        instant = self._settings[region].instant_clear
+        nonces = await self._nonces.current(region, [REGION_TAG] if instant else [])
+        nonce = nonces.get(REGION_TAG)
+        found: list[str] = []
+        for key, head, left in zip(wanted, replies[::2], replies[1::2], strict=True):
+            for reply in (head, left):
+                if isinstance(reply, CacheError) and not _of_another_type(reply):
+                    raise explained(reply)
+            if not isinstance(head, bytes) or not is_live(head, left):
+                continue
+            if not instant or (nonce is not None and region_nonce(head) == nonce):
+                found.append(key)
+        return found
+
+    async def _clear_node(self, node: Node, pattern: str) -> int:
+        cleared = 0
+        async for names in self._names_of(node, pattern, _CLEARED_AT_ONCE):
+            commands = [DROP.call(name) for name in names]
+            for reply in await self._link.send(commands, names, write=True):
+                if isinstance(reply, CacheError):
+                    raise explained(reply)
+                cleared += reply != 0
+        return cleared
+
+
+def _of_another_type(reply: CacheError) -> bool:
+    return isinstance(reply, ServerError) and reply.code == "WRONGTYPE"
