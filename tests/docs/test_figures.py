@@ -18,7 +18,7 @@ def test_readme_holds_what_the_results_give():
 
 def test_each_bench_has_a_result_with_its_machine_and_versions():
     results = load()
-    assert [result["bench"] for result in results] == ["hits", "memory", "scale"]
+    assert [result["bench"] for result in results] == ["hits", "memory", "scale", "codec", "disk"]
     for result in results:
         about = result["environment"]
         assert {"date", "machine", "python", "build", "commit"} <= set(about)

@@ -29,7 +29,7 @@ def run(name: str, *arguments: str) -> str:
         ("scale", {"P9"}),
         ("codec", {"P10"}),
         ("disk", {"near"}),
-        pytest.param("redis", {"P3", "P4", "P5"}, marks=pytest.mark.server),
+        pytest.param("redis", set(), marks=pytest.mark.server),
     ],
 )
 def test_quick_run(name, targets, tmp_path):
