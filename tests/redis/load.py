@@ -1,6 +1,7 @@
 """Many callers at work on a topology, who notice a reply of another and a write done twice.
 
-Each key holds its own name, and counters count each write once.
+Each key holds its own name, and counters count each write once. A load's counters are its own: a
+failover may lose the write that made one, and what a load before it had counted would be back.
 """
 
 from __future__ import annotations
@@ -37,11 +38,12 @@ class Load:
         self.unknown: Counter[bytes] = Counter()
         self.worst = 0.0
         self.tasks: list[asyncio.Task[None]] = []
+        self.prefix = b"count:%x" % random.getrandbits(64)
 
     async def __aenter__(self) -> Self:
         keys = [b"key:%d" % n for n in range(CALLERS)]
         commands: list[Command] = [("SET", key, key) for key in keys]
-        counters = [b"count:%d" % n for n in range(CALLERS)]
+        counters = [b"%s:%d" % (self.prefix, n) for n in range(CALLERS)]
         commands += [("SET", counter, 0) for counter in counters]
         replies = await self.client.execute(commands, keys + counters, now() + 5, write=True)
         assert set(replies) == {b"OK"}
@@ -53,7 +55,7 @@ class Load:
         await asyncio.gather(*self.tasks)
 
     async def caller(self, number: int) -> None:
-        key, counter = b"key:%d" % number, b"count:%d" % number
+        key, counter = b"key:%d" % number, b"%s:%d" % (self.prefix, number)
         while self.running:
             write = random.random() < 0.3
             command = ("INCR", counter) if write else ("GET", key)

@@ -155,6 +155,15 @@ class Server:
         done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=30)
         return done.stdout.strip()
 
+    def replicates(self, copies: int) -> bool:
+        """Whether a write reaches ``copies`` replicas; one that has just followed a master takes
+        up to a second to listen, long after it calls its link up.
+        """
+        words = ["redis-cli", "-p", str(self.port)]
+        asked = f"SET {{probe}} 1\nWAIT {copies} 1500\nDEL {{probe}}\n"
+        done = subprocess.run(words, input=asked, capture_output=True, text=True, timeout=30)
+        return done.stdout.split("\n")[1:2] == [str(copies)]
+
     def info(self, section: str) -> dict[str, str]:
         lines = self.cli("INFO", section).splitlines()
         return dict(line.split(":", 1) for line in lines if ":" in line)
@@ -232,6 +241,7 @@ def sentinel(place: Path, *, outlives: bool = False) -> Deployment:
         lambda: all("up" in each.info("replication")["master_link_status"] for each in replicas),
         "replicas that follow",
     )
+    wait_until(lambda: master.replicates(2), "replicas that take writes")
     sentinels = []
     for n in range(3):
         each = Server(place / f"sentinel{n}", program="redis-sentinel")

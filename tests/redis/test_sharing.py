@@ -374,6 +374,7 @@ class TestReplication:
         follow = ["--replicaof", "127.0.0.1", str(primary.port)]
         replicas = [Server(tmp_path / f"replica{n}", follow).start() for n in range(2)]
         wait_until(lambda: all(map(follows, replicas)), "replicas that follow", 20)
+        wait_until(lambda: primary.replicates(2), "replicas that take writes", 20)
         url = f"redis://127.0.0.1:{primary.port}"
         deployment = Deployment("standalone", [url], [primary, *replicas])
         yield deployment
