@@ -136,11 +136,11 @@ def test_nothing_near_is_older_than_the_bound(scenario: Scenario, spawn: Spawn):
     assert reader.tell("cache._runtime.backend._near.table('default').counters.hits") > 0
 
 
-ENDLESS = "grant = NearTier._grant; NearTier._grant = lambda self, lease: grant(self, 1e12)"
+ENDLESS = "NearTier._grant = lambda self, region, table: setattr(table, 'lease', 1e12)"
 MUTANTS = {
     "drops_nothing": ("NearTier.drop = lambda *a: None", plain),
     "takes_no_hints_and_never_looks": (
-        "Attached.poll = lambda self: self._near.renew(self._clock.now(), self._max_staleness)",
+        "Attached.poll = lambda self: self._near.renew(self._clock.now())",
         hints_are_lost,
     ),
     "never_lapses": (ENDLESS, the_loop_is_busy),

@@ -1,10 +1,13 @@
 """The near tier: decoded values kept in this process in front of a shared backend.
 
 One table a region, as the memory backend has them, with two rules on top. A table answers only
-while the **lease** stands: the backend renews it each time it has seen all changes that others made
-up to some moment, to that moment plus the staleness bound. And a value comes in only over a
-**claim** that was taken when it was read: what drops a key or ends a tag meanwhile ends the claim
+while its **lease** stands: the backend renews it each time it has seen all changes that others made
+up to some moment, to that moment plus the region's staleness bound. And a value comes in only over
+a **claim** that was taken when it was read: what drops a key or ends a tag meanwhile ends the claim
 too, so that a value read before a change is never kept after it. Nothing is kept from a write.
+
+Where several servers tell of changes, each entry also has the tag of its **source**: a server that
+is lost takes its entries with it in O(1), in flight or kept. Such tags are hidden from users.
 
 ``epoch`` grows before anything is dropped: who reads in one thread while another drops looks at it
 before the read and after the claim, and keeps nothing where it grew.
@@ -23,38 +26,46 @@ from msgspec.structs import replace
 from .claims import Claim
 from .guard import Guard, TableLock
 from .policy import CountingLru, RecentLru
+from .settings import NearSettings
 from .table import Table
 from .tags import TagStates
 from .types import FOREVER, Record, RemovalCause, Version
 
-__all__ = ["NearTier"]
+__all__ = ["HIDDEN", "NearTier"]
 
 _NEVER: Final = -FOREVER
+_OFF: Final = NearSettings(max_items=None, max_weight=0, max_staleness=0.0)
+
+HIDDEN: Final = "\0"
+"""What the names of tags begin with that are ours, and no user's."""
 
 
 class NearTier:
-    """The near tables of one backend. ``size`` is the limit of each, in stored bytes."""
+    """The near tables of one backend."""
 
-    def __init__(self, size: int, now: float) -> None:
-        self._size = size
+    def __init__(self, now: float) -> None:
         self._lock = TableLock()
         self._guard = Guard(self._lock)
         self._tags = TagStates()
         self._versions = count(1)
         self._now = now
-        self._lease = self._verified = _NEVER
+        self._verified = _NEVER
         self.epoch = 0
+        self._settings: dict[str, NearSettings] = {}
         self._policies: dict[str, RecentLru] = {}
         self._tables: dict[str, Table] = {}
 
-    def add(self, region: str, *, counted: bool) -> None:
-        """Make the table of a region, or change it; ``counted``: its backend wants to know how
-        often a key was used, not only that it was.
+    def add(self, region: str, settings: NearSettings | None, *, counted: bool) -> None:
+        """Make the table of a region, or change it; without ``settings`` it keeps nothing.
+        ``counted``: its backend wants to know how often a key was used, not only that it was.
         """
-        known = self._policies.get(region)
-        if known is not None and isinstance(known, CountingLru) == counted:
+        if settings is None:
+            settings = _OFF
+        policy = self._policies.get(region)
+        if policy is None or isinstance(policy, CountingLru) != counted:
+            policy = self._policies[region] = CountingLru() if counted else RecentLru()
+        elif self._settings[region] == settings:
             return
-        policy = self._policies[region] = CountingLru() if counted else RecentLru()
         table = self._tables.get(region)
         if table is None:
             table = self._tables[region] = Table(
@@ -65,8 +76,9 @@ class NearTier:
                 now=self._now,
                 tier="near",
             )
-        table.configure(policy, None, self._size, 0.0)
-        table.lease = self._lease
+        self._settings[region] = settings
+        table.configure(policy, settings.max_items, settings.max_weight, 0.0)
+        self._grant(region, table)
 
     def table(self, region: str) -> Table:
         """The table of a region."""
@@ -79,23 +91,32 @@ class NearTier:
     # -- the lease
 
     @property
-    def lease(self) -> float:
-        """Until when the tables answer."""
-        return self._lease
+    def max_staleness(self) -> float:
+        """The least bound of all regions that keep something; infinity where none does."""
+        bounds = [each.max_staleness for each in self._settings.values() if each is not _OFF]
+        return min(bounds, default=FOREVER)
 
-    def renew(self, verified: float, max_staleness: float) -> None:
+    def keeps(self, region: str) -> bool:
+        """Whether anything of a region is kept."""
+        return self._settings[region] is not _OFF
+
+    def answers(self, region: str, now: float) -> bool:
+        """Whether the region's lease stands."""
+        return now <= self._tables[region].lease
+
+    def renew(self, verified: float) -> None:
         """Every change that was made before ``verified`` was applied."""
-        self._verified, self._lease = verified, verified + max_staleness
-        self._grant(self._lease)
+        self._verified = verified
+        for region, table in self._tables.items():
+            self._grant(region, table)
 
-    def _grant(self, lease: float) -> None:
-        for table in self._tables.values():
-            table.lease = lease
+    def _grant(self, region: str, table: Table) -> None:
+        settings = self._settings[region]
+        table.lease = _NEVER if settings is _OFF else self._verified + settings.max_staleness
 
     def lapse(self) -> None:
         """Answer nothing until the next :meth:`renew`, and forget everything."""
-        self._lease = _NEVER
-        self._grant(_NEVER)
+        self.renew(_NEVER)
         self.drop_all()
 
     # -- what is kept
@@ -104,14 +125,28 @@ class NearTier:
         """The entry kept near, counted as a hit, and how long ago its value was surely current;
         ``None`` where there is none to answer.
         """
-        if now > self._lease:
-            return None
         table = self._tables[region]
+        if now > table.lease:
+            return None
         record = table.peek(key, now)
         if record is None:
             return None
         table.get(key, now)
-        return replace(record, age_bound=max(0.0, now - self._verified))
+        tags = record.tags
+        if tags and tags[0].startswith(HIDDEN):
+            tags = tuple([tag for tag in tags if not tag.startswith(HIDDEN)])
+        return replace(record, tags=tags, age_bound=max(0.0, now - self._verified))
+
+    def mark(self, region: str, key: str, source: str, now: float) -> Claim | None:
+        """The right to keep what a read that is sent now will bring from ``source``; ``None``
+        while another read of the key has it, or its value is kept.
+        """
+        answer = self._tables[region].claim(key, (source,), now)
+        return answer if isinstance(answer, Claim) else None
+
+    def depend(self, region: str, claim: Claim, tags: tuple[str, ...]) -> None:
+        """Let a claim depend on the present states of more tags."""
+        self._tables[region].extend(claim, tags)
 
     def claim(
         self, region: str, key: str, version: Version, tags: tuple[str, ...], now: float
@@ -138,8 +173,8 @@ class NearTier:
         now: float,
     ) -> None:
         """Keep a value, unless something happened to its key or tags since it was claimed."""
-        table = self._tables[region]
-        if weight > self._size:
+        table, limit = self._tables[region], self._settings[region].max_weight
+        if limit is not None and weight > limit:
             table.release([claim])
         else:
             table.fill(claim, value, deadline, weight, now, version)

@@ -9,14 +9,28 @@ import msgspec
 from msgspec import UNSET
 
 from .codec import Codec, RegionCodec, region_codec
-from .config import CacheCoherence, CacheConfig, CacheRegion, LoadConfig, Redis
+from .config import CacheConfig, CacheRegion, LoadConfig, Memory, Redis
 from .units import ByteSize
 from .weigh import Weigher
 
-__all__ = ["DEFAULT_REGION", "RegionSettings", "inactive_settings", "resolve_region"]
+__all__ = ["DEFAULT_REGION", "NearSettings", "RegionSettings", "inactive_settings", "resolve_region"]
 
 DEFAULT_REGION = "default"
 """The region that the operations of the cache itself use."""
+
+
+_STALENESS = {"bounded": 1.0, "eventual": 5.0}
+"""How old a near hit may be at most, in seconds, where nothing else is said."""
+
+
+class NearSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """What of one region is kept near: at most so many items and stored bytes (``None``: no limit),
+    and for how many seconds past the moment up to which all changes are known.
+    """
+
+    max_items: int | None
+    max_weight: int | None
+    max_staleness: float
 
 
 class RegionSettings(msgspec.Struct, frozen=True, kw_only=True):
@@ -24,6 +38,8 @@ class RegionSettings(msgspec.Struct, frozen=True, kw_only=True):
 
     ``policy`` is a name in :data:`clusterdb.cache.policy.POLICIES`. ``codec`` is there where the
     backend encodes. ``own_limits``: the limits are the region's own, not those of the cache.
+    ``strong``: every read is of the latest completed write. ``near`` is ``None`` where nothing is
+    kept near.
     """
 
     name: str
@@ -40,6 +56,8 @@ class RegionSettings(msgspec.Struct, frozen=True, kw_only=True):
     codec: RegionCodec | None
     own_limits: bool = False
     instant_clear: bool = False
+    strong: bool = False
+    near: NearSettings | None = None
 
 
 def resolve_region(
@@ -69,6 +87,27 @@ def resolve_region(
         codec=_codec(config, region, codec) if encodes else None,
         own_limits=region.eviction is not None and limits != type(limits)(),
         instant_clear=region.instant_clear,
+        strong=_consistency(config) == "strong",
+        near=_near(config, region),
+    )
+
+
+def _consistency(config: CacheConfig) -> str:
+    return "bounded" if config.coherence is None else config.coherence.consistency
+
+
+def _near(config: CacheConfig, region: CacheRegion) -> NearSettings | None:
+    """What the region says, else what its backend says; nothing where reads are strong."""
+    backend, own, consistency = config.backend, region.near, _consistency(config)
+    if isinstance(backend, Memory) or consistency == "strong":
+        return None
+    if not (backend.near if own.enabled is None else own.enabled):
+        return None
+    bounds = [own.max_staleness, backend.max_staleness, _STALENESS[consistency]]
+    return NearSettings(
+        max_items=own.max_items,
+        max_weight=backend.near_size if own.max_memory is None else own.max_memory,
+        max_staleness=next(bound for bound in bounds if bound is not None),
     )
 
 

@@ -33,6 +33,7 @@ from .management import (
     MaintenanceTask,
     Rebalance,
 )
+from .near import NearConfig
 from .observation import CacheStatistics, MonitoringConfig
 from .partitioning import Consistent, PartitioningConfig
 from .policy import FIFO, LFU, LRU, CachePolicy, Compression, EvictionPolicy
@@ -69,6 +70,7 @@ __all__ = [
     "Memory",
     "MetricsConfig",
     "MonitoringConfig",
+    "NearConfig",
     "NotificationBackend",
     "NotificationConfig",
     "PartitioningConfig",

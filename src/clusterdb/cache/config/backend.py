@@ -13,6 +13,7 @@ from .quantities import (
     Duration,
     FilePath,
     Items,
+    OptionalDuration,
     OptionalPath,
     OptionalSecret,
     Size,
@@ -115,6 +116,12 @@ class SentinelConfig(Settings, frozen=True, kw_only=True):
         require(bool(self.master), "master", "the name of the master is empty")
 
 
+def _check_staleness(bound: float | None) -> None:
+    """Check that there is time to learn what others did."""
+    sound = bound is None or bound >= 0.01
+    require(sound, "max_staleness", "must be at least 10 milliseconds")
+
+
 class Memory(Settings, frozen=True, kw_only=True, tag_field="type", tag="memory"):
     """Entries live in this process.
 
@@ -129,7 +136,8 @@ class Disk(Settings, frozen=True, kw_only=True, tag_field="type", tag="disk"):
 
     `synchronous`: ``normal`` may lose the last writes at a power cut, ``full`` waits for the disk.
     A call waits at most `timeout` for another process that writes. `near` keeps up to `near_size`
-    of each region in this process, where another process's change is seen within `max_staleness`.
+    of each region in this process, where another process's change is seen within `max_staleness`
+    (None: as `coherence.consistency` says, 1 s for ``bounded``).
     """
 
     path: FilePath
@@ -137,19 +145,21 @@ class Disk(Settings, frozen=True, kw_only=True, tag_field="type", tag="disk"):
     timeout: Duration = preset("5s")
     near: bool = True
     near_size: Size = preset("64MB")
-    max_staleness: Duration = preset("1s")
+    max_staleness: OptionalDuration = preset(None)
 
     def _check(self) -> None:
         """Check that there is time to wait, and to look what others did."""
         require(self.timeout > 0, "timeout", "must be above 0 seconds")
-        require(self.max_staleness >= 0.01, "max_staleness", "must be at least 10 milliseconds")
+        _check_staleness(self.max_staleness)
 
 
 class Redis(Settings, frozen=True, kw_only=True, tag_field="type", tag="redis"):
     """Entries live in Redis: one server, a cluster, a ring of servers, or behind Sentinel.
 
     Several `urls` without `cluster` and `sentinel` form a ring: `PartitioningConfig` says how
-    keys are spread. `near` keeps a coherent copy of what is read in this process.
+    keys are spread. `near` keeps up to `near_size` of each region that was read in this process,
+    where another process's change is seen within `max_staleness` (None: as `coherence.consistency`
+    says, 1 s for ``bounded``).
     """
 
     urls: Items[RedisUrl]
@@ -160,9 +170,12 @@ class Redis(Settings, frozen=True, kw_only=True, tag_field="type", tag="redis"):
     pool: PoolConfig = PoolConfig()
     tls: TlsConfig | None = None
     near: bool = True
+    near_size: Size = preset("64MB")
+    max_staleness: OptionalDuration = preset(None)
 
     def _check(self) -> None:
         """Check that the URLs agree, and that at most one topology is asked for."""
+        _check_staleness(self.max_staleness)
         require(bool(self.urls), "urls", "needs at least one URL, such as redis://localhost:6379")
         schemes = {urlsplit(url).scheme for url in self.urls}
         mixed = " and ".join(f"{scheme}://" for scheme in sorted(schemes))

@@ -73,10 +73,18 @@ class ReplicationConfig(Settings, frozen=True, kw_only=True):
 
 
 class CacheCoherence(Settings, frozen=True, kw_only=True):
-    """Coherence of the cache; `mode` None means that there is no storage behind it."""
+    """Coherence of the cache; `mode` None means that there is no storage behind it.
+
+    `consistency` is what a read may return: ``strong`` the latest completed write, ``bounded`` what
+    was current at most `max_staleness` ago (1 s unless the backend or a region says otherwise),
+    ``eventual`` the same with 5 s. `confirm` is how a primary that could have been replaced shows
+    that it was not: its ``replicas`` acknowledge a write, a ``quorum`` of the sentinels or of the
+    other primaries names it, or ``none``: then a failover has no bound.
+    """
 
     mode: CoherenceMode | None = None
     consistency: Literal["strong", "bounded", "eventual"] = "bounded"
+    confirm: Literal["replicas", "quorum", "none"] = "replicas"
     invalidation: Literal["immediate", "deferred", "lazy"] = "immediate"
     replication: ReplicationConfig | None = None
 

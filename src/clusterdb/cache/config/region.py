@@ -7,6 +7,7 @@ from typing import Literal
 import msgspec
 from msgspec import UNSET
 
+from .near import NearConfig
 from .policy import LRU, EvictionPolicy
 from .quantities import (
     Count,
@@ -58,8 +59,9 @@ class CacheRegion(_Named, frozen=True, kw_only=True):
     """A named part of the cache: its own key space, limits, expiry and loads.
 
     Unset means: `ttl` and `on_unavailable` as the cache has them. `ttl=None` is no expiry. `size`
-    is the same as ``policy.max_memory``; give one of them. `instant_clear`: `clear` takes one write
-    on a shared backend, and each read and write of the region asks once more.
+    is the same as ``policy.max_memory``; give one of them. `near` is what this process keeps in
+    front of a shared backend. `instant_clear`: `clear` takes one write on a shared backend, and
+    each read and write of the region asks once more.
     """
 
     size: OptionalSize = preset(None)
@@ -70,6 +72,7 @@ class CacheRegion(_Named, frozen=True, kw_only=True):
     isolation: Literal["share", "copy", "check"] = "share"
     on_unavailable: Literal["raise", "load", "miss"] | None = None
     loads: LoadConfig = LoadConfig()
+    near: NearConfig = NearConfig()
     instant_clear: bool = False
 
     @property

@@ -55,7 +55,6 @@ class Attached:
         totals: Callable[[str], Counters],
         delivered: Callable[[Effects], None],
         told: dict[str, Counters],
-        max_staleness: float,
     ) -> None:
         self._file = file
         self._clock = clock
@@ -63,7 +62,6 @@ class Attached:
         self._claims = claims
         self._settings = settings
         self._told = delivered
-        self._max_staleness = max_staleness
         self._loop = asyncio.get_running_loop()
         self._started = self._lost = False
         self._member = 0
@@ -223,7 +221,7 @@ class Attached:
                 if member != self._member or seq > self._delivered_to:
                     self._apply(seq, kind, region, key)
             self._follow([self._remote(row) for row in rows if row[4] != self._member])
-        self._near.renew(began, self._max_staleness)
+        self._near.renew(began)
         return bool(rows)
 
     def _apply(self, seq: Version, kind: ChangeKind, region: str, key: str) -> None:
@@ -315,10 +313,9 @@ class Attached:
             self._claims.paid(owed)
 
     async def _work(self) -> None:
-        every = min(self._max_staleness / 3, _TICK)
         ticked = self._loop.time()
         while not self._lost:
-            await asyncio.sleep(every)
+            await asyncio.sleep(min(self._near.max_staleness / 3, _TICK))
             self.poll()
             if self._lost or self._loop.time() - ticked < _TICK:
                 continue

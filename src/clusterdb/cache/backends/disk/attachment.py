@@ -49,13 +49,11 @@ class Attachment:
         settings: Mapping[str, RegionSettings],
         totals: Callable[[str], Counters],
         delivered: Callable[[Effects], None],
-        max_staleness: float,
     ) -> None:
         self.file = file
         self.claims = DiskClaims()
         self.unapplied: dict[str, RegionSettings] = {}
         self.attached: Attached | None = None
-        self.max_staleness = max_staleness
         self.notes: dict[str, str] = {}
         self._applied: set[str] = set()
         self._clock = clock
@@ -202,7 +200,6 @@ class Attachment:
                     self._totals,
                     self._delivered,
                     self._told,
-                    self.max_staleness,
                 )
             attached.follower = self._follower
             await attached.start()

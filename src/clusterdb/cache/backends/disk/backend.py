@@ -67,8 +67,7 @@ class DiskBackend:
 
     def __init__(self, config: Disk, clock: Clock, boot: str | None = None) -> None:
         self._clock = clock
-        self._near = NearTier(config.near_size if config.near else 0, clock.now())
-        self._keeps = config.near
+        self._near = NearTier(clock.now())
         self._settings: dict[str, RegionSettings] = {}
         self._counters: dict[str, Counters] = {}
         self._observer: Observer | None = None
@@ -80,7 +79,6 @@ class DiskBackend:
             self._settings,
             self._total,
             self._delivered,
-            config.max_staleness,
         )
 
     # -- life
@@ -98,7 +96,7 @@ class DiskBackend:
     def configure(self, regions: Mapping[str, RegionSettings]) -> None:
         for name, settings in regions.items():
             if self._settings.get(name) != settings:
-                self._near.add(name, counted=settings.policy == "lfu")
+                self._near.add(name, settings.near, counted=settings.policy == "lfu")
                 self._settings[name] = settings
                 self._counters.setdefault(name, Counters())
                 self._attachment.unapplied[name] = settings
@@ -129,7 +127,7 @@ class DiskBackend:
     ) -> list[Record | None]:
         attached = await self._attachment.get()
         now, counters = self._clock.now(), self._counters[region]
-        if now > self._near.lease and not attached.elsewhere:
+        if not self._near.answers(region, now) and not attached.elsewhere:
             attached.poll()
         records: list[Record | None] = []
         try:
@@ -356,7 +354,7 @@ class DiskBackend:
         if left is not None and left <= 0:
             grace = self._settings[region].grace
             return record if stale and left + grace > 0 else None
-        if near and self._keeps and isinstance(record.value, Encoded):
+        if near and self._near.keeps(region) and isinstance(record.value, Encoded):
             claim = self._near.claim(region, key, record.version, record.tags, now)
             if claim is not None and epoch != self._near.epoch:
                 self._near.release(region, claim)

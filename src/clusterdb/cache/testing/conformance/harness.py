@@ -11,7 +11,7 @@ from ...claims import Claim
 from ...config import LoadConfig
 from ...errors import CacheError
 from ...protocols import Add, Backend, Capability, Change, Drop, Put, Touch, Written
-from ...settings import RegionSettings
+from ...settings import NearSettings, RegionSettings
 from ...types import MISSING, Record, RemovalCause
 from ..clock import ManualClock
 
@@ -36,7 +36,9 @@ Need: TypeAlias = Capability | Trait
 
 
 def region_settings(name: str, **changes: Any) -> RegionSettings:
-    """Settings of a region without limits, expiry and grace, but for ``changes``."""
+    """Settings of a region without limits, expiry and grace, and with a near tier where its backend
+    has one, but for ``changes``.
+    """
     plain = RegionSettings(
         name=name,
         policy="lru",
@@ -50,6 +52,7 @@ def region_settings(name: str, **changes: Any) -> RegionSettings:
         loads=LoadConfig(),
         weigher=None,
         codec=None,
+        near=NearSettings(max_items=None, max_weight=None, max_staleness=1.0),
     )
     return msgspec.structs.replace(plain, **changes)
 
