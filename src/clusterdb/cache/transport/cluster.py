@@ -17,7 +17,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Callable, Sequence
-from typing import Any, Final, NamedTuple, TypeAlias
+from typing import Any, ClassVar, Final, NamedTuple, TypeAlias
 
 from ..config import PoolConfig
 from ..errors import BackendUnavailable, OutcomeUnknown, ServerError
@@ -59,6 +59,8 @@ class Cluster:
     ``seeds`` are the servers that are asked first.
     """
 
+    promotes: ClassVar[bool] = True
+
     def __init__(
         self,
         seeds: Sequence[Endpoint],
@@ -86,6 +88,12 @@ class Cluster:
 
     async def refresh(self, deadline: float) -> None:
         await self._map.refresh(deadline)
+
+    def replicas_of(self, node: Node) -> int | None:
+        return self._map.copies.get(node)
+
+    async def names(self, node: Node, deadline: float) -> bool:
+        return await self._map.names(node, deadline)
 
     # -- calls
 

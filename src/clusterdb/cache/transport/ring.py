@@ -21,7 +21,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Callable, Collection, Sequence
-from typing import Any, Final, NamedTuple
+from typing import Any, ClassVar, Final, NamedTuple
 
 from ..config import Consistent, PoolConfig
 from ..errors import BackendUnavailable, ConfigError, Degraded, OutcomeUnknown, ServerError
@@ -52,6 +52,8 @@ class Ring:
 
     Raises `ConfigError` for an address that is there twice.
     """
+
+    promotes: ClassVar[bool] = False
 
     def __init__(
         self,
@@ -219,6 +221,12 @@ class Ring:
                 self._silent_since[node] = self._now()
             return [error] * len(places)
         return put_unavailable(replies, node.name)
+
+    def replicas_of(self, node: Node) -> int | None:  # noqa: ARG002 - nobody promotes one
+        return 0
+
+    async def names(self, node: Node, deadline: float) -> bool:  # noqa: ARG002
+        return node in self._nodes
 
     # -- life
 

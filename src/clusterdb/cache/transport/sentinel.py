@@ -15,7 +15,7 @@ import asyncio
 import random
 from collections import Counter
 from collections.abc import Callable, Sequence
-from typing import Any, Final
+from typing import Any, ClassVar, Final, NamedTuple
 
 from ..config import PoolConfig
 from ..errors import BackendUnavailable, OutcomeUnknown, ServerError
@@ -33,8 +33,17 @@ _ANSWER_WITHIN: Final = 1.0
 _NO_MASTER: Final = "READONLY"
 
 
+class _Word(NamedTuple):
+    """What one sentinel says: where the master is, and how many replicas it could promote."""
+
+    master: Address
+    replicas: int
+
+
 class Sentinel:
     """The primary called ``master``; ``sentinels`` are asked for it. See `Topology`."""
+
+    promotes: ClassVar[bool] = True
 
     def __init__(
         self,
@@ -55,6 +64,7 @@ class Sentinel:
         self._sentinels = [Node(each, asked, now) for each in sentinels]
         self._fleet = Fleet(login, pool, now, on_push)
         self._primary: Node | None = None
+        self._replicas: int | None = None
         self._finding: asyncio.Task[None] | None = None
         self._watching: asyncio.Task[None] | None = None
         self._closed = False
@@ -68,6 +78,14 @@ class Sentinel:
         if self._primary is None:
             raise BackendUnavailable(f"the sentinels have named no master {self._master!r} yet")
         return self._primary
+
+    def replicas_of(self, node: Node) -> int | None:
+        return self._replicas if node is self._primary else None
+
+    async def names(self, node: Node, deadline: float) -> bool:
+        votes, _ = await self._votes(deadline)
+        named = sum(self._fleet.at(word.master) is node for word in votes)
+        return named * 2 > len(self._sentinels)
 
     async def call(
         self,
@@ -173,44 +191,62 @@ class Sentinel:
 
     async def _ask(self) -> None:
         """Ask all sentinels, and go to the server that they name."""
-        deadline = self._now() + _ANSWER_WITHIN
+        words, reasons = await self._votes(self._now() + _ANSWER_WITHIN)
+        if not words:
+            raise BackendUnavailable("; ".join(reasons))
+        named = Counter(word.master for word in words).most_common(1)[0][0]
+        replicas = max(word.replicas for word in words if word.master == named)
+        await self._go_to(self._fleet.at(named), replicas)
+
+    async def _votes(self, deadline: float) -> tuple[list[_Word], list[str]]:
+        """What the sentinels say, until a majority agrees, and why others say nothing."""
         asked = [
             asyncio.create_task(self._named_by(each, deadline), name="clusterdb-cache: ask")
             for each in self._sentinels
         ]
+        words: list[_Word] = []
         votes: Counter[Address] = Counter()
         reasons: list[str] = []
         try:
             for answer in asyncio.as_completed(asked):
                 try:
-                    votes[await answer] += 1
+                    word = await answer
                 except (BackendUnavailable, ServerError) as error:
                     reasons.append(str(error))
-                if votes and votes.most_common(1)[0][1] * 2 > len(asked):
+                    continue
+                words.append(word)
+                votes[word.master] += 1
+                if votes[word.master] * 2 > len(asked):
                     break
         finally:
             for task in asked:
                 task.cancel()
             await asyncio.wait(asked)
-        if not votes:
-            raise BackendUnavailable("; ".join(reasons))
-        await self._go_to(self._fleet.at(votes.most_common(1)[0][0]))
+        return words, reasons
 
-    async def _named_by(self, sentinel: Node, deadline: float) -> Address:
-        question = ("SENTINEL", "GET-MASTER-ADDR-BY-NAME", self._master)
-        answer = await sentinel.call(question, deadline)
+    async def _named_by(self, sentinel: Node, deadline: float) -> _Word:
+        questions: list[Command] = [
+            ("SENTINEL", "GET-MASTER-ADDR-BY-NAME", self._master),
+            ("SENTINEL", "REPLICAS", self._master),
+        ]
+        answer, replicas = await sentinel.calls(questions, deadline)
+        who = f"the sentinel at {sentinel.name}"
         if answer is None:
-            who = f"the sentinel at {sentinel.name}"
             raise BackendUnavailable(f"{who} knows no master {self._master!r}: check the name")
-        return Address(answer[0].decode(), int(answer[1]))
+        for reply in (answer, replicas):
+            if isinstance(reply, ServerError):
+                raise BackendUnavailable(f"{who} refuses to say where the master is: {reply}")
+        able = sum(b"down" not in each[b"flags"] for each in replicas)
+        return _Word(Address(answer[0].decode(), int(answer[1])), able)
 
-    async def _go_to(self, node: Node) -> None:
+    async def _go_to(self, node: Node, replicas: int) -> None:
         if node is self._primary:
+            self._replicas = replicas
             return
         role = await node.call(("ROLE",), self._now() + _ANSWER_WITHIN)
         if role[0] != b"master":
             raise BackendUnavailable(f"{node.name} is to be the master, but says {role[0]!r}")
-        self._primary = node
+        self._primary, self._replicas = node, replicas
         self.version += 1
         self._fleet.keep([node])
 

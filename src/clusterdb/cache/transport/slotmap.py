@@ -37,6 +37,7 @@ class SlotMap:
         self.version = 0
         self.known = False
         self.primaries: list[Node] = []
+        self.copies: dict[Node, int] = {}
         self._fleet = fleet
         self._seeds = list(seeds)
         self._now = now
@@ -102,6 +103,34 @@ class SlotMap:
         if not known or self._now() - self._asked_at > _PAUSE:
             await self.refresh(deadline)
 
+    async def names(self, node: Node, deadline: float) -> bool:
+        """Whether a majority of the primaries, as we know them, have slots for ``node``.
+
+        Each counts that answers in time and whose cluster works: a primary that was cut off says
+        after its node timeout that it does not.
+        """
+        asked = [
+            asyncio.create_task(_view_of(each, deadline), name="clusterdb-cache: cluster slots")
+            for each in self.primaries
+        ]
+        votes = 0
+        try:
+            for answer in asyncio.as_completed(asked):
+                try:
+                    view = await answer
+                except (BackendUnavailable, ServerError):
+                    continue
+                named = any(self._fleet.at(address) is node for _, _, address, _ in view.ranges)
+                votes += view.works and named
+                if votes * 2 > len(asked):
+                    return True
+        finally:
+            for task in asked:
+                task.cancel()
+            if asked:
+                await asyncio.wait(asked)
+        return False
+
     def _ask_once(self) -> asyncio.Task[None]:
         if self._asking is None or self._asking.done():
             self._asking = asyncio.create_task(self._ask(), name="clusterdb-cache: cluster slots")
@@ -166,6 +195,7 @@ class SlotMap:
             self.version += 1
         self.owners, self._replicas, self._epoch = owners, copies, view.epoch
         self.primaries = list(dict.fromkeys(node for node in owners if node is not None))
+        self.copies = {at(address): len(replicas) for _, _, address, replicas in view.ranges}
         self.known = True
         self._fleet.keep({*self.primaries, *(node for group in set(copies) for node in group)})
 

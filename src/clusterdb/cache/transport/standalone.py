@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import ClassVar
 
 from ..errors import BackendUnavailable, ServerError
 from .connection import Command, Reply
@@ -16,6 +17,7 @@ class Standalone:
     """One server. See `Topology`."""
 
     version = 0
+    promotes: ClassVar[bool] = False
 
     def __init__(self, node: Node) -> None:
         self._node = node
@@ -25,6 +27,12 @@ class Standalone:
 
     def node_for(self, key: bytes) -> Node:  # noqa: ARG002 - the same for every key
         return self._node
+
+    def replicas_of(self, node: Node) -> int | None:  # noqa: ARG002 - nobody promotes one
+        return 0
+
+    async def names(self, node: Node, deadline: float) -> bool:  # noqa: ARG002
+        return node is self._node
 
     async def start(self, deadline: float) -> None:
         await self._node.connection(deadline)

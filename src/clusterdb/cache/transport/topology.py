@@ -9,7 +9,7 @@ and may have changed something is never sent again, unless the server said that 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 from ..config import PartitioningConfig, Redis
 from .connection import Command, Connection, Reply
@@ -20,7 +20,13 @@ __all__ = ["Topology", "topology_for"]
 
 
 class Topology(Protocol):
-    """The servers of one backend. Used in one event loop; whoever made it closes it."""
+    """The servers of one backend. Used in one event loop; whoever made it closes it.
+
+    ``promotes``: somebody may put another server in the place of a primary, which itself may not
+    hear of it.
+    """
+
+    promotes: ClassVar[bool]
 
     @property
     def version(self) -> int:
@@ -33,6 +39,18 @@ class Topology(Protocol):
 
     def node_for(self, key: bytes) -> Node:
         """The primary of ``key``, as far as known; raises `BackendUnavailable` if it is not."""
+        ...
+
+    def replicas_of(self, node: Node) -> int | None:
+        """How many servers could be put in the place of a primary; ``None`` where that is not
+        known now. No I/O.
+        """
+        ...
+
+    async def names(self, node: Node, deadline: float) -> bool:
+        """Whether those who decide on it, asked now, name ``node`` as a primary by a majority.
+        Where nobody decides, it is. Cost: one round trip to each of them.
+        """
         ...
 
     async def start(self, deadline: float) -> None:

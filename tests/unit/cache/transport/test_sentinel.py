@@ -34,7 +34,8 @@ class Set:
             self.names(each, server)
 
     def names(self, each: FakeServer, server: FakeServer) -> None:
-        each.answers[b"SENTINEL"] = array("127.0.0.1", str(server.port))
+        named = array("127.0.0.1", str(server.port))
+        each.answers |= {b"SENTINEL GET-MASTER-ADDR-BY-NAME": named, b"SENTINEL REPLICAS": array()}
 
     @property
     def primary(self) -> FakeServer:
