@@ -43,9 +43,15 @@ class BytesBackend(MemoryBackend):
         return None
 
     async def read(
-        self, region: str, keys: Sequence[str], *, stale: bool = False, consistent: bool = False
+        self,
+        region: str,
+        keys: Sequence[str],
+        *,
+        stale: bool = False,
+        consistent: bool = False,
+        brief: bool = False,
     ) -> list[Record | None]:
-        found = await super().read(region, keys, stale=stale)
+        found = await super().read(region, keys, stale=stale, brief=brief)
         return [record and self._nearer(region, record, consistent) for record in found]
 
     def _nearer(self, region: str, record: Record, consistent: bool) -> Record:

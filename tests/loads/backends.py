@@ -95,9 +95,15 @@ class Twin:
     # -- entries
 
     async def read(
-        self, region: str, keys: Sequence[str], *, stale: bool = False, consistent: bool = False
+        self,
+        region: str,
+        keys: Sequence[str],
+        *,
+        stale: bool = False,
+        consistent: bool = False,
+        brief: bool = False,
     ) -> list[Record | None]:
-        return await self._call("read", self.inner.read(region, keys, stale=stale))
+        return await self._call("read", self.inner.read(region, keys, stale=stale, brief=brief))
 
     async def peek(
         self, region: str, keys: Sequence[str], *, stale: bool = False

@@ -10,18 +10,27 @@ from functools import partial
 from typing import Any
 
 from msgspec import UnsetType
+from msgspec.structs import replace
 
 from .batch import BatchSet
 from .codec import TYPED
 from .decoding import Decoding
-from .errors import BackendUnavailable, BatchError, CacheError, InvalidArgument, TypeRequired
+from .errors import (
+    BackendUnavailable,
+    BatchError,
+    CacheError,
+    InvalidArgument,
+    TypeMismatch,
+    TypeRequired,
+    Undecodable,
+)
 from .events import Cleared, EntryDeleted, EntrySet, Invalidated, TagInvalidated
 from .loading import BlockingRunner, Loader, LoadPlan, returned_type
 from .options import TTL, GetOptions, SetOptions, resolve_tags, resolve_ttl
 from .protocols import Change, Check, Drop, Put, Touch, Written
 from .runtime import RegionState, Runtime
 from .table import When
-from .types import Missing, Record, RemovalCause, Version
+from .types import MISSING, Missing, Record, RemovalCause, Version
 
 __all__ = ["Access"]
 
@@ -43,15 +52,45 @@ class Access:
 
     # -- reading
 
+    async def get(self, key: str, options: GetOptions | None, type: Any = None) -> Any:
+        """The value that :meth:`read` gives for one key, else ``MISSING``."""
+        if options is not None or self.state.codec is None:
+            record = (await self.read([key], options, type, brief=True)).get(key)
+            return MISSING if record is None else record.value
+        try:
+            if not self.runtime.settled():
+                await self.runtime.ready()
+            [record] = await self.runtime.backend.read(self.region, [key], brief=True)
+        except BackendUnavailable:
+            if self.state.settings.on_unavailable == "miss":
+                return MISSING
+            raise
+        if record is None:
+            return MISSING
+        wanted = self._of_region if type is None else type
+        try:
+            value = self._decoding.value(record, wanted)
+        except (TypeMismatch, Undecodable):
+            value = MISSING
+        if value is not MISSING:
+            return value
+        found = await self._decoded([replace(record, near=None)], None, wanted, loading=False)
+        return found[key].value if key in found else MISSING
+
     async def read(
-        self, keys: Sequence[str], options: GetOptions | None, type: Any = None
+        self,
+        keys: Sequence[str],
+        options: GetOptions | None,
+        type: Any = None,
+        *,
+        brief: bool = False,
     ) -> dict[str, Record]:
         """The records found, by key; none where the backend is away and the region says so.
 
         Values are as they are stored; those of a backend that encodes are decoded as ``type``, or
-        as the region's type.
+        as the region's type. ``brief``: see :meth:`Backend.read`.
         """
-        records = await self._records(keys, options)
+        records = await self._records(keys, options, brief=brief)
         if self.state.codec is None:
             return {record.key: record for record in records}
         return await self._decoded(records, options, self._wanted(type), loading=False)
@@ -76,7 +115,7 @@ class Access:
         """The version at which each key holds its value, of the same type and ``==``; ``None``
         where one does not.
         """
-        records = await self._records(list(values), GetOptions(consistent=True))
+        records = await self._records(list(values), GetOptions(consistent=True), brief=True)
         self._decoding.release(records)
         found = {record.key: record for record in records}
         for key, value in values.items():
@@ -90,7 +129,9 @@ class Access:
         held: Any = self.state.left(record.key, record.value)
         return type(held) is type(value) and held == value
 
-    async def _records(self, keys: Sequence[str], options: GetOptions | None) -> list[Record]:
+    async def _records(
+        self, keys: Sequence[str], options: GetOptions | None, *, brief: bool = False
+    ) -> list[Record]:
         """What the backend gave."""
         try:
             await self.runtime.ready()
@@ -99,6 +140,7 @@ class Access:
                 keys,
                 stale=options is not None and options.allow_stale,
                 consistent=options is not None and options.consistent,
+                brief=brief,
             )
         except BackendUnavailable:
             if self.state.settings.on_unavailable == "miss":
@@ -151,7 +193,7 @@ class Access:
             runner=runner,
         )
         try:
-            records = await self._records(keys, None)
+            records = await self._records(keys, None, brief=True)
             if encodes:
                 found = await self._decoded(records, None, wanted, loading=True)
                 records = list(found.values())

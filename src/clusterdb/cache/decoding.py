@@ -71,7 +71,7 @@ class Decoding:
         try:
             for record in rest:
                 try:
-                    value = self._value(record, wanted)
+                    value = self.value(record, wanted)
                 except TypeMismatch as error:
                     if loading and not isinstance(error, TypeRequired):
                         opened.unreadable.append((record, error))
@@ -99,7 +99,7 @@ class Decoding:
     def unreadable(self, record: Record, wanted: Any) -> CacheError | None:
         """Why a load can't use ``record``; ``None`` where it can."""
         try:
-            self._value(record, wanted)
+            self.value(record, wanted)
         except TypeRequired:
             return None  # the caller's own mistake, of which it hears when it gets the value
         except (TypeMismatch, Undecodable) as error:
@@ -120,7 +120,7 @@ class Decoding:
         """Whether there is a value in ``record``, of whatever type."""
         self.release([record])
         try:
-            self._value(replace(record, near=None), wanted)
+            self.value(replace(record, near=None), wanted)
         except TypeMismatch:
             return True
         except Undecodable as error:
@@ -154,9 +154,9 @@ class Decoding:
         except TypeMismatch as error:
             raise type(error)(f"{key!r}: {error}") from error
 
-    def _value(self, record: Record, wanted: Any) -> object:
+    def value(self, record: Record, wanted: Any) -> object:
         """The value of ``record``, kept near; ``MISSING`` where it came from there and is of no use
-        to this caller.
+        to this caller. Raises :class:`TypeMismatch`, :class:`Undecodable`.
         """
         kept: object = MISSING
         try:

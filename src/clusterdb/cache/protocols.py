@@ -263,10 +263,18 @@ class Backend(Protocol):
         ...
 
     async def read(
-        self, region: str, keys: Sequence[str], *, stale: bool = False, consistent: bool = False
+        self,
+        region: str,
+        keys: Sequence[str],
+        *,
+        stale: bool = False,
+        consistent: bool = False,
+        brief: bool = False,
     ) -> list[Record | None]:
         """What is under each key. ``stale`` takes entries within their grace, ``consistent``
-        the latest completed write, which is never of tier ``near``. One round trip a node.
+        the latest completed write, which is never of tier ``near``; after a ``brief`` read
+        without ``stale``, ``expires_in`` may be ``None`` whatever the expiry. One round trip a
+        node.
         """
         ...
 

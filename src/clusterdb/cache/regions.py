@@ -140,8 +140,8 @@ class Region(Generic[T]):
             value = self.hits.get(key)
             if value is not MISSING:
                 return self.given(key, value, type)
-        record = (await self._access.read([check_key(key)], options, type)).get(key)
-        return default if record is None else self.given(key, record.value, type)
+        value = await self._access.get(check_key(key), options, type)
+        return default if value is MISSING else self.given(key, value, type)
 
     async def lookup(
         self, key: str, *, type: Any = None, options: GetOptions | None = None
@@ -164,7 +164,7 @@ class Region(Generic[T]):
     ) -> dict[str, Any]:
         """The values found, by key: a key without one is absent. One round trip a node."""
         wanted = check_keys(keys)
-        records = await self._access.read(wanted, options, type)
+        records = await self._access.read(wanted, options, type, brief=True)
         return {key: self.given(key, record.value, type) for key, record in records.items()}
 
     async def exists(self, key: str) -> bool:

@@ -160,6 +160,14 @@ class Runtime:
         if self.closed:
             raise CacheClosed(self.name)
 
+    def settled(self) -> bool:
+        """Whether :meth:`ready` has nothing to do, which is so for all calls but the first."""
+        try:
+            here = self._loop is asyncio.get_running_loop()
+        except RuntimeError:
+            return False
+        return here and self._opened and not self.closed
+
     async def ready(self) -> None:
         """Open the backend if that was not done yet in this loop.
 

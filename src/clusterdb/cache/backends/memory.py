@@ -148,9 +148,15 @@ class MemoryBackend:
     # -- entries
 
     async def read(
-        self, region: str, keys: Sequence[str], *, stale: bool = False, consistent: bool = False
+        self,
+        region: str,
+        keys: Sequence[str],
+        *,
+        stale: bool = False,
+        consistent: bool = False,
+        brief: bool = False,
     ) -> list[Record | None]:
-        del consistent  # every read is
+        del consistent, brief  # every read is consistent, and it costs nothing to say all
         table, now = self._tables[region], self._now()
         records = [table.read(key, now, stale) for key in keys]
         self._report(region, table)

@@ -104,9 +104,17 @@ class EncodingBackend:
         self._backend.fork(moment)
 
     async def read(
-        self, region: str, keys: Sequence[str], *, stale: bool = False, consistent: bool = False
+        self,
+        region: str,
+        keys: Sequence[str],
+        *,
+        stale: bool = False,
+        consistent: bool = False,
+        brief: bool = False,
     ) -> list[Record | None]:
-        records = await self._backend.read(region, keys, stale=stale, consistent=consistent)
+        records = await self._backend.read(
+            region, keys, stale=stale, consistent=consistent, brief=brief
+        )
         return [self._record(region, record) for record in records]
 
     async def peek(

@@ -146,10 +146,16 @@ class FaultyBackend:
         self._backend.fork(moment)
 
     async def read(
-        self, region: str, keys: Sequence[str], *, stale: bool = False, consistent: bool = False
+        self,
+        region: str,
+        keys: Sequence[str],
+        *,
+        stale: bool = False,
+        consistent: bool = False,
+        brief: bool = False,
     ) -> list[Record | None]:
         await self._before("read")
-        call = self._backend.read(region, keys, stale=stale, consistent=consistent)
+        call = self._backend.read(region, keys, stale=stale, consistent=consistent, brief=brief)
         return await self._after("read", call)
 
     async def peek(

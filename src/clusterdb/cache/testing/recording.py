@@ -119,9 +119,15 @@ class _Forgetful:
         self._empty.fork(moment)
 
     async def read(
-        self, region: str, keys: Sequence[str], *, stale: bool = False, consistent: bool = False
+        self,
+        region: str,
+        keys: Sequence[str],
+        *,
+        stale: bool = False,
+        consistent: bool = False,
+        brief: bool = False,
     ) -> list[Record | None]:
-        return await self._empty.read(region, keys, stale=stale, consistent=consistent)
+        return await self._empty.read(region, keys, stale=stale, consistent=consistent, brief=brief)
 
     async def peek(
         self, region: str, keys: Sequence[str], *, stale: bool = False

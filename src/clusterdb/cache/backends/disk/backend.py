@@ -123,7 +123,13 @@ class DiskBackend:
     # -- entries
 
     async def read(
-        self, region: str, keys: Sequence[str], *, stale: bool = False, consistent: bool = False
+        self,
+        region: str,
+        keys: Sequence[str],
+        *,
+        stale: bool = False,
+        consistent: bool = False,
+        brief: bool = False,  # noqa: ARG002 - it costs nothing to say all
     ) -> list[Record | None]:
         attached = await self._attachment.get()
         now, counters = self._clock.now(), self._counters[region]

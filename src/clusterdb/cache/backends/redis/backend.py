@@ -134,11 +134,17 @@ class RedisBackend:
     # -- entries
 
     async def read(
-        self, region: str, keys: Sequence[str], *, stale: bool = False, consistent: bool = False
+        self,
+        region: str,
+        keys: Sequence[str],
+        *,
+        stale: bool = False,
+        consistent: bool = False,
+        brief: bool = False,
     ) -> list[Record | None]:
         if consistent and self._on_each > 1:
             raise NotSupportedOnRing("a consistent read", self._on_each)
-        records = await self._reading.read(region, keys, stale)
+        records = await self._reading.read(region, keys, stale=stale, brief=brief)
         counters = self._counters[region]
         for record in records:
             if record is None:
@@ -154,7 +160,7 @@ class RedisBackend:
     async def peek(
         self, region: str, keys: Sequence[str], *, stale: bool = False
     ) -> list[Record | None]:
-        return await self._reading.read(region, keys, stale)
+        return await self._reading.read(region, keys, stale=stale)
 
     def keep(self, region: str, record: Record, value: object) -> None:
         """Nothing is near."""

@@ -125,6 +125,13 @@ class Link:
 
     # -- calls
 
+    async def get(self, name: bytes, deadline: float, bulk: bool) -> Reply:
+        """The value of one key, or the server's error. Cost: one round trip."""
+        try:
+            return await self.topology.call(name, ("GET", name), deadline, bulk=bulk)
+        except ServerError as error:
+            return error
+
     async def look(self, name: bytes, deadline: float, *, bulk: bool = False) -> list[Reply]:
         """Value and ``PTTL`` of one key. Cost: one round trip."""
         topology = self.topology

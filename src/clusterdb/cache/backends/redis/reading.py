@@ -1,8 +1,10 @@
 """Reads: the value and the time it has left, and whether its tags still live.
 
-Two commands a key, ``GET`` and ``PTTL``, back to back in one round trip. Where a region has a
-grace, or a caller takes what is stale, one script reads both at one moment: between two commands
-an expired value and the time of its successor could be taken for one.
+What a server gives is live, as it removes what has expired; so a *brief* read is one ``GET``. One
+that also wants the time that is left is ``GET`` and ``PTTL``, back to back in one round trip. Where
+a region has a grace, or a caller takes what is stale, one script reads both at one moment: between
+two commands an expired value and the time of its successor could be taken for one. An entry that
+has a grace although its region has none any more is read again so.
 """
 
 from __future__ import annotations
@@ -19,11 +21,21 @@ from .link import BULK_BYTES, Link, explained
 from .names import Names
 from .nonces import Nonces
 from .scripts import READ
-from .stored import grace_ms, is_claim, is_envelope, sealed_record, shown_tags, undecodable_record
+from .stored import (
+    grace_ms,
+    has_grace,
+    is_claim,
+    is_envelope,
+    sealed_record,
+    shown_tags,
+    undecodable_record,
+)
 
 __all__ = ["Reading"]
 
 _MOST_LARGE: Final = 4096
+_UNASKED: Final = -1
+"""The time left in a brief read: none that matters, as to an entry without expiry."""
 
 
 class Reading:
@@ -38,75 +50,102 @@ class Reading:
         self._settings = settings
         self._large: dict[bytes, None] = {}
 
-    async def read(self, region: str, keys: Sequence[str], stale: bool) -> list[Record | None]:
+    async def read(
+        self, region: str, keys: Sequence[str], *, stale: bool = False, brief: bool = False
+    ) -> list[Record | None]:
         """See :meth:`Backend.read`. Cost: one round trip a server; one more where there are tags.
 
         A key whose value was large the last time is asked for on the connection of large values.
         """
-        settings, link = self._settings[region], self._link
+        settings, deadline = self._settings[region], self._link.deadline()
         codec = settings.codec
         assert codec is not None, "a region of an encoding backend has a codec"
-        deadline = link.now() + link.timeout
-        if len(keys) == 1 and not stale and not settings.grace:
-            name = self._names.entry(region, keys[0])
-            bulk = bool(self._large) and name in self._large
+        if stale or settings.grace > 0:
+            return await self._read_exactly(region, keys, codec, stale, deadline)
+        if len(keys) == 1:
+            return [await self._read_one(region, keys[0], codec, brief, deadline)]
+        return await self._read_many(region, keys, codec, brief, deadline)
+
+    async def _read_one(
+        self, region: str, key: str, codec: RegionCodec, brief: bool, deadline: float
+    ) -> Record | None:
+        """The straight way of most reads."""
+        name, link = self._names.entry(region, key), self._link
+        bulk = bool(self._large) and name in self._large
+        left: Reply = _UNASKED
+        if brief:
+            value = await link.get(name, deadline, bulk)
+        else:
             value, left = await link.look(name, deadline, bulk=bulk)
-            record, sealed = _opened(codec, keys[0], value, left)
-            if sealed is None:
-                return [record]
+        if value is None:
+            return None
+        if type(value) is bytes:
             if len(value) >= BULK_BYTES or bulk:
                 self._sized(name, len(value))
-            if not sealed.tags:
-                return [record]
-            return await self._judged(region, [record], [sealed], deadline)
-        atomic = stale or settings.grace > 0
-        return await self._read_many(region, keys, codec, atomic, stale, deadline)
+            if brief and has_grace(value):
+                [record] = await self._read_exactly(region, [key], codec, False, deadline)
+                return record
+        record, sealed = _opened(codec, key, value, left)
+        if sealed is None or not sealed.tags:
+            return record
+        [lives] = await self._nonces.alive(region, [sealed.tags], deadline)
+        return record if lives else None
 
     async def _read_many(
-        self,
-        region: str,
-        keys: Sequence[str],
-        codec: RegionCodec,
-        atomic: bool,
-        stale: bool,
-        deadline: float,
+        self, region: str, keys: Sequence[str], codec: RegionCodec, brief: bool, deadline: float
     ) -> list[Record | None]:
         names = [self._names.entry(region, key) for key in keys]
-        bulk = bool(self._large) and any(name in self._large for name in names)
-        records: list[Record | None] = []
-        opened: list[Sealed | None] = []
-        if atomic:
-            flag = "1" if stale else "0"
-            commands: list[Command] = [READ.call(name, flag) for name in names]
-            replies = await self._link.send(commands, names, bulk=bulk, deadline=deadline)
-            pairs = [_parts(reply) for reply in replies]
-        else:
-            commands = [(verb, name) for name in names for verb in ("GET", "PTTL")]
-            twice = [name for name in names for _ in range(2)]
-            replies = await self._link.send(commands, twice, bulk=bulk, deadline=deadline)
-            pairs = list(zip(replies[::2], replies[1::2], strict=True))
-        for key, name, (value, left) in zip(keys, names, pairs, strict=True):
-            if atomic:
-                record, sealed = _exactly(codec, key, value, left)
-            else:
-                record, sealed = _opened(codec, key, value, left)
-            if type(value) is bytes and (len(value) >= BULK_BYTES or bulk):
-                self._sized(name, len(value))
-            records.append(record)
-            opened.append(sealed)
-        return await self._judged(region, records, opened, deadline)
+        verbs = ("GET",) if brief else ("GET", "PTTL")
+        commands: list[Command] = [(verb, name) for name in names for verb in verbs]
+        about = names if brief else [name for name in names for _ in verbs]
+        bulk = self._any_large(names)
+        replies = await self._link.send(commands, about, bulk=bulk, deadline=deadline)
+        values = replies[:: len(verbs)]
+        times = [_UNASKED] * len(keys) if brief else replies[1::2]
+        self._all_sized(names, values, bulk)
+        opened = [
+            _opened(codec, key, value, left)
+            for key, value, left in zip(keys, values, times, strict=True)
+        ]
+        records = await self._judged(region, opened, deadline)
+        graced = [
+            at for at, value in enumerate(values) if type(value) is bytes and has_grace(value)
+        ]
+        if brief and graced:
+            exact = [keys[at] for at in graced]
+            again = await self._read_exactly(region, exact, codec, False, deadline)
+            for at, record in zip(graced, again, strict=True):
+                records[at] = record
+        return records
+
+    async def _read_exactly(
+        self, region: str, keys: Sequence[str], codec: RegionCodec, stale: bool, deadline: float
+    ) -> list[Record | None]:
+        """Value and time of one moment each."""
+        names = [self._names.entry(region, key) for key in keys]
+        bulk = self._any_large(names)
+        flag = "1" if stale else "0"
+        commands: list[Command] = [READ.call(name, flag) for name in names]
+        replies = await self._link.send(commands, names, bulk=bulk, deadline=deadline)
+        pairs = [_parts(reply) for reply in replies]
+        self._all_sized(names, [value for value, _ in pairs], bulk)
+        opened = [
+            _exactly(codec, key, value, left)
+            for key, (value, left) in zip(keys, pairs, strict=True)
+        ]
+        return await self._judged(region, opened, deadline)
 
     async def _judged(
         self,
         region: str,
-        records: list[Record | None],
-        opened: Sequence[Sealed | None],
+        opened: Sequence[tuple[Record | None, Sealed | None]],
         deadline: float,
     ) -> list[Record | None]:
         """The records, without those whose tags have ended."""
+        records = [record for record, _ in opened]
         tagged = {
             at: sealed.tags
-            for at, sealed in enumerate(opened)
+            for at, (_, sealed) in enumerate(opened)
             if sealed is not None and sealed.tags
         }
         if tagged:
@@ -115,6 +154,14 @@ class Reading:
                 if not lives:
                     records[at] = None
         return records
+
+    def _any_large(self, names: Sequence[bytes]) -> bool:
+        return bool(self._large) and any(name in self._large for name in names)
+
+    def _all_sized(self, names: Sequence[bytes], values: Sequence[Reply], bulk: bool) -> None:
+        for name, value in zip(names, values, strict=True):
+            if type(value) is bytes and (len(value) >= BULK_BYTES or bulk):
+                self._sized(name, len(value))
 
     def _sized(self, name: bytes, size: int) -> None:
         """Remember a key whose value is large, and forget one whose value no longer is."""
@@ -129,7 +176,7 @@ class Reading:
 def _opened(
     codec: RegionCodec, key: str, value: Reply, left: Reply
 ) -> tuple[Record | None, Sealed | None]:
-    """What ``GET`` and ``PTTL`` mean."""
+    """What ``GET`` and ``PTTL`` mean, or ``GET`` alone for an entry without a grace."""
     if value is None or left == -2:
         return None, None
     if type(value) is not bytes or type(left) is not int:

@@ -38,6 +38,7 @@ __all__ = [
     "Versions",
     "expiry_ms",
     "grace_ms",
+    "has_grace",
     "head_tags",
     "is_claim",
     "is_live",
@@ -122,6 +123,11 @@ def _grace(data: bytes) -> float:
 def grace_ms(data: bytes) -> int:
     """The grace of an envelope in milliseconds, as the scripts round it."""
     return int(_grace(data) * 1000 + 0.5)
+
+
+def has_grace(data: bytes) -> bool:
+    """Whether it is an envelope with a grace: one whose expiry field is negative."""
+    return is_envelope(data) and data[15] >= 0x80
 
 
 def is_claim(data: bytes) -> bool:

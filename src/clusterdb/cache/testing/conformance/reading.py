@@ -135,6 +135,38 @@ async def grace_ends(h: Harness) -> None:
 
 
 @clause()
+async def a_brief_read_finds_the_same(h: Harness) -> None:
+    """``brief=True`` gives key, value, version and tags as a whole read does, alone and among
+    others.
+    """
+    await h.put("k", "v", ttl=30, tags=("t",))
+    await h.put("other", "w")
+    for keys in (["k"], ["none"], ["k", "none", "other"]):
+        whole = await h.backend.read(MAIN, keys)
+        brief = await h.backend.read(MAIN, keys, brief=True)
+        assert [each and (each.key, each.value, each.version, each.tags) for each in brief] == [
+            each and (each.key, each.value, each.version, each.tags) for each in whole
+        ]
+    await h.backend.invalidate_tags(["t"])
+    assert await h.backend.read(MAIN, ["k"], brief=True) == [None]
+
+
+@clause()
+async def a_brief_read_knows_what_has_expired(h: Harness) -> None:
+    """``brief=True`` finds nothing past the TTL, also where only the entry still has a grace."""
+    h.configure(grace=10)
+    await h.put_all(["a", "b"], ttl=5)
+    h.configure(grace=0)
+    for keys in (["a"], ["a", "b"]):
+        assert None not in await h.backend.read(MAIN, keys, brief=True)
+    await h.advance(8)
+    for grace in (0, 10):
+        h.configure(grace=grace)
+        for keys in (["a"], ["a", "b"]):
+            assert await h.backend.read(MAIN, keys, brief=True) == [None] * len(keys)
+
+
+@clause()
 async def a_live_entry_is_not_stale(h: Harness) -> None:
     """``stale=True`` gives a live entry as it is."""
     h.configure(grace=10)
