@@ -9,11 +9,17 @@ import msgspec
 from msgspec import UNSET
 
 from .codec import Codec, RegionCodec, region_codec
-from .config import CacheConfig, CacheRegion, LoadConfig, Memory, Redis
+from .config import CacheCoherence, CacheConfig, CacheRegion, LoadConfig, Memory, Redis
 from .units import ByteSize
 from .weigh import Weigher
 
-__all__ = ["DEFAULT_REGION", "NearSettings", "RegionSettings", "inactive_settings", "resolve_region"]
+__all__ = [
+    "DEFAULT_REGION",
+    "NearSettings",
+    "RegionSettings",
+    "inactive_settings",
+    "resolve_region",
+]
 
 DEFAULT_REGION = "default"
 """The region that the operations of the cache itself use."""
@@ -38,8 +44,9 @@ class RegionSettings(msgspec.Struct, frozen=True, kw_only=True):
 
     ``policy`` is a name in :data:`clusterdb.cache.policy.POLICIES`. ``codec`` is there where the
     backend encodes. ``own_limits``: the limits are the region's own, not those of the cache.
-    ``strong``: every read is of the latest completed write. ``near`` is ``None`` where nothing is
-    kept near.
+    ``strong``: every read is of the latest completed write; else of one that was current at most
+    ``max_staleness`` seconds ago. ``near`` is ``None`` where nothing is kept near. ``confirm`` is
+    how a primary shows that nobody took its place, ``copies`` how many servers must have a write.
     """
 
     name: str
@@ -57,7 +64,10 @@ class RegionSettings(msgspec.Struct, frozen=True, kw_only=True):
     own_limits: bool = False
     instant_clear: bool = False
     strong: bool = False
+    max_staleness: float = 1.0
     near: NearSettings | None = None
+    confirm: Literal["replicas", "quorum", "none"] = "replicas"
+    copies: int = 1
 
 
 def resolve_region(
@@ -72,6 +82,8 @@ def resolve_region(
     values become bytes on their way to its backend, by ``codec`` where a user gave one.
     """
     limits = region.eviction or config.policy.eviction
+    coherence = config.coherence or CacheCoherence()
+    bound = _staleness(config, region, coherence)
     return RegionSettings(
         name=region.name,
         policy=str(limits.__struct_config__.tag),
@@ -87,28 +99,37 @@ def resolve_region(
         codec=_codec(config, region, codec) if encodes else None,
         own_limits=region.eviction is not None and limits != type(limits)(),
         instant_clear=region.instant_clear,
-        strong=_consistency(config) == "strong",
-        near=_near(config, region),
+        strong=coherence.consistency == "strong",
+        max_staleness=bound,
+        near=None if coherence.consistency == "strong" else _near(config, region, bound),
+        confirm=coherence.confirm,
+        copies=_copies(coherence),
     )
 
 
-def _consistency(config: CacheConfig) -> str:
-    return "bounded" if config.coherence is None else config.coherence.consistency
+def _staleness(config: CacheConfig, region: CacheRegion, coherence: CacheCoherence) -> float:
+    """What the region says, else what its backend says, else what the level is worth."""
+    own, backend = region.near.max_staleness, config.backend
+    if own is None and not isinstance(backend, Memory):
+        own = backend.max_staleness
+    return _STALENESS.get(coherence.consistency, 1.0) if own is None else own
 
 
-def _near(config: CacheConfig, region: CacheRegion) -> NearSettings | None:
-    """What the region says, else what its backend says; nothing where reads are strong."""
-    backend, own, consistency = config.backend, region.near, _consistency(config)
-    if isinstance(backend, Memory) or consistency == "strong":
+def _near(config: CacheConfig, region: CacheRegion, bound: float) -> NearSettings | None:
+    """What the region says, else what its backend says."""
+    backend, own = config.backend, region.near
+    if isinstance(backend, Memory) or not (backend.near if own.enabled is None else own.enabled):
         return None
-    if not (backend.near if own.enabled is None else own.enabled):
-        return None
-    bounds = [own.max_staleness, backend.max_staleness, _STALENESS[consistency]]
-    return NearSettings(
-        max_items=own.max_items,
-        max_weight=backend.near_size if own.max_memory is None else own.max_memory,
-        max_staleness=next(bound for bound in bounds if bound is not None),
-    )
+    size = backend.near_size if own.max_memory is None else own.max_memory
+    return NearSettings(max_items=own.max_items, max_weight=size, max_staleness=bound)
+
+
+def _copies(coherence: CacheCoherence) -> int:
+    """How many servers must have a write before it counts, the primary among them."""
+    wanted = coherence.replication
+    if wanted is None or wanted.mode == "asynchronous" or wanted.consistency == "one":
+        return 1
+    return wanted.factor if wanted.consistency == "all" else wanted.factor // 2 + 1
 
 
 def _codec(config: CacheConfig, region: CacheRegion, own: Codec | None) -> RegionCodec:

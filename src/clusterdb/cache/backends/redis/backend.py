@@ -1,9 +1,10 @@
 """The Redis backend: entries on servers that processes share.
 
-**Reading** is one round trip, and one more where an entry has tags. **Writing** is a command or a
-script a key, one round trip a server. **Claims** are stored under the very keys they are for.
-Nothing is kept in this process: each read asks a server. What leaves a server by itself (evicted,
-expired) is not told to observers, and what other processes change not to followers.
+**Reading** is one round trip, and one more where an entry has tags, unless the near tier has it
+(:mod:`.nearby`). **Writing** is a command or a script a key, one round trip a server: what it
+changes leaves the near tier before it is sent, and again when the outcome is known. **Claims** are
+stored under the very keys they are for. What leaves a server by itself (evicted, expired) is not
+told to observers, and what other processes change not to followers.
 
 Counters are those of this process. How many entries a region has is known of those that have limits
 of their own (:mod:`.limits`); of the others `describe` leaves it open.
@@ -12,7 +13,7 @@ of their own (:mod:`.limits`); of the others `describe` leaves it open.
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncGenerator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence
 from typing import ClassVar, Final, Literal, TypeVar
 
 from msgspec.structs import asdict, replace
@@ -41,10 +42,12 @@ from ...stats import Counters
 from ...table import Table
 from ...types import Record, RemovalCause
 from .claiming import Claiming
+from .confirming import Confirming
 from .health import check_version, look_at, problems
 from .limits import Limits
 from .link import Link
 from .names import Names
+from .nearby import Nearby
 from .nonces import REGION_TAG, Nonces
 from .reading import Reading
 from .scanning import Scanning
@@ -69,9 +72,9 @@ class RedisBackend:
         self._eviction = config.policy.eviction
         self._settings: dict[str, RegionSettings] = {}
         self._counters: dict[str, Counters] = {}
-        self._names, versions = Names(config.name), Versions(clock)
-        names = self._names
-        self._link = Link(redis, config.partitioning, clock, names, _copies(config))
+        names, versions = Names(config.name), Versions(clock)
+        self._names = names
+        self._link = Link(redis, config.partitioning, clock, names)
         self._on_each = self._link.on_each
         self._nonces = Nonces(self._link, names)
         self._reading = Reading(self._link, names, self._nonces, self._settings)
@@ -80,13 +83,24 @@ class RedisBackend:
         self._scanning = Scanning(self._link, names, self._nonces, self._settings)
         shards = _SHARDS if redis.cluster or redis.is_ring else 1
         self._limits = Limits(self._link, names, self._nonces, clock, self._counters, shards)
+        self._confirming = Confirming(self._link, self._confirm_every)
+        self._nearby = Nearby(
+            self._link,
+            names,
+            self._nonces,
+            self._reading,
+            self._confirming,
+            self._settings,
+            self._used,
+            cluster=redis.cluster,
+        )
         self._said: set[str] = set()
 
     @property
     def capabilities(self) -> frozenset[Capability]:
         if self._on_each > 1:
-            return frozenset({"multi_process"})
-        return frozenset({"atomic", "multi_process"})
+            return frozenset({"multi_process", "near"})
+        return frozenset({"atomic", "multi_process", "near"})
 
     # -- life
 
@@ -100,8 +114,11 @@ class RedisBackend:
                 self._said.add(problem)
                 _LOG.warning("%s", problem)
         self._limits.start()
+        self._nearby.start()
 
     async def aclose(self) -> None:
+        await self._nearby.aclose()
+        await self._confirming.aclose()
         await self._limits.aclose()
         await self._claiming.aclose()
         await self._link.aclose()
@@ -112,12 +129,14 @@ class RedisBackend:
 
     def configure(self, regions: Mapping[str, RegionSettings]) -> None:
         self._settings.update(regions)
-        for name in regions:
+        for name, settings in regions.items():
             self._counters.setdefault(name, Counters())
+            self._link.copies, self._confirming.by = settings.copies, settings.confirm
+        self._nearby.configure(regions)
         self._limits.configure(regions)
 
-    def table(self, region: str) -> Table | None:  # noqa: ARG002 - nothing is near
-        return None
+    def table(self, region: str) -> Table | None:
+        return self._nearby.table(region)
 
     def observe(self, observer: Observer | None) -> None:
         """Nobody tells us of what leaves a server by itself."""
@@ -129,6 +148,8 @@ class RedisBackend:
         if moment == "child":
             self._claiming.forked()
             self._limits.forked()
+            self._nearby.forked()
+            self._confirming.forked()
             self._link.forked()
 
     # -- entries
@@ -144,11 +165,20 @@ class RedisBackend:
     ) -> list[Record | None]:
         if consistent and self._on_each > 1:
             raise NotSupportedOnRing("a consistent read", self._on_each)
-        records = await self._reading.read(region, keys, stale=stale, brief=brief)
+        settings = self._settings[region]
+        strong = consistent or settings.strong
+        if settings.near is None or strong:
+            records = await self._reading.read(region, keys, stale=stale, brief=brief)
+        else:
+            records = await self._nearby.read(region, keys, stale)
+        if self._confirming.needed:
+            records = await self._confirmed(region, records, keys, strong)
         counters = self._counters[region]
         for record in records:
             if record is None:
                 counters.misses += 1
+            elif record.tier == "near":
+                continue  # counted by its table
             elif stale and record.stale:
                 counters.stale_hits += 1
             else:
@@ -162,8 +192,30 @@ class RedisBackend:
     ) -> list[Record | None]:
         return await self._reading.read(region, keys, stale=stale)
 
+    async def _confirmed(
+        self, region: str, records: list[Record | None], keys: Sequence[str], strong: bool
+    ) -> list[Record | None]:
+        """What servers said that surely were primaries, with how long ago that was."""
+        asked = [
+            self._names.entry(region, key)
+            for key, record in zip(keys, records, strict=True)
+            if record is None or record.tier != "near"
+        ]
+        try:
+            bound = self._settings[region].max_staleness
+            age = await self._confirming.check(asked, strong=strong, bound=bound)
+        except BaseException:
+            self._nearby.release(region, records)
+            raise
+        return [
+            replace(record, age_bound=age)
+            if record is not None and record.tier != "near"
+            else record
+            for record in records
+        ]
+
     def keep(self, region: str, record: Record, value: object) -> None:
-        """Nothing is near."""
+        self._nearby.keep(region, record, value)
 
     async def write(self, region: str, changes: Sequence[Change]) -> list[Written | CacheError]:
         if self._on_each > 1 or region in self._limits:
@@ -198,6 +250,7 @@ class RedisBackend:
         ]
 
     async def _write(self, region: str, changes: Sequence[Change]) -> list[Written | CacheError]:
+        self._nearby.drop(region, [change.key for change in changes])
         try:
             outcomes = await self._writing.write(region, self._marked(region, changes))
         except BaseException:
@@ -215,6 +268,7 @@ class RedisBackend:
             refusal = self._limits.refusal(region, change)
             if refusal is not None:
                 raise refusal
+        self._nearby.drop(region, [change.key for change in changes])
         try:
             marked = self._marked(region, changes)
             committed = await self._writing.commit(region, checks, marked)
@@ -226,9 +280,11 @@ class RedisBackend:
         return committed
 
     async def invalidate_tags(self, tags: Sequence[str]) -> int:
+        self._nearby.end_tags(tags)
         try:
             await self._nonces.change(tags)
         finally:
+            self._nearby.end_tags(tags)
             self._claiming.claims.end_tags(tags)
         return 0
 
@@ -239,6 +295,7 @@ class RedisBackend:
         cleared = 0
         for region in regions:
             instant = self._settings[region].instant_clear
+            self._nearby.clear(region)
             try:
                 await self._limits.cleared(region)
                 if instant:
@@ -246,6 +303,7 @@ class RedisBackend:
                 else:
                     cleared += await self._scanning.clear(region)
             finally:
+                self._nearby.clear(region)
                 self._claiming.cleared(region, owed=instant)
         return cleared
 
@@ -256,14 +314,29 @@ class RedisBackend:
             items, weight = None, None
             if name in self._limits:
                 items, weight = await self._limits.totals(name)
-            regions[name] = RegionInfo(items, weight, Counters(**asdict(self._counters[name])))
+            regions[name] = RegionInfo(items, weight, self._total(name))
         return BackendInfo(
             kind=self.kind,
             tags=0,
             regions=regions,
-            problems=tuple(problems(servers, self._eviction)),
+            problems=(*problems(servers, self._eviction), *self._nearby.problems),
             servers=tuple(servers),
         )
+
+    def _total(self, region: str) -> Counters:
+        """What this process counted: reads of servers, and hits of the near tier."""
+        total = Counters(**asdict(self._counters[region]))
+        total.hits += self._nearby.tier.table(region).counters.hits
+        return total
+
+    def _used(self, region: str, keys: Iterable[str]) -> None:
+        """Keys were used near."""
+        if region in self._limits:
+            self._limits.used(region, list(keys))
+
+    def _confirm_every(self) -> float:
+        """Seconds between two confirmations of a primary."""
+        return min([each.max_staleness for each in self._settings.values()], default=1.0) / 3
 
     # -- claims
 
@@ -291,7 +364,10 @@ class RedisBackend:
             large = [fill for fill, no in zip(fills, refused, strict=True) if no is not None]
             await self._claiming.release(region, [claim for claim, _ in large])
         able = [fill for fill, no in zip(fills, refused, strict=True) if no is None]
+        keys = [put.key for _, put in able]
+        self._nearby.drop(region, keys)
         filled = iter(await self._claiming.fill(region, able) if able else [])
+        self._nearby.drop(region, keys)
         outcomes = [next(filled) if no is None else no for no in refused]
         for (_, put), outcome in zip(fills, outcomes, strict=True):
             if isinstance(outcome, Written) and outcome.applied:
@@ -310,7 +386,8 @@ class RedisBackend:
     def _changed(
         self, region: str, changes: Sequence[Change], outcomes: Sequence[Written | CacheError]
     ) -> None:
-        """End the claims on what was changed, before the caller goes on; count."""
+        """Let go of what was changed, before the caller goes on; count."""
+        self._nearby.drop(region, [change.key for change in changes])
         counters, claims = self._counters[region], self._claiming.claims
         limited = region in self._limits
         for change, outcome in zip(changes, outcomes, strict=True):
@@ -331,18 +408,10 @@ class RedisBackend:
                 counters.sets += 1
 
     def _may_have_changed(self, region: str, changes: Sequence[Change]) -> None:
-        """End the claims on what may have been changed, and give them back if it was not."""
+        """Let go of what may have been changed; claims are given back if it was not."""
+        self._nearby.drop(region, [change.key for change in changes])
         for change in changes:
             if not isinstance(change, Touch):
                 self._claiming.doubt(region, change.key)
             if region in self._limits:
                 self._limits.doubted(region, change)
-
-
-def _copies(config: CacheConfig) -> int:
-    """How many servers must have a write before it counts, the primary among them."""
-    coherence = config.coherence
-    wanted = None if coherence is None else coherence.replication
-    if wanted is None or wanted.mode == "asynchronous" or wanted.consistency == "one":
-        return 1
-    return wanted.factor if wanted.consistency == "all" else wanted.factor // 2 + 1

@@ -22,14 +22,16 @@ from ...transport import Command, Node, Reply, Topology, slot_of, topology_for
 from .names import Names
 from .scripts import resent
 
-__all__ = ["BULK_BYTES", "Link", "explained", "raised_if_away"]
+__all__ = ["BULK_BYTES", "MARKER_LIVES", "Link", "explained", "raised_if_away"]
 
 T = TypeVar("T")
 
 BULK_BYTES: Final = 64 * 1024
 """A value of this size travels on a connection of its own."""
 
-_MARKER_LIVES: Final = 60_000
+MARKER_LIVES: Final = 60_000
+"""Milliseconds after which what was written under a marker is gone."""
+
 _REMEDIES: Final = {
     "OOM": "its maxmemory is reached: raise it, or let the server evict (maxmemory-policy)",
     "NOPERM": "give the user of backend.username permission for it, and for the keys of this cache",
@@ -40,8 +42,9 @@ _REMEDIES: Final = {
 
 
 class Link:
-    """The connections of one backend. ``copies`` is how many servers must have each write before
-    it counts, the primary among them; ``on_each`` on how many servers of a ring we write it.
+    """The connections of one backend. ``copies``, which may change, is how many servers must have
+    each write before it counts, the primary among them; ``on_each`` on how many servers of a ring
+    we write it.
     """
 
     def __init__(
@@ -50,14 +53,13 @@ class Link:
         partitioning: PartitioningConfig,
         clock: Clock,
         names: Names,
-        copies: int = 1,
     ) -> None:
         self.now = clock.now
         self.timeout = config.pool.timeout
         self._config = config
         self._partitioning = partitioning
         self._names = names
-        self._copies = copies
+        self.copies = 1
         self.on_each = partitioning.strategy.replicas if config.is_ring else 1
         self._topology: Topology | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -180,7 +182,7 @@ class Link:
             )
             for at, reply in zip(unknown, again, strict=True):
                 replies[at] = reply
-        if write and replicated and self._copies > 1:
+        if write and replicated and self.copies > 1:
             await self._replicate(keys, replies, deadline)
         return replies
 
@@ -206,7 +208,7 @@ class Link:
             await self.topology.call(name, command, deadline, write=True, bulk=bulk)
         except ServerError as error:
             raise explained(error) from None
-        if self._copies > 1:
+        if self.copies > 1:
             replies: list[Reply] = [None]
             await self._replicate([name], replies, deadline)
             if replies[0] is not None:
@@ -224,7 +226,7 @@ class Link:
                 try:
                     places.setdefault(self.topology.node_for(key), []).append(at)
                 except BackendUnavailable as away:
-                    replies[at] = Degraded(1, self._copies, str(away), reply=reply)
+                    replies[at] = Degraded(1, self.copies, str(away), reply=reply)
         waits = [self._joined_wait(node, deadline) for node in places]
         results = await asyncio.gather(*waits, return_exceptions=True)
         for found, error in zip(places.values(), results, strict=True):
@@ -243,7 +245,7 @@ class Link:
             self._next_waits[node] = task
         await asyncio.wait([task], timeout=max(0.0, deadline - self.now()))
         if not task.done() or task.cancelled():
-            raise Degraded(1, self._copies, f"{node.name} has not heard of its replicas in time")
+            raise Degraded(1, self.copies, f"{node.name} has not heard of its replicas in time")
         await task
 
     async def _wait(self, node: Node, before: asyncio.Task[None] | None) -> None:
@@ -258,29 +260,32 @@ class Link:
                 del self._waits[node]
 
     async def _wait_for_replicas(self, node: Node, deadline: float) -> None:
-        marker, wanted = self._marker(node), self._copies - 1
-        write = ("SET", marker, "", "PX", _MARKER_LIVES)
+        wanted = self.copies - 1
         patience = max(1, int((deadline - self.now()) * 800))
         try:
+            write = ("SET", self.marker(node), "", "PX", MARKER_LIVES)
             async with node.exclusive(deadline) as connection:
                 done, acks = await connection.calls(
                     [write, ("WAIT", wanted, patience)], deadline, write=True
                 )
         except BackendUnavailable as error:
-            raise Degraded(1, self._copies, f"its replicas can't be asked: {error}") from error
+            raise Degraded(1, self.copies, f"its replicas can't be asked: {error}") from error
         for reply in (done, acks):
             if isinstance(reply, Exception):
-                raise Degraded(1, self._copies, f"{node.name}: {reply}") from reply
+                raise Degraded(1, self.copies, f"{node.name}: {reply}") from reply
         if acks < wanted:
-            raise Degraded(1 + acks, self._copies, f"{node.name} misses replicas")
+            raise Degraded(1 + acks, self.copies, f"{node.name} misses replicas")
 
-    def _marker(self, node: Node) -> bytes:
+    def marker(self, node: Node) -> bytes:
+        """A key of ours on a server, for small writes and reads that are about the server. Raises
+        `BackendUnavailable` for one that has no keys.
+        """
         topology = self.topology
         version, marker = self._markers.get(node, (-1, b""))
         if version != topology.version:
             found = self._names.marker(lambda name: topology.node_for(name) is node)
             if found is None:
-                raise Degraded(1, self._copies, f"{node.name} has no slot any more")
+                raise BackendUnavailable(f"{node.name} has no slot any more")
             marker = found
             self._markers[node] = (topology.version, marker)
         return marker

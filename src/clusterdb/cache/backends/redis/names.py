@@ -13,8 +13,10 @@ from typing import Final
 
 from ...keys import escape_glob
 
-__all__ = ["Names"]
+__all__ = ["REGION", "TAG", "Names"]
 
+TAG: Final = "#tag"
+REGION: Final = "#region"
 _GLOB: Final = frozenset("*?[\\")
 _TRIES: Final = 50_000
 
@@ -39,11 +41,11 @@ class Names:
 
     def tag(self, tag: str) -> bytes:
         """The name of a tag's nonce."""
-        return f"{self._name}:#tag:{tag}".encode()
+        return f"{self._name}:{TAG}:{tag}".encode()
 
     def region(self, region: str) -> bytes:
         """The name of a region's nonce."""
-        return f"{self._name}:#region:{region}".encode()
+        return f"{self._name}:{REGION}:{region}".encode()
 
     def index(self, region: str, shard: int) -> list[bytes]:
         """The names of one shard of a region's index, in one slot."""
@@ -67,6 +69,18 @@ class Names:
         except ValueError:
             return None
         return None if region.startswith("#") or not key else (region, key)
+
+    def meaning(self, name: bytes) -> tuple[str, str] | None:
+        """What a name of this cache stands for: ``("#tag", tag)``, ``("#region", region)``, or a
+        region and a key of it; ``None`` for any other name.
+        """
+        try:
+            mine, kind, rest = name.decode().split(":", 2)
+        except ValueError:
+            return None
+        if mine != self._name or (kind.startswith("#") and kind not in (TAG, REGION)):
+            return None
+        return kind, rest
 
     def marker(self, fits: Callable[[bytes], bool]) -> bytes | None:
         """A name of ours that ``fits``: one that a certain server holds; ``None`` if none does."""

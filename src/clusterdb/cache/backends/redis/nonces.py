@@ -19,7 +19,7 @@ from ...transport import Command
 from .link import Link, explained
 from .names import Names
 
-__all__ = ["REGION_TAG", "Nonces", "Stamps"]
+__all__ = ["REGION_TAG", "Nonces", "Stamps", "nonce_of"]
 
 REGION_TAG: Final = ""
 
@@ -45,14 +45,14 @@ class Nonces:
         wanted = list(dict.fromkeys(tags))
         if not wanted:
             return {}
-        keys = [self._key(region, tag) for tag in wanted]
+        keys = [self.name(region, tag) for tag in wanted]
         commands: list[Command] = [("GET", key) for key in keys]
         replies = await self._link.send(commands, keys, deadline=deadline)
         found: dict[str, int | None] = {}
         for tag, reply in zip(wanted, replies, strict=True):
             if isinstance(reply, CacheError) and not _of_another_type(reply):
                 raise explained(reply)
-            found[tag] = _number(reply)
+            found[tag] = nonce_of(reply)
         return found
 
     async def snapshot(
@@ -65,7 +65,7 @@ class Nonces:
         missing = [tag for tag, nonce in found.items() if nonce is None]
         if missing:
             made = [os.urandom(_BYTES) for _ in missing]
-            keys = [self._key(region, tag) for tag in missing]
+            keys = [self.name(region, tag) for tag in missing]
             commands: list[Command] = [
                 ("SET", key, nonce, "NX", "GET") for key, nonce in zip(keys, made, strict=True)
             ]
@@ -73,7 +73,7 @@ class Nonces:
             for tag, nonce, reply in zip(missing, made, replies, strict=True):
                 if isinstance(reply, CacheError):
                     raise explained(reply)
-                winner = _number(nonce if reply is None else reply)
+                winner = nonce_of(nonce if reply is None else reply)
                 found[tag] = 0 if winner is None else winner
         return {tag: nonce for tag, nonce in found.items() if nonce is not None}
 
@@ -98,7 +98,8 @@ class Nonces:
         """Give a region with ``instant_clear`` a new nonce. Cost: one round trip."""
         await self._change([self._names.region(region)])
 
-    def _key(self, region: str, tag: str) -> bytes:
+    def name(self, region: str, tag: str) -> bytes:
+        """The name under which the nonce of a tag of a region's entry is kept."""
         return self._names.tag(tag) if tag else self._names.region(region)
 
     async def _change(self, keys: Sequence[bytes]) -> None:
@@ -115,7 +116,8 @@ class Nonces:
                 raise explained(reply)
 
 
-def _number(reply: object) -> int | None:
+def nonce_of(reply: object) -> int | None:
+    """The nonce that a server gave, if it is one."""
     if isinstance(reply, bytes) and len(reply) == _BYTES:
         return int.from_bytes(reply, "big")
     return None

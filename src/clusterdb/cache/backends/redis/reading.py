@@ -155,6 +155,23 @@ class Reading:
                     records[at] = None
         return records
 
+    def is_large(self, name: bytes) -> bool:
+        """Whether the value of a key was large the last time."""
+        return bool(self._large) and name in self._large
+
+    def opened(
+        self, region: str, key: str, reply: Reply, exactly: bool
+    ) -> tuple[Record | None, Sealed | None]:
+        """What a server's reply to ``GET`` and ``PTTL`` means, or to the script of one moment; and
+        what the envelope held. Tags are not judged.
+        """
+        codec = self._settings[region].codec
+        assert codec is not None, "a region of an encoding backend has a codec"
+        value, left = _parts(reply) if exactly else reply
+        if type(value) is bytes and len(value) >= BULK_BYTES:
+            self._sized(self._names.entry(region, key), len(value))
+        return _exactly(codec, key, value, left) if exactly else _opened(codec, key, value, left)
+
     def _any_large(self, names: Sequence[bytes]) -> bool:
         return bool(self._large) and any(name in self._large for name in names)
 
