@@ -10,9 +10,9 @@ from tests.redis.servers import MASTER, PASSWORD, USER, Deployment
 
 from clusterdb.cache.backends.redis import RedisBackend
 from clusterdb.cache.clock import Clock, SystemClock
-from clusterdb.cache.config import CacheConfig, PoolConfig, Redis, SentinelConfig, TlsConfig
+from clusterdb.cache.config import CacheConfig, CacheRegion, PoolConfig, Redis, SentinelConfig, TlsConfig
+from clusterdb.cache.settings import resolve_region
 from clusterdb.cache.testing import EncodingBackend
-from clusterdb.cache.testing.conformance import region_settings
 
 __all__ = ["config_of", "flush", "make_backend", "opened"]
 
@@ -48,7 +48,8 @@ async def opened(
 ) -> AsyncIterator[EncodingBackend]:
     """An open backend with one region, ``main``, that is given plain values."""
     backend = EncodingBackend(make_backend(deployment, **settings))
-    backend.configure({"main": region_settings("main", grace=grace)})
+    region = CacheRegion("main", grace=grace)
+    backend.configure({"main": resolve_region(config_of(deployment, **settings), region, None)})
     await backend.open()
     try:
         yield backend

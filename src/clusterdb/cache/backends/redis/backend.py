@@ -106,6 +106,7 @@ class RedisBackend:
 
     async def open(self) -> None:
         self._claiming.claims.drop_all()
+        self._confirming.start()
         await self._link.open()
         servers = await look_at(self._link)
         check_version(servers)
@@ -145,11 +146,15 @@ class RedisBackend:
         """Nobody tells us of what other processes change."""
 
     def fork(self, moment: Literal["before", "parent", "child"]) -> None:
-        if moment == "child":
+        if moment == "before":
+            self._nearby.tier.hold()
+        elif moment == "parent":
+            self._nearby.tier.resume()
+        else:
             self._claiming.forked()
             self._limits.forked()
             self._nearby.forked()
-            self._confirming.forked()
+            self._confirming.abandon()
             self._link.forked()
 
     # -- entries

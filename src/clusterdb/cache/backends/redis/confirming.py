@@ -128,15 +128,22 @@ class Confirming:
 
     async def aclose(self) -> None:
         """End every task."""
-        tasks, self._tasks = list(self._tasks.values()), {}
-        self._standings.clear()
+        loop = asyncio.get_running_loop()
+        tasks = [task for task in self._tasks.values() if task.get_loop() is loop]
+        self.abandon()
         for task in tasks:
             task.cancel()
         if tasks:
             await asyncio.wait(tasks)
 
-    def forked(self) -> None:
-        """In the child of a fork: the tasks are the parent's."""
+    def start(self) -> None:
+        """Begin in the running loop."""
+        loop = asyncio.get_running_loop()
+        if any(task.get_loop() is not loop for task in self._tasks.values()):
+            self.abandon()
+
+    def abandon(self) -> None:
+        """Forget the tasks: they belong to a loop that has ended, or to the parent of a fork."""
         self._tasks, self._standings = {}, {}
 
     # -- one server

@@ -104,29 +104,35 @@ class Nearby:
         return self.tier.table(region) if self.tier.keeps(region) else None
 
     def start(self) -> None:
-        """Begin to track the servers; in the loop."""
+        """Begin to track the servers, in the running loop."""
+        if self._upkeep is not None and self._upkeep.get_loop() is not asyncio.get_running_loop():
+            self._abandon()  # the loop that it lived in has ended
         if self._upkeep is None:
             self._upkeep = asyncio.create_task(self._keep_up(), name="clusterdb-cache: near tier")
         self._follow_topology()
 
     async def aclose(self) -> None:
         """End every connection, and keep nothing."""
-        upkeep, self._upkeep = self._upkeep, None
-        if upkeep is not None:
-            upkeep.cancel()
-            await asyncio.wait([upkeep])
-        tracked = [*self._tracked.values(), *self._leaving]
-        self._tracked, self._leaving, self._version = {}, [], -1
+        upkeep, tracked = self._upkeep, [*self._tracked.values(), *self._leaving]
+        self._abandon()
+        if upkeep is None or upkeep.get_loop() is not asyncio.get_running_loop():
+            return
+        upkeep.cancel()
+        await asyncio.wait([upkeep])
         for each in tracked:
             await each.aclose()
-        self.tier.lapse()
 
     def forked(self) -> None:
         """In the child of a fork: the connections are the parent's."""
+        self.tier.forked()
+        self._abandon()
+
+    def _abandon(self) -> None:
+        """Forget the connections, and what was read over them."""
         self._upkeep, self._tracked, self._leaving, self._version = None, {}, [], -1
         self._known.clear()
         self._asked.clear()
-        self.tier.forked()
+        self.tier.lapse()
 
     @property
     def problems(self) -> list[str]:
