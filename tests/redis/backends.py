@@ -10,7 +10,14 @@ from tests.redis.servers import MASTER, PASSWORD, USER, Deployment
 
 from clusterdb.cache.backends.redis import RedisBackend
 from clusterdb.cache.clock import Clock, SystemClock
-from clusterdb.cache.config import CacheConfig, CacheRegion, PoolConfig, Redis, SentinelConfig, TlsConfig
+from clusterdb.cache.config import (
+    CacheConfig,
+    CacheRegion,
+    PoolConfig,
+    Redis,
+    SentinelConfig,
+    TlsConfig,
+)
 from clusterdb.cache.settings import resolve_region
 from clusterdb.cache.testing import EncodingBackend
 

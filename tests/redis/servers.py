@@ -161,7 +161,9 @@ class Server:
         """
         words = ["redis-cli", "-p", str(self.port)]
         asked = f"SET {{probe}} 1\nWAIT {copies} 1500\nDEL {{probe}}\n"
-        done = subprocess.run(words, input=asked, capture_output=True, text=True, timeout=30)
+        done = subprocess.run(
+            words, input=asked, capture_output=True, text=True, timeout=30, check=True
+        )
         return done.stdout.split("\n")[1:2] == [str(copies)]
 
     def info(self, section: str) -> dict[str, str]:

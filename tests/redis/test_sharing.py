@@ -250,10 +250,10 @@ class TestCluster:
         sent: list[Connection] = []
         calls = Connection.calls
 
-        def counted(self: Connection, commands: Any, *arguments: Any) -> Any:
+        def counted(self: Connection, commands: Any, *arguments: Any, **options: Any) -> Any:
             if commands[0][0] == "GET":  # and no heartbeat of the near tier
                 sent.append(self)
-            return calls(self, commands, *arguments)
+            return calls(self, commands, *arguments, **options)
 
         monkeypatch.setattr(Connection, "calls", counted)
         records = await backend.read("main", keys)

@@ -194,10 +194,9 @@ class Confirming:
         done, acks = await connection.calls(
             [write, ("WAIT", wanted, patience)], deadline, write=True
         )
-        for reply in (done, acks):
-            if isinstance(reply, Exception):
-                await topology.refresh(self._link.deadline())
-                raise BackendUnavailable(str(reply)) from reply
+        if done != b"OK" or type(acks) is not int:
+            await topology.refresh(self._link.deadline())
+            raise BackendUnavailable(f"it answered {done!r} and {acks!r} to SET and WAIT")
         standing.confirm(sent_at, some=acks > 0, all_of_them=acks >= wanted)
         standing.problem = ""
         if acks < wanted:

@@ -155,7 +155,7 @@ class Tracked:
                     raise reply
                 raise BackendUnavailable(str(reply)) from reply
         if self._cluster:
-            await self._compare_epochs(replies[1])
+            await self._compare_epochs(bytes(replies[1]))
         self.verified_at = sent_at
         self._on_verified()
 
