@@ -142,33 +142,29 @@ def inactive_settings(config: CacheConfig, *, encodes: bool) -> dict[str, str]:
     kind = config.backend.__struct_config__.tag
     if not encodes:
         known |= dict.fromkeys(_ENCODING, f"without effect: the {kind} backend keeps objects")
-    if isinstance(config.backend, Redis):
-        config = _without_what_redis_does(config)
-    else:
-        known["partitioning"] = f"without effect: the {kind} backend is in one place"
+    if not isinstance(config.backend, Redis):
+        here = f"without effect: the {kind} backend is in one place"
+        known |= {"partitioning": here, "coherence.replication": here}
     return {
         name: reason
         for name, reason in known.items()
-        if attrgetter(name)(config) != attrgetter(name)(_DEFAULTS)
+        if _setting(config, name) != _setting(_DEFAULTS, name)
     }
 
 
-def _without_what_redis_does(config: CacheConfig) -> CacheConfig:
-    """``config`` without what its Redis backend acts on, or tells of as a problem: placement and
-    replication.
-    """
-    coherence = config.coherence
-    if coherence is not None:
-        coherence = msgspec.structs.replace(coherence, replication=None)
-        coherence = None if coherence == CacheCoherence() else coherence
-    return msgspec.structs.replace(config, coherence=coherence, partitioning=_DEFAULTS.partitioning)
+def _setting(config: CacheConfig, name: str) -> object:
+    """A setting by its path; what is not there is as its parts are by default."""
+    if name.startswith("coherence.") and config.coherence is None:
+        return attrgetter(name.removeprefix("coherence."))(CacheCoherence())
+    return attrgetter(name)(config)
 
 
 _DEFAULTS = CacheConfig()
 _ENCODING = ("policy.compression", "serialization")
 _LATER = (
     "monitoring",
-    "coherence",
+    "coherence.mode",
+    "coherence.invalidation",
     "invalidation",
     "maintenance",
     "backup",

@@ -236,7 +236,10 @@ class Sentinel:
         for reply in (answer, replicas):
             if isinstance(reply, ServerError):
                 raise BackendUnavailable(f"{who} refuses to say where the master is: {reply}")
-        able = sum(b"down" not in each[b"flags"] for each in replicas)
+        able = sum(
+            b"down" not in each[b"flags"] and each[b"role-reported"] == b"slave"
+            for each in replicas
+        )
         return _Word(Address(answer[0].decode(), int(answer[1])), able)
 
     async def _go_to(self, node: Node, replicas: int) -> None:

@@ -77,9 +77,10 @@ class RedisBackend:
         self._link = Link(redis, config.partitioning, clock, names)
         self._on_each = self._link.on_each
         self._nonces = Nonces(self._link, names)
-        self._reading = Reading(self._link, names, self._nonces, self._settings)
-        self._writing = Writing(self._link, names, self._nonces, versions, self._settings)
         self._claiming = Claiming(self._link, names, self._nonces, versions, self._settings)
+        held = self._claiming.claims
+        self._reading = Reading(self._link, names, self._nonces, held, self._settings)
+        self._writing = Writing(self._link, names, self._nonces, versions, self._settings)
         self._scanning = Scanning(self._link, names, self._nonces, self._settings)
         shards = _SHARDS if redis.cluster or redis.is_ring else 1
         self._limits = Limits(self._link, names, self._nonces, clock, self._counters, shards)
@@ -178,6 +179,9 @@ class RedisBackend:
             records = await self._nearby.read(region, keys, stale)
         if self._confirming.needed:
             records = await self._confirmed(region, records, keys, strong)
+        if self._claiming.claims:
+            missing = [key for key, found in zip(keys, records, strict=True) if found is None]
+            await self._claiming.compare_tags(region, missing)
         counters = self._counters[region]
         for record in records:
             if record is None:

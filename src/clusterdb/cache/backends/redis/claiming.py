@@ -121,8 +121,9 @@ class Claiming:
                 elif isinstance(reply, CacheError):
                     raise explained(reply)
                 elif reply == 1:
-                    renew_at = sent_at + lease / 3
-                    held = Held(asked.region, asked.tokens[at], asked.nonces, lease, renew_at)
+                    renew_at, since = sent_at + lease / 3, self._link.now()
+                    token = asked.tokens[at]
+                    held = Held(asked.region, token, asked.nonces, lease, since, renew_at)
                     self.claims.hold(claim, held)
                     answers[at] = claim
                 elif reply != 0:
@@ -135,6 +136,22 @@ class Claiming:
             alive = await self._nonces.alive(asked.region, tagged.values())
             places = [at for at, lives in zip(tagged, alive, strict=True) if not lives]
         self._renew_from(self._link.now() + lease / 3)
+
+    async def compare_tags(self, region: str, keys: Sequence[str]) -> None:
+        """End our claims on ``keys``, which were just found missing, whose tags another process has
+        ended: who looks for them now must not have what was loaded before. Cost: nothing without
+        tags, else one round trip a server.
+        """
+        tagged = {
+            claim: held for claim, held in self.claims.on(region, keys).items() if held.nonces
+        }
+        if not tagged:
+            return
+        tags = [tag for held in tagged.values() for tag in held.nonces]
+        current = await self._nonces.current(region, tags)
+        for claim, held in tagged.items():
+            if any(current[tag] != nonce for tag, nonce in held.nonces.items()):
+                self.doubt(region, claim.key)
 
     async def extend(self, region: str, claims: Sequence[Claim], tags: tuple[str, ...]) -> None:
         """See :meth:`Backend.extend`."""
@@ -290,7 +307,7 @@ class Claiming:
     def forked(self) -> None:
         """In the child of a fork: the claims are the parent's."""
         self._renewing = None
-        self.claims = HeldClaims()
+        self.claims.forget()
 
 
 class _Asked:

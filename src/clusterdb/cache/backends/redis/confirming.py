@@ -23,7 +23,7 @@ from typing import Final, Literal, TypeAlias
 
 from ...errors import BackendUnavailable
 from ...transport import Connection, Node
-from .link import MARKER_LIVES, Link
+from .link import MARKER_LIVES, Link, seen
 
 __all__ = ["Confirm", "Confirming", "Standing"]
 
@@ -113,18 +113,11 @@ class Confirming:
         """The standing of a primary, kept up from now on."""
         standing = self._standings.get(node)
         if standing is None:
-            self._retain(self._link.topology.nodes())
             standing = self._standings[node] = Standing()
             self._tasks[node] = asyncio.create_task(
                 self._keep_up(node, standing), name="clusterdb-cache: confirm a primary"
             )
         return standing
-
-    def _retain(self, nodes: list[Node]) -> None:
-        """End the tasks of servers that are no primaries any more."""
-        for node in [node for node in self._tasks if node not in nodes]:
-            self._tasks.pop(node).cancel()
-            del self._standings[node]
 
     async def aclose(self) -> None:
         """End every task."""
@@ -149,9 +142,10 @@ class Confirming:
     # -- one server
 
     async def _keep_up(self, node: Node, standing: Standing) -> None:
+        """Confirm a primary for as long as the topology names it."""
         connection: Connection | None = None
         try:
-            while True:
+            while node in self._link.topology.nodes():
                 began = self._link.now()
                 every = self._every()
                 try:
@@ -165,6 +159,8 @@ class Confirming:
                     standing.problem = f"{node.name} can't be confirmed as the primary: {error}"
                 await _sleep(max(_SHORTEST, began + every - self._link.now()), standing.wanted)
         finally:
+            if self._standings.get(node) is standing:
+                del self._standings[node], self._tasks[node]
             if connection is not None:
                 connection.abort("no longer needed")
 
@@ -188,12 +184,15 @@ class Confirming:
             standing.problem = ""
             await topology.refresh(self._link.deadline())  # a replica may come
             return
-        patience = max(1, int(every * 3000))
-        deadline = sent_at + every * 3 + self._link.timeout
+        deadline = sent_at + every * 4 + self._link.timeout
         write = ("SET", self._link.marker(node), "", "PX", MARKER_LIVES)
-        done, acks = await connection.calls(
-            [write, ("WAIT", wanted, patience)], deadline, write=True
-        )
+        first = connection.calls([write, ("WAIT", 1, int(every * 3000))], deadline, write=True)
+        rest = connection.call(("WAIT", wanted, int(every * 1000)), deadline)
+        rest.add_done_callback(seen)
+        done, acks = await first
+        if acks == 1 < wanted:
+            standing.confirm(sent_at, some=True, all_of_them=False)  # a dead one holds up nobody
+        acks = await rest
         if done != b"OK" or type(acks) is not int:
             await topology.refresh(self._link.deadline())
             raise BackendUnavailable(f"it answered {done!r} and {acks!r} to SET and WAIT")

@@ -1,8 +1,9 @@
 """The claims that loads of this process hold on servers.
 
 A server decides who holds a claim and whether a fill is stored. What is here answers one question
-without asking it: whether something that this process did has ended a claim. Another process's
-change is only seen when the claim is filled.
+without asking it: whether a claim may have ended, by something that this process did, or by what a
+read of its key brought since. Who joins a load has just read its key, and found it missing: if
+another process has removed the claim by then, that read shows it, and the load is not joined.
 
 A claim that a server may still have and nobody will fill is **owed**: it is given back soon, so
 that others need not wait until it lapses.
@@ -16,19 +17,21 @@ import msgspec
 
 from ...claims import Claim
 from ...tags import TagStates
+from .stored import claim_token
 
 __all__ = ["Held", "HeldClaims"]
 
 
 class Held(msgspec.Struct):
     """A claim that a server gave us: its token, the nonces of its tags, and when it is to be
-    renewed (a moment of the clock; ``lease`` is in seconds).
+    renewed (a moment of the clock; ``lease`` is in seconds). ``since``: we know of it.
     """
 
     region: str
     token: bytes
     nonces: dict[str, int]
     lease: float
+    since: float
     renew_at: float
 
 
@@ -68,6 +71,11 @@ class HeldClaims:
         """What the server gave us; ``None`` for a claim that was given back."""
         return self._held.get(claim)
 
+    def on(self, region: str, keys: Sequence[str]) -> dict[Claim, Held]:
+        """The claims that we hold on ``keys``."""
+        claims = [self._claims.get((region, key)) for key in keys]
+        return {claim: self._held[claim] for claim in claims if claim in self._held}
+
     def extend(self, claim: Claim, nonces: dict[str, int]) -> None:
         """A claim depends on more tags, whose present nonces are these."""
         held = self._held.get(claim)
@@ -89,6 +97,17 @@ class HeldClaims:
         return min([held.renew_at for held in self._held.values()], default=None)
 
     # -- what happened
+
+    def witness(self, region: str, key: str, value: object, sent_at: float) -> None:
+        """A read of ``key`` that was sent at ``sent_at`` brought ``value``: where that is not the
+        claim that we held by then, the claim has ended.
+        """
+        claim = self._claims.get((region, key))
+        held = None if claim is None else self._held.get(claim)
+        if claim is None or held is None or held.since > sent_at:
+            return
+        if type(value) is not bytes or claim_token(value) != held.token:
+            self.give(region, claim)
 
     def drop(self, region: str, key: str) -> None:
         """Something happened to a key, and removed the claim where it lives."""
@@ -117,6 +136,13 @@ class HeldClaims:
                     self.doubt(region, key)
                 else:
                     self.drop(region, key)
+
+    def forget(self) -> None:
+        """In the child of a fork: the claims are the parent's."""
+        self._states = TagStates()
+        self._claims.clear()
+        self._held.clear()
+        self.owed.clear()
 
     def drop_all(self) -> None:
         """Anything may have happened."""

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from typing import Final, TypeVar
+from typing import Any, Final, TypeVar
 
 from ...clock import Clock
 from ...config import PartitioningConfig, Redis
@@ -22,7 +22,7 @@ from ...transport import Command, Node, Reply, Topology, slot_of, topology_for
 from .names import Names
 from .scripts import resent
 
-__all__ = ["BULK_BYTES", "MARKER_LIVES", "Link", "explained", "raised_if_away"]
+__all__ = ["BULK_BYTES", "MARKER_LIVES", "Link", "explained", "raised_if_away", "seen"]
 
 T = TypeVar("T")
 
@@ -241,7 +241,7 @@ class Link:
             task = asyncio.create_task(
                 self._wait(node, self._waits.get(node)), name="clusterdb-cache: replication"
             )
-            task.add_done_callback(_seen)
+            task.add_done_callback(seen)
             self._next_waits[node] = task
         await asyncio.wait([task], timeout=max(0.0, deadline - self.now()))
         if not task.done() or task.cancelled():
@@ -299,10 +299,10 @@ async def _keep(topology: Topology) -> None:
         await topology.aclose()
 
 
-def _seen(task: asyncio.Task[None]) -> None:
+def seen(future: asyncio.Future[Any]) -> None:
     """Look at the error, which those who wait raise, so that nothing is logged if nobody does."""
-    if not task.cancelled():
-        task.exception()
+    if not future.cancelled():
+        future.exception()
 
 
 def raised_if_away(outcomes: list[T]) -> list[T]:

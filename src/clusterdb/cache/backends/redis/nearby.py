@@ -237,7 +237,9 @@ class Nearby:
                 if self._refuses(tracked, reply):
                     refused.append(at)
                     continue
-                record, sealed = self._reading.opened(region, keys[at], reply, atomic)
+                record, sealed = self._reading.opened(
+                    region, keys[at], reply, exactly=atomic, stale=stale, sent_at=sent_at
+                )
                 records[at] = record
                 if sealed is not None:
                     opened[at] = sealed

@@ -17,6 +17,7 @@ from ...errors import CacheError, ServerError, Undecodable
 from ...settings import RegionSettings
 from ...transport import Command, Reply
 from ...types import Record
+from .held import HeldClaims
 from .link import BULK_BYTES, Link, explained
 from .names import Names
 from .nonces import Nonces
@@ -42,9 +43,15 @@ class Reading:
     """The reads of one backend. ``settings`` are those of its regions, as they are now."""
 
     def __init__(
-        self, link: Link, names: Names, nonces: Nonces, settings: Mapping[str, RegionSettings]
+        self,
+        link: Link,
+        names: Names,
+        nonces: Nonces,
+        claims: HeldClaims,
+        settings: Mapping[str, RegionSettings],
     ) -> None:
         self._link = link
+        self._claims = claims
         self._names = names
         self._nonces = nonces
         self._settings = settings
@@ -77,6 +84,8 @@ class Reading:
             value = await link.get(name, deadline, bulk)
         else:
             value, left = await link.look(name, deadline, bulk=bulk)
+        if self._claims:
+            self._claims.witness(region, key, value, deadline - link.timeout)
         if value is None:
             return None
         if type(value) is bytes:
@@ -103,6 +112,7 @@ class Reading:
         values = replies[:: len(verbs)]
         times = [_UNASKED] * len(keys) if brief else replies[1::2]
         self._all_sized(names, values, bulk)
+        self._witness(region, keys, values, deadline)
         opened = [
             _opened(codec, key, value, left)
             for key, value, left in zip(keys, values, times, strict=True)
@@ -129,6 +139,8 @@ class Reading:
         replies = await self._link.send(commands, names, bulk=bulk, deadline=deadline)
         pairs = [_parts(reply) for reply in replies]
         self._all_sized(names, [value for value, _ in pairs], bulk)
+        if not stale:
+            self._witness(region, keys, [value for value, _ in pairs], deadline)
         opened = [
             _exactly(codec, key, value, left)
             for key, (value, left) in zip(keys, pairs, strict=True)
@@ -160,17 +172,27 @@ class Reading:
         return bool(self._large) and name in self._large
 
     def opened(
-        self, region: str, key: str, reply: Reply, exactly: bool
+        self, region: str, key: str, reply: Reply, *, exactly: bool, stale: bool, sent_at: float
     ) -> tuple[Record | None, Sealed | None]:
-        """What a server's reply to ``GET`` and ``PTTL`` means, or to the script of one moment; and
+        """What a server's reply to ``GET`` and ``PTTL`` means, or ``exactly`` to the script; and
         what the envelope held. Tags are not judged.
         """
         codec = self._settings[region].codec
         assert codec is not None, "a region of an encoding backend has a codec"
         value, left = _parts(reply) if exactly else reply
+        if self._claims and not stale:
+            self._claims.witness(region, key, value, sent_at)
         if type(value) is bytes and len(value) >= BULK_BYTES:
             self._sized(self._names.entry(region, key), len(value))
         return _exactly(codec, key, value, left) if exactly else _opened(codec, key, value, left)
+
+    def _witness(
+        self, region: str, keys: Sequence[str], values: Sequence[Reply], deadline: float
+    ) -> None:
+        if self._claims:
+            sent_at = deadline - self._link.timeout
+            for key, value in zip(keys, values, strict=True):
+                self._claims.witness(region, key, value, sent_at)
 
     def _any_large(self, names: Sequence[bytes]) -> bool:
         return bool(self._large) and any(name in self._large for name in names)
@@ -241,6 +263,8 @@ def _exactly(
 ) -> tuple[Record | None, Sealed | None]:
     """What the script means."""
     if value is None:
+        return None, None
+    if type(value) is bytes and is_claim(value):
         return None, None
     if type(value) is not bytes:
         return _unreadable(key, value)

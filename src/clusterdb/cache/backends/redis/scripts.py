@@ -101,7 +101,7 @@ def resent(command: Command) -> Command:
     return ("EVAL", _TEXTS[command[1]], *command[2:])
 
 
-# stale -> {value, left} | {value, left, 1} for a stale one | nil
+# stale -> {value, left} | {value, left, 1} for a stale one | {head of a claim, -1} | nil
 READ: Final = Script(
     r"""
 local kind, v, left = look(KEYS[1])
@@ -114,6 +114,7 @@ if ARGV[1] == '1' then
     if kept > time and #old >= 35 then return {old, kept - time - grace(old), 1} end
   end
 end
+if kind == 'claim' then return {string.sub(v, 1, 33), -1} end
 return false
 """,
     "no-writes",

@@ -36,6 +36,7 @@ __all__ = [
     "LONG_HEAD",
     "TOKEN_BYTES",
     "Versions",
+    "claim_token",
     "expiry_ms",
     "grace_ms",
     "has_grace",
@@ -133,6 +134,11 @@ def has_grace(data: bytes) -> bool:
 def is_claim(data: bytes) -> bool:
     """Whether it is a claim."""
     return data[:1] == b"\0" and len(data) >= CLAIM_HEADER
+
+
+def claim_token(data: bytes) -> bytes:
+    """The token of a claim; empty for anything else."""
+    return data[1 : 1 + TOKEN_BYTES] if is_claim(data) else b""
 
 
 def is_envelope(data: bytes) -> bool:
