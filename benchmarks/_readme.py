@@ -1,48 +1,64 @@
-"""The table of figures in the README, made from the results of the benchmarks.
+"""The figures in the README and in the reference, made from the results of the benchmarks.
 
-``python benchmarks/_readme.py`` writes it between the two marks; a test says when it is not what
-the results give. Nobody writes a figure by hand.
+``python benchmarks/_readme.py`` writes them between the two marks of each page: the verdicts into
+the README, all tables into ``docs/reference/figures.md``. A test says when a page is not what the
+results give. Nobody writes a figure by hand.
 """
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
-__all__ = ["BEGIN", "END", "figures", "load", "placed"]
+__all__ = ["BEGIN", "END", "PAGES", "load", "placed", "tables", "verdicts"]
 
 ROOT = Path(__file__).resolve().parents[1]
-README = ROOT / "README.md"
 RESULTS = ROOT / "benchmarks" / "results"
 BEGIN, END = "<!-- figures -->", "<!-- /figures -->"
-BENCHES = ("hits", "memory", "scale", "codec", "disk")
+BENCHES = ("hits", "memory", "scale", "codec", "disk", "redis")
 
 Result = dict[str, Any]
 
 
 def load(folder: Path = RESULTS) -> list[Result]:
-    """The results there are, in the order of the README."""
+    """The results there are, in the order of the pages."""
     paths = [folder / f"{bench}.json" for bench in BENCHES]
     return [json.loads(path.read_text(encoding="utf-8")) for path in paths if path.exists()]
 
 
-def figures(results: Sequence[Result]) -> str:
-    """All that stands between the marks."""
+def verdicts(results: Sequence[Result]) -> str:
+    """What stands between the marks of the README: each target, and what was measured on what."""
     about = "\n".join(f"- {_about(result)}" for result in results)
-    sections = [_section(section) for result in results for section in result["sections"]]
-    return "\n\n".join([_verdicts(results), about, *sections])
+    return f"{_verdicts(results)}\n\n{about}"
 
 
-def placed(readme: str, text: str) -> str:
-    """The README with ``text`` between its marks. Raises ValueError where a mark is missing."""
-    if readme.count(BEGIN) != 1 or readme.count(END) != 1:
-        raise ValueError(f"the README needs {BEGIN} and {END}, once each")
-    before, rest = readme.split(BEGIN)
+def tables(results: Sequence[Result]) -> str:
+    """What stands between the marks of the reference: the tables of each bench."""
+    return "\n\n".join([_tables(result) for result in results])
+
+
+def placed(page: str, text: str) -> str:
+    """The page with ``text`` between its marks. Raises ValueError where a mark is missing."""
+    if page.count(BEGIN) != 1 or page.count(END) != 1:
+        raise ValueError(f"the page needs {BEGIN} and {END}, once each")
+    before, rest = page.split(BEGIN)
     _, after = rest.split(END)
     return f"{before}{BEGIN}\n{text}\n{END}{after}"
+
+
+PAGES: Final[Mapping[Path, Callable[[Sequence[Result]], str]]] = {
+    ROOT / "README.md": verdicts,
+    ROOT / "docs" / "reference" / "figures.md": tables,
+}
+"""The pages with figures, each with what is between its marks."""
+
+
+def _tables(result: Result) -> str:
+    sections = [_section(section) for section in result["sections"]]
+    return "\n\n".join([f"## {result['bench']}", _about(result), *sections])
 
 
 def _section(section: dict[str, Any]) -> str:
@@ -60,7 +76,7 @@ def _section(section: dict[str, Any]) -> str:
     title = re.sub(r"\s+", " ", section["title"])
     laid = _markdown([*header, *([""] if noted else [])], lines)
     control = f"\n\n{section['control']}" if section["control"] else ""
-    return f"**{title}**\n\n{laid}{control}"
+    return f"### {title}\n\n{laid}{control}"
 
 
 def _verdicts(results: Iterable[Result]) -> str:
@@ -94,8 +110,9 @@ def _markdown(header: Sequence[str], lines: Iterable[Sequence[str]]) -> str:
 
 
 def main() -> None:
-    readme = README.read_text(encoding="utf-8")
-    README.write_text(placed(readme, figures(load())), encoding="utf-8")
+    results = load()
+    for page, text in PAGES.items():
+        page.write_text(placed(page.read_text(encoding="utf-8"), text(results)), encoding="utf-8")
 
 
 if __name__ == "__main__":

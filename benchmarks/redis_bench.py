@@ -1,5 +1,6 @@
 """A cache on Redis beside the Redis clients: 256 tasks and one, reads and writes, on one server and
-on a Cluster of three primaries. Starts the servers itself; under eight minutes.
+on a Cluster of three primaries; and what thousands of commands under way need. Starts the servers
+itself; under eight minutes.
 
 Values are dicts of four fields. Ours does the whole work of a cache: an envelope with its checksum,
 the expiry of each read. The others store the MessagePack of the value and read it back; that is all
@@ -13,46 +14,36 @@ import sys
 import tempfile
 import time
 from argparse import ArgumentParser, Namespace
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from importlib import import_module
 from pathlib import Path
 from time import perf_counter_ns
 from typing import Any
 
-import msgspec
+from _clients import (
+    AGAIN,
+    GLIDE,
+    OURS,
+    PEERS,
+    PIPELINE,
+    REDIS_PY,
+    Get,
+    Holder,
+    Subject,
+)
 from _report import RESULTS, ROOT, Report, Row, Section, judge, version
 from _rounds import Times, alternate, spread, summary, versus
-from _workload import SEED, TTL, make_keys, zipf
-
-from clusterdb.cache import Cache, CacheConfig
-from clusterdb.cache.config import Redis
+from _under_way import measure_under_way
+from _workload import SEED, make_keys, zipf
 
 # The servers are those of the tests.
 sys.path.insert(0, str(ROOT))
 start = import_module("tests.redis.servers").start
 
-OURS, AGAIN = "clusterdb", "clusterdb again"
-REDIS_PY, PIPELINE, GLIDE, COREDIS = "redis-py", "redis-py pipelines", "valkey-glide", "coredis"
 TASKS = 256
 PIPELINED = 100
 PRIMARIES = 3
-HOST = "127.0.0.1"
-
-Get = Callable[[str], Awaitable[Any]]
-Put = Callable[[str, Any], Awaitable[Any]]
-
-
-@dataclass(frozen=True)
-class Subject:
-    """A client, with how it reads and writes one key; ``many`` reads several in one round trip."""
-
-    get: Get
-    put: Put
-    many: Callable[[Sequence[str]], Awaitable[Sequence[Any]]] | None = None
-    distribution: str = ""
 
 
 def arguments() -> Namespace:
@@ -64,8 +55,10 @@ def arguments() -> Namespace:
 
 def size(quick: bool) -> dict[str, int]:
     if quick:
-        return {"keys": 500, "requests": 2_000, "rounds": 2, "seed": SEED}
-    return {"keys": 10_000, "requests": 20_000, "rounds": 7, "seed": SEED}
+        return {"keys": 500, "requests": 2_000, "rounds": 2, "under way": 1_000, "seed": SEED}
+    return {
+        "keys": 10_000, "requests": 20_000, "rounds": 7, "under way": 10_000, "seed": SEED,
+    }  # fmt: skip
 
 
 def value_of(number: int) -> dict[str, Any]:
@@ -73,149 +66,45 @@ def value_of(number: int) -> dict[str, Any]:
     return {"id": number, "name": f"user {number}", "mail": "x" * 60, "active": True}
 
 
-# --- the clients ---------------------------------------------------------------------------------
-
-encode, decode = msgspec.msgpack.encode, msgspec.msgpack.decode
-
-
-def decoded(data: bytes | None) -> Any:
-    return None if data is None else decode(data)
-
-
-async def ours(stack: AsyncExitStack, ports: Sequence[int], cluster: bool, name: str) -> Subject:
-    urls = [f"redis://{HOST}:{port}" for port in ports]
-    config = CacheConfig(name=name, backend=Redis(urls=urls, cluster=cluster, near=False))
-    cache = await stack.enter_async_context(Cache(config))
-    return Subject(cache.get, partial(cache.set, ttl=TTL))
-
-
-async def redis_py(stack: AsyncExitStack, ports: Sequence[int], cluster: bool) -> Subject:
-    module = import_module("redis.asyncio")
-    if cluster:
-        client = module.RedisCluster(host=HOST, port=ports[0], max_connections=2 * TASKS)
-    else:
-        client = module.Redis(host=HOST, port=ports[0], max_connections=2 * TASKS)
-    stack.push_async_callback(client.aclose)
-
-    async def get(key: str) -> Any:
-        return decoded(await client.get(key))
-
-    async def put(key: str, value: Any) -> None:
-        await client.set(key, encode(value), ex=TTL)
-
-    async def many(keys: Sequence[str]) -> list[Any]:
-        pipeline = client.pipeline() if cluster else client.pipeline(transaction=False)
-        for key in keys:
-            pipeline.get(key)
-        return [decoded(data) for data in await pipeline.execute()]
-
-    return Subject(get, put, many, "redis")
-
-
-async def glide(stack: AsyncExitStack, ports: Sequence[int], cluster: bool) -> Subject:
-    module = import_module("glide")
-    addresses = [module.NodeAddress(HOST, port) for port in ports]
-    if cluster:
-        settings = module.GlideClusterClientConfiguration(addresses)
-        client = await module.GlideClusterClient.create(settings)
-    else:
-        client = await module.GlideClient.create(module.GlideClientConfiguration(addresses))
-    stack.push_async_callback(client.close)
-    expiry = module.ExpirySet(module.ExpiryType.SEC, TTL)
-
-    async def get(key: str) -> Any:
-        return decoded(await client.get(key))
-
-    async def put(key: str, value: Any) -> None:
-        await client.set(key, encode(value), expiry=expiry)
-
-    return Subject(get, put, None, "valkey-glide")
-
-
-async def coredis(stack: AsyncExitStack, ports: Sequence[int], cluster: bool) -> Subject:
-    module = import_module("coredis")
-    kind = module.RedisCluster if cluster else module.Redis
-    client = await stack.enter_async_context(kind(host=HOST, port=ports[0]))
-
-    async def get(key: str) -> Any:
-        return decoded(await client.get(key))
-
-    async def put(key: str, value: Any) -> None:
-        await client.set(key, encode(value), ex=TTL)
-
-    return Subject(get, put, None, "coredis")
-
-
-PEERS = {
-    REDIS_PY: ("redis", redis_py),
-    GLIDE: ("valkey-glide", glide),
-    COREDIS: ("coredis", coredis),
-}
-
-
-@asynccontextmanager
-async def subjects(ports: Sequence[int], cluster: bool) -> AsyncIterator[dict[str, Subject]]:
-    async with AsyncExitStack() as stack:
-        made = {
-            OURS: await ours(stack, ports, cluster, "once"),
-            AGAIN: await ours(stack, ports, cluster, "again"),
-        }
-        for name, (distribution, make) in PEERS.items():
-            if version(distribution):
-                made[name] = await make(stack, ports, cluster)
-        yield made
-
-
-class Holder:
-    """Opens and closes the clients in one task, as some of them want it."""
-
-    def __init__(self, ports: Sequence[int], cluster: bool) -> None:
-        self._where = ports, cluster
-        self._task: asyncio.Task[None] | None = None
-
-    async def open(self) -> dict[str, Subject]:
-        self._done = asyncio.Event()
-        made: asyncio.Future[dict[str, Subject]] = asyncio.get_running_loop().create_future()
-        self._task = asyncio.create_task(self._hold(made))
-        await asyncio.wait([made, self._task], return_when=asyncio.FIRST_COMPLETED)
-        if self._task.done():
-            await self._task
-        return made.result()
-
-    async def _hold(self, made: asyncio.Future[dict[str, Subject]]) -> None:
-        async with subjects(*self._where) as opened:
-            made.set_result(opened)
-            await self._done.wait()
-
-    async def aclose(self) -> None:
-        self._done.set()
-        if self._task is not None:
-            await self._task
-
-
 # --- the work ------------------------------------------------------------------------------------
 
 
 async def spread_out(
     work: Callable[[Any], Awaitable[Any]], items: Sequence[Any], tasks: int
-) -> int:
-    """Nanoseconds until ``tasks`` tasks have done the work of all items."""
+) -> None:
+    """Let ``tasks`` tasks do the work of all items."""
     queue = iter(items)
 
     async def worker() -> None:
         for item in queue:
             await work(item)
 
-    started = perf_counter_ns()
     await asyncio.gather(*[worker() for _ in range(tasks)])
-    return perf_counter_ns() - started
 
 
-def timed(
-    runner: asyncio.Runner, work: Any, items: Sequence[Any], tasks: int, each: int = 1
-) -> Any:
-    """A function that does the work once, and says what one of ``each`` a call cost."""
-    return lambda: runner.run(spread_out(work, items, tasks)) / (len(items) * each)
+class Costs:
+    """Rounds of subjects: how long a call took, and beside it what this process computed for it."""
+
+    def __init__(self, runner: asyncio.Runner) -> None:
+        self._runner = runner
+        self._rounds: dict[str, Callable[[], float]] = {}
+        self._spent: Times = {}
+
+    def add(self, name: str, work: Any, items: Sequence[Any], tasks: int, each: int = 1) -> None:
+        """A subject whose work of one item is ``each`` calls."""
+        self._rounds[name] = partial(self._once, name, work, items, tasks, len(items) * each)
+
+    def _once(self, name: str, work: Any, items: Sequence[Any], tasks: int, calls: int) -> float:
+        before, started = time.process_time_ns(), perf_counter_ns()
+        self._runner.run(spread_out(work, items, tasks))
+        took, spent = perf_counter_ns() - started, time.process_time_ns() - before
+        self._spent.setdefault(name, []).append(spent / calls)
+        return took / calls
+
+    def measure(self, rounds: int) -> tuple[Times, Times]:
+        """Nanoseconds a call, and nanoseconds of this process's processors."""
+        times = alternate(self._rounds, rounds)
+        return times, {name: spent[-rounds:] for name, spent in self._spent.items()}
 
 
 class Work:
@@ -242,42 +131,24 @@ class Work:
         put, values = subject.put, self.values
         return lambda key: put(key, values[key])
 
-    def reads(self, tasks: int, share: int = 1) -> Times:
+    def reads(self, tasks: int, share: int = 1) -> tuple[Times, Times]:
         requests = self.requests[: len(self.requests) // share]
-        rounds = {
-            name: timed(self.runner, subject.get, requests, tasks)
-            for name, subject in self.made.items()
-        }
+        costs = Costs(self.runner)
+        for name, subject in self.made.items():
+            costs.add(name, subject.get, requests, tasks)
         for subject in self.made.values():
             if subject.many is not None and tasks > 1:
-                chunks = [
-                    requests[at : at + PIPELINED] for at in range(0, len(requests), PIPELINED)
-                ]
-                rounds[PIPELINE] = timed(self.runner, subject.many, chunks, 4, PIPELINED)
-        return alternate(rounds, self.rounds)
+                starts = range(0, len(requests), PIPELINED)
+                chunks = [requests[at : at + PIPELINED] for at in starts]
+                costs.add(PIPELINE, subject.many, chunks, 4, PIPELINED)
+        return costs.measure(self.rounds)
 
-    def writes(self) -> Times:
+    def writes(self) -> tuple[Times, Times]:
         requests = self.requests[: len(self.requests) // 2]
-        return alternate(
-            {
-                name: timed(self.runner, self.putting(subject), requests, TASKS)
-                for name, subject in self.made.items()
-            },
-            self.rounds,
-        )
-
-    def processor(self) -> Times:
-        """What this process computes for one read, waiting not counted."""
-
-        def spent(get: Get) -> float:
-            before = time.process_time_ns()
-            self.runner.run(spread_out(get, self.requests, TASKS))
-            return (time.process_time_ns() - before) / len(self.requests)
-
-        return alternate(
-            {name: partial(spent, subject.get) for name, subject in self.made.items()},
-            min(3, self.rounds),
-        )
+        costs = Costs(self.runner)
+        for name, subject in self.made.items():
+            costs.add(name, self.putting(subject), requests, TASKS)
+        return costs.measure(self.rounds)
 
 
 async def read_one(subject: Subject, key: str) -> Any:
@@ -329,21 +200,23 @@ def measure_on(report: Report, kind: str, settings: dict[str, int]) -> None:
                 made = runner.run(holder.open())
                 work = Work(runner, made, settings)
                 work.fill()
-                reads, writes = work.reads(TASKS), work.writes()
-                alone, spent = work.reads(1, share=10), work.processor()
+                reads, reading = work.reads(TASKS)
+                writes, writing = work.writes()
+                alone, _ = work.reads(1, share=10)
                 runner.run(holder.aclose())
         finally:
             deployment.stop()
     add(report, f"A get among {TASKS} tasks, {where}", reads, made)
     add(report, f"A set among {TASKS} tasks, {where}", writes, made)
     add(report, f"A get of one task alone, {where}", alone, made)
-    add(report, f"Processor time of a get among {TASKS} tasks, {where}", spent, made,
-        per_second=False)  # fmt: skip
+    for verb, spent in (("get", reading), ("set", writing)):
+        title = f"Processor time of a {verb} among {TASKS} tasks, {where}"
+        add(report, title, spent, made, per_second=False)
     target(report, "P3", reads, REDIS_PY, 5 if cluster else 6, f"get, {where}")
     if not cluster:
         target(report, "P3", reads, GLIDE, 3, f"get, {where}")
-        target(report, "P4", writes, REDIS_PY, 5, f"set, {where}")
-        target(report, "P5", alone, REDIS_PY, 1, f"one task, {where}")
+    target(report, "P4", writes, REDIS_PY, 5, f"set, {where}")
+    target(report, "P5", alone, REDIS_PY, 1, f"one task, {where}")
 
 
 def measure(quick: bool) -> Report:
@@ -352,6 +225,7 @@ def measure(quick: bool) -> Report:
     report = Report("redis", settings, versions=versions)
     for kind in ("standalone", "cluster"):
         measure_on(report, kind, settings)
+    report.sections.append(measure_under_way(settings["under way"], min(3, settings["rounds"])))
     return report
 
 

@@ -6,6 +6,7 @@ run in order; `await` may stand at the top level. What a page can say to the run
     expression  # -> repr         the value's repr must be exactly this text
     <!-- skip: reason -->         the next block is only shown
     <!-- file: cache.yaml -->     the next block is written to this file before the page goes on
+    <!-- needs: redis -->         the page is run with a server in the place of `localhost:6379`
 """
 
 import ast
@@ -16,17 +17,19 @@ import textwrap
 import tokenize
 import traceback
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from inspect import CO_COROUTINE
 from pathlib import Path
 from types import ModuleType
 
-__all__ = ["Block", "ExampleError", "blocks_of", "run_page"]
+__all__ = ["NEEDS_REDIS", "Block", "ExampleError", "blocks_of", "run_page"]
 
 FENCE = re.compile(r"^\s*(?P<ticks>`{3,})\s*(?P<language>[\w+-]*)")
 NOTE = re.compile(r"^\s*<!--\s*(?P<kind>skip|file)\b\s*:?\s*(?P<text>.*?)\s*-->\s*$")
 EXPECTED = re.compile(r"#\s*->\s*(?P<text>.*?)\s*$")
 CHECK = "__check_example__"
+NEEDS_REDIS = "<!-- needs: redis -->"
+REDIS = "redis://localhost:6379"
 
 
 class ExampleError(AssertionError):
@@ -81,10 +84,13 @@ def _until_closed(lines: Iterator[tuple[int, str]], ticks: str) -> str:
     return textwrap.dedent("\n".join(inside)) + "\n"
 
 
-def run_page(page: Path, cwd: Path, module: ModuleType) -> None:
-    """Write a page's files into `cwd` and run its Python blocks in the namespace of `module`."""
+def run_page(page: Path, cwd: Path, module: ModuleType, redis: str = REDIS) -> None:
+    """Write a page's files into `cwd` and run its Python blocks in the namespace of `module`, with
+    the server at `redis` in the place of the page's.
+    """
     with asyncio.Runner() as runner:
-        for block in blocks_of(page):
+        for shown in blocks_of(page):
+            block = replace(shown, text=shown.text.replace(REDIS, redis))
             if block.file:
                 target = cwd / block.file
                 target.parent.mkdir(parents=True, exist_ok=True)

@@ -6,13 +6,16 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
-from tests.docs.examples import ExampleError, blocks_of, run_page
+from tests.docs.examples import NEEDS_REDIS, ExampleError, blocks_of, run_page
+from tests.redis.servers import missing, standalone
 
 ROOT = Path(__file__).resolve().parents[2]
 
 
-def pages() -> list[Path]:
-    return [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+def pages(*, redis: bool = False) -> list[Path]:
+    """The pages that need a Redis, or those that don't."""
+    found = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+    return [page for page in found if redis is (NEEDS_REDIS in page.read_text(encoding="utf-8"))]
 
 
 @pytest.fixture
@@ -22,10 +25,10 @@ def run(tmp_path, monkeypatch):
     cwd.mkdir()
     monkeypatch.chdir(cwd)
 
-    def run(page: Path) -> dict[str, object]:
+    def run(page: Path, **servers: str) -> dict[str, object]:
         module = ModuleType(f"examples_of_{page.stem}")
         monkeypatch.setitem(sys.modules, module.__name__, module)
-        run_page(page, cwd, module)
+        run_page(page, cwd, module, **servers)
         return dict(vars(module))
 
     yield run
@@ -35,6 +38,18 @@ def run(tmp_path, monkeypatch):
 @pytest.mark.parametrize("page", pages(), ids=lambda page: str(page.relative_to(ROOT)))
 def test_page(page: Path, run):
     run(page)
+
+
+@pytest.mark.server
+@pytest.mark.parametrize("page", pages(redis=True), ids=lambda page: str(page.relative_to(ROOT)))
+def test_page_that_needs_redis(page: Path, run, tmp_path):
+    if absent := missing():
+        pytest.skip(f"not installed: {', '.join(absent)}")
+    deployment = standalone(tmp_path / "redis")
+    try:
+        run(page, redis=deployment.urls[0])
+    finally:
+        deployment.stop()
 
 
 # --- the runner itself -------------------------------------------------------------------------

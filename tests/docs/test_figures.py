@@ -1,4 +1,4 @@
-"""The figures of the README are those of the benchmarks' results."""
+"""The figures of the README and of the reference are those of the benchmarks' results."""
 
 import runpy
 from pathlib import Path
@@ -7,18 +7,21 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 MAKER = runpy.run_path(str(ROOT / "benchmarks" / "_readme.py"))
-BEGIN, END = MAKER["BEGIN"], MAKER["END"]
-figures, load, placed = MAKER["figures"], MAKER["load"], MAKER["placed"]
+BEGIN, END, BENCHES, PAGES = (MAKER[name] for name in ("BEGIN", "END", "BENCHES", "PAGES"))
+load, placed, tables, verdicts = (MAKER[name] for name in ("load", "placed", "tables", "verdicts"))
 
 
-def test_readme_holds_what_the_results_give():
-    readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    assert readme == placed(readme, figures(load())), "run: python benchmarks/_readme.py"
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_a_page_holds_what_the_results_give(page):
+    text = page.read_text(encoding="utf-8")
+    assert text == placed(text, PAGES[page](load())), "run: python benchmarks/_readme.py"
 
 
-def test_each_bench_has_a_result_with_its_machine_and_versions():
+def test_each_result_has_its_machine_and_versions():
     results = load()
-    assert [result["bench"] for result in results] == ["hits", "memory", "scale", "codec", "disk"]
+    there = {path.stem for path in (ROOT / "benchmarks" / "results").glob("*.json")}
+    assert [result["bench"] for result in results] == [each for each in BENCHES if each in there]
+    assert there <= set(BENCHES), "a result that no page shows"
     for result in results:
         about = result["environment"]
         assert {"date", "machine", "python", "build", "commit"} <= set(about)
@@ -63,8 +66,10 @@ def test_a_figure_is_shown_with_its_ratio_and_verdict():
         "verdict": "missed by 1.50 x",
     }
     about = {"build": "pure", "python": "P", "machine": "M", "date": "D", "commit": None}
-    text = figures(
-        [{"bench": "b", "sections": [section], "verdicts": [verdict], "environment": about}]
-    )
-    assert "| peer 1.0 | 1,234 | 2.00 |" in text
-    assert "| P0 a / b | <= 2 | 3.00 | 1.0% | missed by 1.50 x |" in text
+    results = [{"bench": "b", "sections": [section], "verdicts": [verdict], "environment": about}]
+    line = "`./dev bench b`: pure build, P, M, D"
+    assert tables(results).startswith(f"## b\n\n{line}\n\n### T a hit\n")
+    assert "| peer 1.0 | 1,234 | 2.00 |" in tables(results)
+    assert "| P0 a / b | <= 2 | 3.00 | 1.0% | missed by 1.50 x |" in verdicts(results)
+    assert verdicts(results).endswith(f"\n\n- {line}")
+    assert "peer 1.0" not in verdicts(results)

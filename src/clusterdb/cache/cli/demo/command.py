@@ -19,6 +19,14 @@ def demo(
     quick: Annotated[
         bool, typer.Option("--quick", help="The same chapters on less data, in a few seconds.")
     ] = False,
+    redis: Annotated[
+        str | None,
+        typer.Option(
+            envvar="CLUSTERDB_DEMO_REDIS",
+            metavar="URL",
+            help="Use this Redis for the chapter of several processes, instead of starting one.",
+        ),
+    ] = None,
 ) -> None:
     """Show what the cache does, on real data, in under a minute."""
     from .origin import NoSources
@@ -26,7 +34,7 @@ def demo(
     from .tour import play
 
     try:
-        asyncio.run(play(make_console(), seed, QUICK if quick else FULL))
+        asyncio.run(play(make_console(), seed, QUICK if quick else FULL, redis))
     except NoSources as error:
         fail(str(error))
         raise typer.Exit(1) from None

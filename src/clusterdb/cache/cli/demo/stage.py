@@ -32,6 +32,10 @@ class Size(msgspec.Struct, frozen=True, kw_only=True):
     callers: int
     workers: int
     modules_tallied: int
+    processes: int
+    """Processes that share a Redis."""
+    reads: int
+    """Reads from a Redis, by each client."""
 
 
 FULL: Final = Size(
@@ -42,6 +46,8 @@ FULL: Final = Size(
     callers=1000,
     workers=8,
     modules_tallied=240,
+    processes=3,
+    reads=10_000,
 )
 QUICK: Final = Size(
     requests=120,
@@ -51,6 +57,8 @@ QUICK: Final = Size(
     callers=1000,
     workers=4,
     modules_tallied=40,
+    processes=2,
+    reads=1000,
 )
 
 
@@ -58,13 +66,20 @@ class Stage:
     """One run of the demo."""
 
     def __init__(
-        self, console: Console, size: Size, cache: Cache, origin: Origin, trace: array[int]
+        self,
+        console: Console,
+        size: Size,
+        cache: Cache,
+        origin: Origin,
+        trace: array[int],
+        redis: str | None = None,
     ) -> None:
         self.console = console
         self.size = size
         self.cache = cache
         self.origin = origin
         self.trace = trace
+        self.redis = redis
         self.modules: Region[Facts] = cache.region("modules", type=Facts)
 
     def asked(self, key: int) -> Module:
@@ -97,8 +112,12 @@ class Stage:
 
 
 @asynccontextmanager
-async def set_up(console: Console, seed: int, size: Size) -> AsyncIterator[Stage]:
-    """Find the modules, read the trace, open the cache; close it in the end."""
+async def set_up(
+    console: Console, seed: int, size: Size, redis: str | None = None
+) -> AsyncIterator[Stage]:
+    """Find the modules, read the trace, open the cache; close it in the end. ``redis`` is the URL
+    of a server that the user named.
+    """
     config = CacheConfig(
         name="demo",
         regions=(
@@ -112,4 +131,4 @@ async def set_up(console: Console, seed: int, size: Size) -> AsyncIterator[Stage
         origin = Origin(find_modules(seed))
         trace = read_trace()
     async with Cache(config) as cache:
-        yield Stage(console, size, cache, origin, trace)
+        yield Stage(console, size, cache, origin, trace, redis)

@@ -10,7 +10,7 @@ from rich.panel import Panel
 from rich.table import Table
 
 from ..installation import build, python, version
-from . import closing, latency, policies, race, restart, stampede, tagging, updates
+from . import closing, latency, policies, race, restart, shared, stampede, tagging, updates
 from .chapter import Chapter
 from .figures import count, duration
 from .stage import Size, Stage, set_up
@@ -26,14 +26,15 @@ CHAPTERS: Final[tuple[Chapter[Any], ...]] = (
     updates.CHAPTER,
     race.CHAPTER,
     restart.CHAPTER,
+    shared.CHAPTER,
     closing.CHAPTER,
 )
 
 
-async def play(console: Console, seed: int, size: Size) -> None:
-    """Play all chapters."""
+async def play(console: Console, seed: int, size: Size, redis: str | None) -> None:
+    """Play all chapters; ``redis`` is the URL of a server that the user named."""
     started = time.perf_counter()
-    async with set_up(console, seed, size) as stage:
+    async with set_up(console, seed, size, redis) as stage:
         _open(stage, seed)
         for number, chapter in enumerate(CHAPTERS, 1):
             await chapter.play(stage, number)

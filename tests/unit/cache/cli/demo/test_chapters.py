@@ -1,6 +1,13 @@
 """Each chapter's measurement on a small stage: what it claims to show must be what happens."""
 
 import io
+import os
+import re
+import shutil
+import socket
+import subprocess
+import sys
+import time
 from collections import OrderedDict
 
 import pytest
@@ -12,10 +19,12 @@ from clusterdb.cache.cli.demo import (
     policies,
     race,
     restart,
+    shared,
     stampede,
     tagging,
     updates,
 )
+from clusterdb.cache.cli.demo.server import found_redis
 from clusterdb.cache.cli.demo.stage import Size, set_up
 
 SMALL = Size(
@@ -26,6 +35,8 @@ SMALL = Size(
     callers=50,
     workers=3,
     modules_tallied=12,
+    processes=2,
+    reads=300,
 )
 
 
@@ -138,3 +149,80 @@ async def test_a_killed_process_leaves_a_warm_cache(stage):
     first, second = found.lives
     assert first.loads == first.modules > 0
     assert (second.loads, second.modules) == (0, first.modules)
+
+
+needs_redis = pytest.mark.skipif(not shutil.which("redis-server"), reason="no redis-server")
+
+
+@pytest.mark.server
+@needs_redis
+async def test_processes_that_share_a_redis_load_once_and_see_a_tag_end(stage):
+    found = await shared.measure(stage)
+
+    assert sum(rush.loads for rush in found.rushes) == 1
+    assert [len(rush.seconds) for rush in found.rushes] == [100, 100]
+    assert found.tagged.entries > 10
+    assert found.tagged.before == [found.tagged.entries] * 2
+    assert found.tagged.after == [0, 0]
+    assert found.reads[0].client == "clusterdb.cache"
+    assert all(reads.seconds > 0 for reads in found.reads)
+
+
+@pytest.mark.server
+@needs_redis
+async def test_the_server_of_the_demo_ends_with_it():
+    async with found_redis(None) as place:
+        pid = pid_at(place.url.removeprefix("unix://"))
+        assert is_there(pid)
+    assert not is_there(pid)
+
+
+@pytest.mark.server
+@needs_redis
+def test_the_server_of_the_demo_ends_when_the_demo_is_killed(tmp_path):
+    script = (
+        "import asyncio\nfrom clusterdb.cache.cli.demo.server import found_redis\n"
+        "async def main():\n async with found_redis(None) as place:\n"
+        "  print(place.url, flush=True)\n  await asyncio.sleep(60)\nasyncio.run(main())"
+    )
+    running = subprocess.Popen(
+        [sys.executable, "-c", script],
+        stdout=subprocess.PIPE,
+        text=True,
+        env=os.environ | {"TMPDIR": str(tmp_path)},
+    )
+    with running:
+        assert running.stdout is not None
+        pid = pid_at(running.stdout.readline().strip().removeprefix("unix://"))
+        assert is_there(pid)
+        running.kill()
+    end = time.monotonic() + 10
+    while is_there(pid) and time.monotonic() < end:
+        time.sleep(0.02)
+    assert not is_there(pid)
+
+
+def pid_at(path: str) -> int:
+    """The process of the server that listens on a Unix socket."""
+    with socket.socket(socket.AF_UNIX) as line:
+        line.connect(path)
+        line.sendall(b"INFO server\r\n")
+        [said] = re.findall(rb"process_id:(\d+)", line.recv(1 << 16))
+    return int(said)
+
+
+def is_there(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+async def test_without_a_server_the_chapter_says_how_to_get_one(stage, monkeypatch):
+    monkeypatch.setattr(shutil, "which", lambda _: None)
+    found = await shared.measure(stage)
+
+    assert list(shared.show(found)) == [found.words]
+    assert "apt-get install redis-server" in found.words
+    assert "--redis redis://localhost:6379" in found.words

@@ -37,8 +37,9 @@ def quick(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 
 def environment() -> dict[str, str]:
-    """The environment without what would change how rich prints."""
+    """The environment without what would change how rich prints, or the demo's Redis."""
     sizes = ("COLUMNS", "LINES", "FORCE_COLOR", "TTY_COMPATIBLE", "TTY_INTERACTIVE")
+    sizes += ("CLUSTERDB_DEMO_REDIS",)
     return {name: value for name, value in os.environ.items() if name not in sizes}
 
 
@@ -54,7 +55,7 @@ def test_every_chapter_is_there_in_order(quick: str):
     titles = re.findall(r"^(\d)  (.+?) ─+$", quick, re.MULTILINE)
 
     assert titles == [(str(at), chapter.title) for at, chapter in enumerate(CHAPTERS, 1)]
-    assert len(titles) == 8
+    assert len(titles) == 9
 
 
 def test_a_pipe_gets_plain_text_of_80_columns(quick: str):
@@ -82,6 +83,23 @@ def test_the_numbers_agree_with_each_other(quick: str):
     assert row(quick, "4 the next reader gets")[3].endswith("(stale)")
     assert row(quick, "joined loads")[-1] == "999"
     assert row(quick, "lost fills")[-1] == "1"
+
+
+def test_a_named_server_that_is_away_is_told_in_one_line():
+    done = subprocess.run(
+        [*DEMO, "--quick", "--redis", "redis://:secret@127.0.0.1:1"],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=100,
+        env=environment(),
+    )
+
+    assert done.returncode == 3
+    assert done.stderr.startswith("cache: ")
+    assert "127.0.0.1:1" in done.stderr
+    assert done.stderr.count("\n") == 1
+    assert "secret" not in done.stderr + done.stdout
 
 
 def test_an_interrupt_ends_it_cleanly():
