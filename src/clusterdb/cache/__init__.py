@@ -95,6 +95,7 @@ from .events import (
     EventGap,
     Invalidated,
     Loaded,
+    MatchingInvalidated,
     Subscription,
     TagInvalidated,
 )
@@ -177,6 +178,7 @@ __all__ = [
     "Lookup",
     "MaintenanceConfig",
     "MaintenanceTask",
+    "MatchingInvalidated",
     "Memory",
     "Metric",
     "MetricsConfig",

@@ -321,9 +321,12 @@ class Backend(Protocol):
         """
         ...
 
-    def scan(self, region: str, glob: str, batch_size: int) -> AsyncGenerator[list[str], None]:
+    def scan(
+        self, region: str, glob: str, batch_size: int, *, dead: bool = False
+    ) -> AsyncGenerator[list[str], None]:
         """Keys that match, in batches, in no order, each once. A key that is there from start to
-        end is given; one that comes or goes meanwhile may be.
+        end is given; one that comes or goes meanwhile may be. ``dead``: also those within their
+        grace, and those that only a claim is on; others that are dead may be given.
         """
         ...
 

@@ -232,6 +232,8 @@ class SyncRegion(Generic[T]):
     clear = _blocking(Region[T].clear)
     execute_batch = _blocking(Region[T].execute_batch)
     invalidate = _blocking(Region[T].invalidate)
+    invalidate_many = _blocking(Region[T].invalidate_many)
+    invalidate_matching = _blocking(Region[T].invalidate_matching, may_wait=True)
     invalidate_tag = _blocking(Region[T].invalidate_tag)
 
     @_with_text_of(Region.get_or_load_many)

@@ -15,6 +15,7 @@ from .types import (
     Invalidated,
     KeyEvent,
     Loaded,
+    MatchingInvalidated,
     TagInvalidated,
 )
 
@@ -31,6 +32,7 @@ __all__ = [
     "Invalidated",
     "KeyEvent",
     "Loaded",
+    "MatchingInvalidated",
     "Subscription",
     "TagInvalidated",
 ]

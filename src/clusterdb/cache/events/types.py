@@ -21,6 +21,7 @@ __all__ = [
     "Invalidated",
     "KeyEvent",
     "Loaded",
+    "MatchingInvalidated",
     "TagInvalidated",
 ]
 
@@ -61,6 +62,16 @@ class TagInvalidated(Event, frozen=True, kw_only=True, tag="invalidate_tag"):
     entries: int = 0
 
 
+class MatchingInvalidated(Event, frozen=True, kw_only=True, tag="invalidate_matching"):
+    """Every entry of a region whose key matches the glob ``pattern`` was removed, ``entries`` of
+    them.
+    """
+
+    region: str
+    pattern: str
+    entries: int = 0
+
+
 class Cleared(Event, frozen=True, kw_only=True, tag="clear"):
     """A region was emptied."""
 
@@ -95,6 +106,7 @@ class EventGap(Event, frozen=True, kw_only=True, tag="gap"):
 INVALIDATIONS: Final[tuple[type[Event], ...]] = (
     EntryDeleted,
     Invalidated,
+    MatchingInvalidated,
     TagInvalidated,
     Cleared,
     EventGap,

@@ -226,8 +226,10 @@ class RedisBackend:
             self._claiming.claims.end_tags(tags)
         return 0
 
-    def scan(self, region: str, glob: str, batch_size: int) -> AsyncGenerator[list[str], None]:
-        return self._scanning.scan(region, glob, batch_size)
+    def scan(
+        self, region: str, glob: str, batch_size: int, *, dead: bool = False
+    ) -> AsyncGenerator[list[str], None]:
+        return self._scanning.scan(region, glob, batch_size, dead=dead)
 
     async def clear(self, regions: Sequence[str]) -> int:
         cleared = 0
