@@ -96,12 +96,15 @@ from .events import (
     Invalidated,
     Loaded,
     MatchingInvalidated,
+    NodeDown,
+    NodeUp,
     Subscription,
     TagInvalidated,
 )
 from .loading import LoadContext
 from .manager import Cache, CacheManager, CacheMonitor
 from .options import GetOptions, Pattern, PatternOptions, SetOptions, WriteOptions
+from .processing import Handling
 from .regions import Region
 from .stats import CacheStats, RegionStats
 from .sync import SyncCache, SyncRegion
@@ -160,6 +163,7 @@ __all__ = [
     "EventGap",
     "EvictionPolicy",
     "GetOptions",
+    "Handling",
     "Health",
     "HealthCheck",
     "Hit",
@@ -186,6 +190,8 @@ __all__ = [
     "MissingExtra",
     "MissingVariable",
     "MonitoringConfig",
+    "NodeDown",
+    "NodeUp",
     "NotSupported",
     "NotSupportedOnRing",
     "NotificationBackend",

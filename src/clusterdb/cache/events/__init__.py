@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from .backlog import Overflow
 from .subscription import Events, Subscription
 from .types import (
     INVALIDATIONS,
@@ -16,6 +17,8 @@ from .types import (
     KeyEvent,
     Loaded,
     MatchingInvalidated,
+    NodeDown,
+    NodeUp,
     TagInvalidated,
 )
 
@@ -33,6 +36,9 @@ __all__ = [
     "KeyEvent",
     "Loaded",
     "MatchingInvalidated",
+    "NodeDown",
+    "NodeUp",
+    "Overflow",
     "Subscription",
     "TagInvalidated",
 ]

@@ -49,6 +49,7 @@ from .nonces import REGION_TAG, Nonces
 from .reading import Reading
 from .scanning import Scanning
 from .stored import Versions
+from .watching import Watching
 from .writing import Writing
 
 __all__ = ["RedisBackend"]
@@ -80,6 +81,7 @@ class RedisBackend:
         self._scanning = Scanning(self._link, names, self._nonces, self._settings)
         shards = _SHARDS if redis.cluster or redis.is_ring else 1
         self._limits = Limits(self._link, names, self._nonces, clock, self._counters, shards)
+        self._watching = Watching(self._link, clock)
         self._said: set[str] = set()
 
     @property
@@ -100,8 +102,10 @@ class RedisBackend:
                 self._said.add(problem)
                 _LOG.warning("%s", problem)
         self._limits.start()
+        self._watching.start()
 
     async def aclose(self) -> None:
+        await self._watching.aclose()
         await self._limits.aclose()
         await self._claiming.aclose()
         await self._link.aclose()
@@ -123,12 +127,14 @@ class RedisBackend:
         """Nobody tells us of what leaves a server by itself."""
 
     def follow(self, follower: Follower | None) -> None:
-        """Nobody tells us of what other processes change."""
+        """Told are servers that come and go; nobody tells us of what other processes change."""
+        self._watching.follow(follower)
 
     def fork(self, moment: Literal["before", "parent", "child"]) -> None:
         if moment == "child":
             self._claiming.forked()
             self._limits.forked()
+            self._watching.forked()
             self._link.forked()
 
     # -- entries
