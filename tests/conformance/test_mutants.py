@@ -589,7 +589,7 @@ def scans_everything(monkeypatch):
 
 @mutant("a_scan_gives_each_key_once")
 def scans_one_batch(monkeypatch):
-    async def scan(self, region, glob, batch_size):
+    async def scan(self, region, glob, batch_size, dead=False):
         yield [key for key in self._tables[region].keys()[:batch_size] if matcher(glob)(key)]
 
     monkeypatch.setattr(MemoryBackend, "scan", scan)
@@ -597,15 +597,20 @@ def scans_one_batch(monkeypatch):
 
 @mutant("a_scan_gives_no_dead_keys")
 def scans_what_is_resident(monkeypatch):
-    async def scan(self, region, glob, batch_size):
+    async def scan(self, region, glob, batch_size, dead=False):
         yield [key for key in list(self._tables[region].keys()) if matcher(glob)(key)]
 
     monkeypatch.setattr(MemoryBackend, "scan", scan)
 
 
+@mutant("a_scan_of_the_dead_gives_all_that_is_there")
+def forgets_the_claims(monkeypatch):
+    monkeypatch.setattr(Claims, "keys", lambda self: [])
+
+
 @mutant("a_scan_survives_changes", "a_scan_survives_a_clear")
 def scans_the_index_itself(monkeypatch):
-    async def scan(self, region, glob, batch_size):
+    async def scan(self, region, glob, batch_size, dead=False):
         for key in self._tables[region]._entries:
             yield [key]
 
@@ -614,7 +619,7 @@ def scans_the_index_itself(monkeypatch):
 
 @mutant("a_scan_survives_changes")
 def scans_by_position(monkeypatch):
-    async def scan(self, region, glob, batch_size):
+    async def scan(self, region, glob, batch_size, dead=False):
         at = 0
         while keys := self._tables[region].keys()[at : at + batch_size]:
             yield keys

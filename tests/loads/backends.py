@@ -124,8 +124,10 @@ class Twin:
     async def invalidate_tags(self, tags: Sequence[str]) -> int:
         return await self._call("invalidate-tags", self.inner.invalidate_tags(tags))
 
-    def scan(self, region: str, glob: str, batch_size: int) -> AsyncGenerator[list[str], None]:
-        return self.inner.scan(region, glob, batch_size)
+    def scan(
+        self, region: str, glob: str, batch_size: int, *, dead: bool = False
+    ) -> AsyncGenerator[list[str], None]:
+        return self.inner.scan(region, glob, batch_size, dead=dead)
 
     async def clear(self, regions: Sequence[str]) -> int:
         return await self._call("clear", self.inner.clear(regions))

@@ -96,12 +96,16 @@ from .events import (
     EventGap,
     Invalidated,
     Loaded,
+    MatchingInvalidated,
+    NodeDown,
+    NodeUp,
     Subscription,
     TagInvalidated,
 )
 from .loading import LoadContext
 from .manager import Cache, CacheManager, CacheMonitor
 from .options import GetOptions, Pattern, PatternOptions, SetOptions, WriteOptions
+from .processing import Handling
 from .regions import Region
 from .stats import CacheStats, RegionStats
 from .sync import SyncCache, SyncRegion
@@ -160,6 +164,7 @@ __all__ = [
     "EventGap",
     "EvictionPolicy",
     "GetOptions",
+    "Handling",
     "Health",
     "HealthCheck",
     "Hit",
@@ -178,6 +183,7 @@ __all__ = [
     "Lookup",
     "MaintenanceConfig",
     "MaintenanceTask",
+    "MatchingInvalidated",
     "Memory",
     "Metric",
     "MetricsConfig",
@@ -186,6 +192,8 @@ __all__ = [
     "MissingVariable",
     "MonitoringConfig",
     "NearConfig",
+    "NodeDown",
+    "NodeUp",
     "NotSupported",
     "NotSupportedOnRing",
     "NotificationBackend",

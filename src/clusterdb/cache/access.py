@@ -266,6 +266,15 @@ class Access:
         with self.runtime.telling():
             return self._results(changes, await write(self.region, changes))
 
+    async def drop(self, keys: Sequence[str]) -> int:
+        """Invalidate keys without telling of each; how many entries were there."""
+        drops = [Drop(key, RemovalCause.INVALIDATED) for key in keys]
+        outcomes = await self.runtime.backend.write(self.region, drops) if drops else []
+        failed = [outcome for outcome in outcomes if isinstance(outcome, CacheError)]
+        if failed:
+            raise failed[0]
+        return sum([outcome.applied for outcome in outcomes if isinstance(outcome, Written)])
+
     def _results(
         self, changes: Sequence[Change], outcomes: Sequence[Written | CacheError]
     ) -> list[Written]:

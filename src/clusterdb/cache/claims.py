@@ -44,6 +44,10 @@ class Claims:
     def __len__(self) -> int:
         return len(self._claims)
 
+    def keys(self) -> list[str]:
+        """The keys that are claimed."""
+        return list(self._claims)
+
     def take(self, key: str, tags: tuple[str, ...]) -> Claim | None:
         """Claim ``key``; ``None`` while another holds a live claim on it."""
         held = self._claims.get(key)

@@ -31,9 +31,10 @@ from .config import (
     MonitoringConfig,
 )
 from .errors import ConfigError, InactiveSetting, InvalidArgument
-from .events import INVALIDATIONS, Event, Subscription
+from .events import Event, Subscription
 from .factory import make_backend
 from .keys import shown
+from .listening import Listening
 from .observing import collect_health, collect_metrics, collect_statistics
 from .protocols import Backend
 from .regions import Region
@@ -98,7 +99,7 @@ class CacheMonitor(Protocol):
         ...
 
 
-class Cache(Region[Any]):
+class Cache(Listening, Region[Any]):
     """A cache.
 
     ``config`` defaults to an embedded cache in process memory. ``weigher`` weighs the entries of
@@ -334,30 +335,6 @@ class Cache(Region[Any]):
         One round trip a node.
         """
         return await collect_health(self._runtime, self._inactive(self._config))
-
-    def get_events(self) -> Subscription[Event]:
-        """A subscription to every event: ``async with cache.get_events() as events:``."""
-        return self.subscribe()
-
-    def subscribe(
-        self,
-        *kinds: type[Event],
-        region: str | None = None,
-        pattern: str | None = None,
-        capacity: int = 1024,
-    ) -> Subscription[Event]:
-        """Events of ``kinds`` (all when none is given), of one region, of keys that match a glob.
-
-        At most ``capacity`` wait to be read; what is lost beyond them is reported by an
-        :class:`EventGap`.
-        """
-        return self._runtime.events.subscribe(
-            kinds, region=region, pattern=pattern, capacity=capacity
-        )
-
-    def subscribe_invalidation(self, *, capacity: int = 1024) -> Subscription[Event]:
-        """Every event that makes cached copies worthless: deletions, invalidations, clears."""
-        return self._runtime.events.subscribe(INVALIDATIONS, capacity=capacity)
 
     # -- inside
 

@@ -61,15 +61,26 @@ Observer: TypeAlias = Callable[[str, Sequence[Removal]], None]
 
 
 ChangeKind: TypeAlias = Literal[
-    "set", "touch", "nothing", "delete", "invalidate", "invalidate_tag", "clear", "evict", "gap"
+    "set",
+    "touch",
+    "nothing",
+    "delete",
+    "invalidate",
+    "invalidate_tag",
+    "clear",
+    "evict",
+    "node_down",
+    "node_up",
+    "gap",
 ]
-"""What can be told of another process. ``nothing``: it deleted what was not there."""
+"""What can be told of another process, or a server. ``nothing``: it deleted what was not there."""
 
 
 class RemoteChange(msgspec.Struct, frozen=True):
     """What another process changed. ``key`` is the tag of an ``invalidate_tag``; ``version`` is
     that of what was ``set``; ``origin`` names the process, ``time`` is seconds since the Unix
-    epoch; ``count`` is how many changes a ``gap`` stands for.
+    epoch; ``count`` is how many changes a ``gap`` stands for. ``key`` is also the name of a server,
+    ``text`` why it is down.
     """
 
     kind: ChangeKind
@@ -79,10 +90,11 @@ class RemoteChange(msgspec.Struct, frozen=True):
     origin: str = ""
     time: float = 0.0
     count: int = 0
+    text: str = ""
 
 
 Follower: TypeAlias = Callable[[Sequence[RemoteChange]], None]
-"""Told of what other processes changed, in order."""
+"""Told of what other processes changed, in order, and of servers that come and go."""
 
 
 class Put(msgspec.Struct, frozen=True):
@@ -253,7 +265,9 @@ class Backend(Protocol):
         ...
 
     def follow(self, follower: Follower | None) -> None:
-        """Tell ``follower`` of what other processes change from now on; ``None`` stops it."""
+        """Tell ``follower`` of what other processes change, and of servers that come and go, from
+        now on; ``None`` stops it.
+        """
         ...
 
     def fork(self, moment: Literal["before", "parent", "child"]) -> None:
@@ -329,9 +343,12 @@ class Backend(Protocol):
         """
         ...
 
-    def scan(self, region: str, glob: str, batch_size: int) -> AsyncGenerator[list[str], None]:
+    def scan(
+        self, region: str, glob: str, batch_size: int, *, dead: bool = False
+    ) -> AsyncGenerator[list[str], None]:
         """Keys that match, in batches, in no order, each once. A key that is there from start to
-        end is given; one that comes or goes meanwhile may be.
+        end is given; one that comes or goes meanwhile may be. ``dead``: also those within their
+        grace, and those that only a claim is on; others that are dead may be given.
         """
         ...
 

@@ -24,6 +24,7 @@ from .atomic import Atomic
 from .batch import Batch, BatchOperation
 from .errors import InvalidArgument, NotSupported
 from .hits import Hits
+from .invalidating import Invalidating
 from .keys import check_key, check_keys, shown
 from .loading import Loader
 from .options import (
@@ -33,14 +34,13 @@ from .options import (
     PatternOptions,
     SetOptions,
     resolve_set,
-    resolve_tags,
     resolve_ttl,
 )
 from .protocols import Add, Drop, Touch
 from .runtime import Runtime
 from .scanning import resolve_pattern, scan_keys
 from .typed import require_type
-from .types import MISSING, Hit, Lookup, Miss, RemovalCause
+from .types import MISSING, Hit, Lookup, Miss
 
 if TYPE_CHECKING:
     from .decorators import Caching, CachingMany
@@ -69,7 +69,7 @@ def _hit_of(
     return hits.get(key, wanted if type is None else type, options)
 
 
-class Region(Generic[T]):
+class Region(Invalidating, Generic[T]):
     """The operations on one key space."""
 
     def __init__(self, runtime: Runtime, name: str, type: type[T] | None = None) -> None:
@@ -301,22 +301,6 @@ class Region(Generic[T]):
     def atomic(self) -> Atomic:
         """Several keys, all or nothing: ``await region.atomic().check(...).set(...).execute()``."""
         return Atomic(self._access)
-
-    # -- invalidating
-
-    async def invalidate(self, key: str) -> bool:
-        """Remove the cached copy under ``key``, and let a running load of it store nothing;
-        whether a copy was there. One round trip.
-        """
-        [written] = await self._access.write([Drop(check_key(key), RemovalCause.INVALIDATED)])
-        return written.applied
-
-    async def invalidate_tag(self, tag: str) -> int:
-        """Make every entry with ``tag`` a miss, in all regions of the cache, at once and whatever
-        their number, which is returned where the backend knows it. One round trip.
-        """
-        [tag] = resolve_tags([tag])
-        return await self._access.invalidate_tag(tag)
 
     # -- loading
 

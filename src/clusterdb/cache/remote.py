@@ -10,6 +10,8 @@ from .events import (
     Event,
     EventGap,
     Invalidated,
+    NodeDown,
+    NodeUp,
     TagInvalidated,
 )
 from .protocols import RemoteChange
@@ -17,8 +19,10 @@ from .protocols import RemoteChange
 __all__ = ["remote_event"]
 
 
-def remote_event(change: RemoteChange) -> Event | None:
-    """The event of a change; ``None`` for one that is no event, such as a new expiry."""
+def remote_event(change: RemoteChange, here: str) -> Event | None:
+    """The event of a change; ``None`` for one that is no event, such as a new expiry. What becomes
+    of a server is seen from ``here``.
+    """
     region, key, time, origin = change.region, change.key, change.time, change.origin
     match change.kind:
         case "set":
@@ -35,7 +39,11 @@ def remote_event(change: RemoteChange) -> Event | None:
             return TagInvalidated(tag=key, time=time, origin=origin)
         case "clear":
             return Cleared(region=region, time=time, origin=origin)
+        case "node_down":
+            return NodeDown(node=key, reason=change.text, time=time, origin=here)
+        case "node_up":
+            return NodeUp(node=key, time=time, origin=here)
         case "gap":
-            return EventGap(count=change.count, time=time, origin=origin)
+            return EventGap(count=change.count, reason="log", time=time, origin=origin)
         case "touch" | "nothing":
             return None

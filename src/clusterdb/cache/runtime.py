@@ -19,12 +19,13 @@ from typing import Literal
 from .clock import Clock
 from .codec import RegionCodec
 from .errors import CacheClosed, UnknownRegion, WrongLoop
-from .events import EntryEvicted, EntryExpired, EntrySet, Event, Events, Loaded
+from .events import EntryEvicted, EntryExpired, EntrySet, Event, Events, Loaded, NodeDown, NodeUp
 from .hits import Hits
 from .isolation import Isolation, isolation, plain
 from .loading import Loads
 from .options import TTL, resolve_ttl
 from .portal import is_background
+from .processing import Handling
 from .protocols import Backend, Put, RemoteChange, Written
 from .remote import remote_event
 from .settings import RegionSettings
@@ -113,6 +114,7 @@ class Runtime:
         self.clock = clock
         self.origin = f"{socket.gethostname()}:{os.getpid()}"
         self.events = Events(self._observe)
+        self.handlings: list[Handling] = []
         self.states: dict[str, RegionState] = {}
         self.started: float | None = None
         self.closed = False
@@ -200,6 +202,8 @@ class Runtime:
         try:
             await self.backend.open()
             self._opened = True
+            for handling in self.handlings:
+                handling.start()
         finally:
             self._opening = None
         if self.started is None:
@@ -244,6 +248,7 @@ class Runtime:
             await self.backend.aclose()
         finally:
             self.events.end()
+            await asyncio.gather(*[handling.aclose() for handling in self.handlings])
 
     def forget(self, region: str, key: str) -> None:
         """Something happened to a key: see :meth:`Loads.forget`."""
@@ -261,6 +266,8 @@ class Runtime:
         if moment == "child":
             self._loop = self._opening = self._loads = self._closing = None
             self._opened = False
+            for handling in self.handlings:
+                handling.forked()
             self.origin = f"{socket.gethostname()}:{os.getpid()}"
 
     # -- regions
@@ -290,16 +297,29 @@ class Runtime:
         if self.events.active:
             self.events.publish(make(time=self.clock.wall(), origin=self.origin, **fields))
 
-    def _observe(self, active: bool) -> None:
-        self.backend.observe(self._removed if active else None)
-        self.backend.follow(self._followed if active else None)
+    def handle(self, handling: Handling) -> None:
+        """Let a handler work from now on, or from the start of the cache on."""
+        self.handlings.append(handling)
+        loop = self.loop
+        if self.closed:
+            handling.stop()
+        elif self._opened and loop is not None:
+            loop.call_soon_threadsafe(handling.start)
+
+    def _observe(self) -> None:
+        self.backend.observe(self._removed if self.events.active else None)
+        self.backend.follow(self._followed if self.events.heard else None)
 
     def _followed(self, changes: Sequence[RemoteChange]) -> None:
-        """What other processes did, told as what we do is."""
+        """What other processes did, or servers, told as what we do is."""
         for change in changes:
-            event = remote_event(change)
-            if event is not None:
+            event = remote_event(change, self.origin)
+            if event is None:
+                continue
+            if isinstance(event, NodeUp | NodeDown):
                 self.events.publish(event)
+            else:
+                self.events.tell(event)
 
     def _removed(self, region: str, removals: Sequence[Removal]) -> None:
         self._untold += [(region, removal) for removal in removals]

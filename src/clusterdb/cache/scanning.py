@@ -1,30 +1,63 @@
-"""Scans: keys in batches, within a time limit."""
+"""Scans: keys in batches, within a time limit, and what is done to all of them."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing
 from datetime import timedelta
 
+from .access import Access
 from .errors import InvalidArgument, ScanTimeout
+from .events import MatchingInvalidated
 from .keys import matcher
 from .options import Pattern, PatternOptions
 from .runtime import Runtime
 from .units import seconds
 
-__all__ = ["resolve_pattern", "scan_keys"]
+__all__ = ["invalidate_matching", "resolve_pattern", "scan_keys"]
 
 
 async def scan_keys(
     runtime: Runtime, region: str, glob: str, batch_size: int, timeout: float | None
 ) -> AsyncIterator[str]:
     """Keys of ``region`` that match ``glob``, one by one."""
+    async with aclosing(_batches(runtime, region, glob, batch_size, timeout)) as batches:
+        async for batch in batches:
+            for key in batch:
+                yield key
+
+
+async def invalidate_matching(
+    access: Access, glob: str, batch_size: int, timeout: float | None
+) -> int:
+    """Invalidate the keys of a region that match ``glob``; how many entries were there."""
+    runtime, region, removed = access.runtime, access.region, 0
+    batches = _batches(runtime, region, glob, batch_size, timeout, dead=True)
+    try:
+        async with aclosing(batches):
+            async for batch in batches:
+                removed += await access.drop(batch)
+    finally:  # also of what a scan that failed had removed
+        runtime.forget_all()
+        runtime.publish(MatchingInvalidated, region=region, pattern=glob, entries=removed)
+    return removed
+
+
+async def _batches(
+    runtime: Runtime,
+    region: str,
+    glob: str,
+    batch_size: int,
+    timeout: float | None,
+    *,
+    dead: bool = False,
+) -> AsyncGenerator[list[str], None]:
     await runtime.ready()
     now = runtime.clock.now
     until = None if timeout is None else now() + timeout
     seen = 0
-    async with aclosing(runtime.backend.scan(region, glob, batch_size)) as batches:
+    async with aclosing(runtime.backend.scan(region, glob, batch_size, dead=dead)) as batches:
         while True:
             try:
                 async with asyncio.timeout(None if until is None else until - now()):
@@ -35,9 +68,8 @@ async def scan_keys(
                 return
             if until is not None and now() >= until:
                 raise ScanTimeout(float(timeout or 0), seen)
-            for key in batch:
-                seen += 1
-                yield key
+            seen += len(batch)
+            yield batch
 
 
 def resolve_pattern(

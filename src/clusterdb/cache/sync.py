@@ -34,13 +34,14 @@ from .batch import BatchOperation
 from .codec import Codec
 from .config import CacheConfig, CacheRegion
 from .errors import WrongLoop
-from .events import Event, EventGap, Subscription
+from .events import INVALIDATIONS, Event, EventGap, Overflow, Subscription
 from .hits import Getter
 from .keys import check_key, check_keys
 from .loading import Loader
 from .manager import Cache
 from .options import TTL, GetOptions, Pattern, PatternOptions
 from .portal import Caller, background_loop, refuse_in_loop, run_in
+from .processing import Handling
 from .regions import Region
 from .runtime import Runtime
 from .types import MISSING
@@ -232,6 +233,8 @@ class SyncRegion(Generic[T]):
     clear = _blocking(Region[T].clear)
     execute_batch = _blocking(Region[T].execute_batch)
     invalidate = _blocking(Region[T].invalidate)
+    invalidate_many = _blocking(Region[T].invalidate_many)
+    invalidate_matching = _blocking(Region[T].invalidate_matching, may_wait=True)
     invalidate_tag = _blocking(Region[T].invalidate_tag)
 
     @_with_text_of(Region.get_or_load_many)
@@ -425,10 +428,36 @@ class SyncCache(SyncRegion[Any]):
         region: str | None = None,
         pattern: str | None = None,
         capacity: int = 1024,
+        overflow: Overflow = "drop_newest",
     ) -> SyncSubscription[Event]:
-        events = self.face.subscribe(*kinds, region=region, pattern=pattern, capacity=capacity)
+        events = self.face.subscribe(
+            *kinds, region=region, pattern=pattern, capacity=capacity, overflow=overflow
+        )
         return SyncSubscription(self.runtime, events)
 
     @_with_text_of(Cache.subscribe_invalidation)
-    def subscribe_invalidation(self, *, capacity: int = 1024) -> SyncSubscription[Event]:
-        return SyncSubscription(self.runtime, self.face.subscribe_invalidation(capacity=capacity))
+    def subscribe_invalidation(
+        self, *, capacity: int = 1024, overflow: Overflow = "drop_newest"
+    ) -> SyncSubscription[Event]:
+        return self.subscribe(*INVALIDATIONS, capacity=capacity, overflow=overflow)
+
+    @_with_text_of(Cache.on)
+    def on(
+        self,
+        *kinds: type[Event],
+        handler: Callable[[Event], Any],
+        region: str | None = None,
+        pattern: str | None = None,
+        capacity: int = 1024,
+        overflow: Overflow = "drop_newest",
+        timeout: float | str | timedelta = 10.0,
+    ) -> Handling:
+        return self.face.on(
+            *kinds,
+            handler=handler,
+            region=region,
+            pattern=pattern,
+            capacity=capacity,
+            overflow=overflow,
+            timeout=timeout,
+        )

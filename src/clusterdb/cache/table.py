@@ -111,9 +111,9 @@ class Table:
             limit = entry.deadline + self._residents.grace if stale else entry.deadline
             return _record(entry, now, self._tier) if limit > now else None
 
-    def keys(self) -> list[str]:
-        """The keys of all resident entries, dead ones among them, in no order."""
-        return list(self._entries)
+    def keys(self, claimed: bool = False) -> list[str]:
+        """The keys of all resident entries, dead ones among them, and of claims, in no order."""
+        return [*self._entries, *(self._claims.keys() if claimed else ())]
 
     def ordered(self, now: float) -> list[Record]:
         """Every live entry, the next victim first. O(n)."""

@@ -35,7 +35,7 @@ KINDS = [
 
 
 def make_events() -> Events:
-    return Events(lambda _: None)
+    return Events(lambda: None)
 
 
 def stored(key: str, region: str = "r") -> EntrySet:
@@ -121,7 +121,7 @@ async def test_a_subscriber_that_never_reads_costs_only_its_queue():
         for number in range(1000):
             events.publish(stored(str(number)))
 
-        assert len(lazy._queue) == 5
+        assert len(lazy._backlog) == 5
         assert len(await received(eager)) == 1000
         *_, gap = await received(lazy)
         assert isinstance(gap, EventGap)
@@ -162,7 +162,7 @@ async def test_events_count_from_the_entry_to_the_exit():
 
 async def test_it_is_active_while_somebody_listens():
     changes: list[bool] = []
-    events = Events(changes.append)
+    events = Events(lambda: changes.append(events.active))
     assert not events.active
     async with events.subscribe():
         async with events.subscribe():
@@ -186,7 +186,7 @@ def test_a_bad_pattern_is_refused():
 @pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.__name__)
 def test_every_kind_is_ready_for_the_wire(kind):
     fields: dict[str, Any] = {"region": "r", "key": "k", "tag": "t", "count": 1, "seconds": 1.0}
-    fields |= {"outcome": "ok"}
+    fields |= {"outcome": "ok", "pattern": "p*", "node": "n"}
     event = kind(**{name: fields[name] for name in kind.__struct_fields__ if name in fields})
 
     assert msgspec.json.decode(msgspec.json.encode(event), type=kind) == event
@@ -373,3 +373,63 @@ async def test_a_subscription_to_what_is_no_event_is_refused(kind):
     async with Cache() as cache:
         with pytest.raises(InvalidArgument, match="a class of events"):
             cache.subscribe(kind)
+
+
+# -- what a full queue does
+
+
+@pytest.mark.parametrize(
+    ("overflow", "expected"),
+    [
+        ("drop_newest", ["0", "1", "2", "gap 2"]),
+        ("drop_oldest", ["gap 2", "2", "3", "4"]),
+        ("close", ["0", "1", "2", "gap 1", "end"]),
+    ],
+)
+async def test_the_rule_says_what_is_lost(overflow, expected):
+    events = make_events()
+    async with events.subscribe(capacity=3, overflow=overflow) as subscription:
+        for number in range(5):
+            events.publish(stored(str(number)))
+        told = []
+        for _ in expected:
+            event: Any = await asyncio.wait_for(anext(subscription, None), 5)
+            told.append(
+                "end"
+                if event is None
+                else f"gap {event.count}"
+                if isinstance(event, EventGap)
+                else event.key
+            )
+        assert told == expected
+        assert events.active == (overflow != "close"), "who is out makes no more events"
+        events.publish(stored("later"))
+        later: Any = await asyncio.wait_for(anext(subscription, None), 5)
+        assert later is None if overflow == "close" else later.key == "later"
+
+
+def test_an_unknown_rule_is_refused():
+    with pytest.raises(InvalidArgument, match="drop_newest"):
+        make_events().subscribe(overflow="wait")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("filters", [{"kinds": (Loaded,)}, {"region": "r"}, {"pattern": "a*"}])
+async def test_a_gap_passes_every_filter(filters):
+    """Nobody knows what was lost: it may have been what this subscriber wants."""
+    events = make_events()
+    async with events.subscribe(**filters) as subscription:
+        events.publish(EventGap(count=3, reason="log"))
+        assert await received(subscription) == [EventGap(count=3, reason="log")]
+
+
+@pytest.mark.parametrize(("lost", "expected"), [((2, 3), 5 + 1), ((2, 0), 0)])
+async def test_a_gap_that_is_lost_counts_for_what_it_stands_for(lost, expected):
+    events = make_events()
+    async with events.subscribe(capacity=1) as subscription:
+        events.publish(stored("k"))
+        for count in lost:
+            events.publish(EventGap(count=count, reason="log"))
+        events.publish(stored("l"))
+        _, gap = await received(subscription)
+        assert isinstance(gap, EventGap)
+        assert gap.count == expected

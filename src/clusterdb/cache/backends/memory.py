@@ -207,16 +207,16 @@ class MemoryBackend:
             return sum([self._tags.invalidate(tag) for tag in tags])
 
     async def scan(
-        self, region: str, glob: str, batch_size: int
+        self, region: str, glob: str, batch_size: int, *, dead: bool = False
     ) -> AsyncGenerator[list[str], None]:
         table, matches = self._tables[region], matcher(glob)
-        keys = table.keys()
+        keys = list(dict.fromkeys(table.keys(claimed=dead)))
         for start in range(0, len(keys), batch_size):
             now = self._now()
             yield [
                 key
                 for key in keys[start : start + batch_size]
-                if matches(key) and table.peek(key, now) is not None
+                if matches(key) and (dead or table.peek(key, now) is not None)
             ]
             await asyncio.sleep(0)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from .backlog import Overflow
 from .subscription import Events, Subscription
 from .types import (
     INVALIDATIONS,
@@ -15,6 +16,9 @@ from .types import (
     Invalidated,
     KeyEvent,
     Loaded,
+    MatchingInvalidated,
+    NodeDown,
+    NodeUp,
     TagInvalidated,
 )
 
@@ -31,6 +35,10 @@ __all__ = [
     "Invalidated",
     "KeyEvent",
     "Loaded",
+    "MatchingInvalidated",
+    "NodeDown",
+    "NodeUp",
+    "Overflow",
     "Subscription",
     "TagInvalidated",
 ]

@@ -21,6 +21,9 @@ __all__ = [
     "Invalidated",
     "KeyEvent",
     "Loaded",
+    "MatchingInvalidated",
+    "NodeDown",
+    "NodeUp",
     "TagInvalidated",
 ]
 
@@ -47,17 +50,31 @@ class EntrySet(KeyEvent, frozen=True, kw_only=True, tag="set"):
 
 
 class EntryDeleted(KeyEvent, frozen=True, kw_only=True, tag="delete"):
-    """An entry was deleted."""
+    """An entry was deleted. What is stored later has a higher ``version``; 0 says nothing."""
+
+    version: int = 0
 
 
 class Invalidated(KeyEvent, frozen=True, kw_only=True, tag="invalidate"):
-    """A cached copy was removed."""
+    """A cached copy was removed. What is stored later has a higher ``version``; 0 says nothing."""
+
+    version: int = 0
 
 
 class TagInvalidated(Event, frozen=True, kw_only=True, tag="invalidate_tag"):
     """Every entry with this tag is dead; ``entries`` counts them where the backend knows."""
 
     tag: str
+    entries: int = 0
+
+
+class MatchingInvalidated(Event, frozen=True, kw_only=True, tag="invalidate_matching"):
+    """Every entry of a region whose key matches the glob ``pattern`` was removed, ``entries`` of
+    them.
+    """
+
+    region: str
+    pattern: str
     entries: int = 0
 
 
@@ -86,15 +103,35 @@ class Loaded(KeyEvent, frozen=True, kw_only=True, tag="load"):
     outcome: Literal["ok", "failed", "timeout", "cancelled"]
 
 
+class NodeDown(Event, frozen=True, kw_only=True, tag="node_down"):
+    """A server that holds entries can't be reached, for the ``reason`` given."""
+
+    node: str
+    reason: str = ""
+
+
+class NodeUp(Event, frozen=True, kw_only=True, tag="node_up"):
+    """A server that holds entries can be reached again, or is a new one."""
+
+    node: str
+
+
 class EventGap(Event, frozen=True, kw_only=True, tag="gap"):
-    """``count`` events were lost to this subscriber, whose queue was full."""
+    """``count`` events were lost to this subscriber; 0 where nobody knows how many.
+
+    ``reason``: its own ``queue`` was full; the channel was away and ``reconnect``ed; messages of
+    ``origin`` were ``lost`` on their way; the ``log`` that others write had been cut; or an event
+    was too ``large`` for the channel. What was lost may have been of any kind, region and key.
+    """
 
     count: int
+    reason: Literal["queue", "reconnect", "lost", "log", "large"] = "queue"
 
 
 INVALIDATIONS: Final[tuple[type[Event], ...]] = (
     EntryDeleted,
     Invalidated,
+    MatchingInvalidated,
     TagInvalidated,
     Cleared,
     EventGap,

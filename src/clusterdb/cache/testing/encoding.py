@@ -159,8 +159,10 @@ class EncodingBackend:
     async def invalidate_tags(self, tags: Sequence[str]) -> int:
         return await self._backend.invalidate_tags(tags)
 
-    def scan(self, region: str, glob: str, batch_size: int) -> AsyncGenerator[list[str], None]:
-        return self._backend.scan(region, glob, batch_size)
+    def scan(
+        self, region: str, glob: str, batch_size: int, *, dead: bool = False
+    ) -> AsyncGenerator[list[str], None]:
+        return self._backend.scan(region, glob, batch_size, dead=dead)
 
     async def clear(self, regions: Sequence[str]) -> int:
         return await self._backend.clear(regions)

@@ -203,9 +203,9 @@ class FaultyBackend:
         return await self._after("invalidate_tags", self._backend.invalidate_tags(tags))
 
     async def scan(
-        self, region: str, glob: str, batch_size: int
+        self, region: str, glob: str, batch_size: int, *, dead: bool = False
     ) -> AsyncGenerator[list[str], None]:
-        async for batch in self._backend.scan(region, glob, batch_size):
+        async for batch in self._backend.scan(region, glob, batch_size, dead=dead):
             await self._before("scan")
             yield batch
 

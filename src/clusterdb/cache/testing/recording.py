@@ -175,9 +175,9 @@ class _Forgetful:
         return await self._empty.invalidate_tags(tags)
 
     async def scan(
-        self, region: str, glob: str, batch_size: int
+        self, region: str, glob: str, batch_size: int, *, dead: bool = False
     ) -> AsyncGenerator[list[str], None]:
-        async for batch in self._empty.scan(region, glob, batch_size):
+        async for batch in self._empty.scan(region, glob, batch_size, dead=dead):
             yield batch
 
     async def clear(self, regions: Sequence[str]) -> int:

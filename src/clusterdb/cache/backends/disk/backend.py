@@ -206,12 +206,13 @@ class DiskBackend:
         return 0
 
     async def scan(
-        self, region: str, glob: str, batch_size: int
+        self, region: str, glob: str, batch_size: int, *, dead: bool = False
     ) -> AsyncGenerator[list[str], None]:
         matches, last = matcher(glob), ""
         while True:
             attached = await self._attachment.get()
-            keys = attached.reader.keys(region, last, attached.stored_now(), batch_size)
+            moment = -FOREVER if dead else attached.stored_now()
+            keys = attached.reader.keys(region, last, moment, batch_size, claimed=dead)
             if not keys:
                 return
             last = keys[-1]

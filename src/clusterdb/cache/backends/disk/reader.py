@@ -37,6 +37,9 @@ _SCAN: Final = live(
     ORDER BY e.key LIMIT ?"""
 )
 
+_CLAIMED: Final = """SELECT c.key FROM claims AS c JOIN regions AS r ON r.id = c.region
+    WHERE r.name = ? AND c.key > ? ORDER BY c.key LIMIT ?"""
+
 ChangeRow = tuple[int, ChangeKind, str, str, int, str, float]
 """Number, kind, region, key or tag, member, its host and process, wall time."""
 
@@ -81,11 +84,16 @@ class Reader:
                 raise translated(self._file, error) from error
             return found
 
-    def keys(self, region: str, after: str, now: float, limit: int) -> list[str]:
-        """The next live keys of a region in their order."""
+    def keys(
+        self, region: str, after: str, now: float, limit: int, *, claimed: bool = False
+    ) -> list[str]:
+        """The next live keys of a region in their order; with those that only a claim is on."""
         with self._statement():
-            rows = self._connection.execute(_SCAN, (region, after, now, limit)).fetchall()
-        return [key for (key,) in rows]
+            found = self._connection.execute(_SCAN, (region, after, now, limit)).fetchall()
+            if claimed:
+                held = self._connection.execute(_CLAIMED, (region, after, limit)).fetchall()
+                found = sorted({*found, *held})[:limit]
+        return [key for (key,) in found]
 
     def last_change(self) -> int:
         """The number of the last change."""

@@ -52,6 +52,7 @@ from .nonces import REGION_TAG, Nonces
 from .reading import Reading
 from .scanning import Scanning
 from .stored import Versions
+from .watching import Watching
 from .writing import Writing
 
 __all__ = ["RedisBackend"]
@@ -95,6 +96,7 @@ class RedisBackend:
             self._used,
             cluster=redis.cluster,
         )
+        self._watching = Watching(self._link, clock)
         self._said: set[str] = set()
 
     @property
@@ -117,8 +119,10 @@ class RedisBackend:
                 _LOG.warning("%s", problem)
         self._limits.start()
         self._nearby.start()
+        self._watching.start()
 
     async def aclose(self) -> None:
+        await self._watching.aclose()
         await self._nearby.aclose()
         await self._confirming.aclose()
         await self._limits.aclose()
@@ -144,7 +148,8 @@ class RedisBackend:
         """Nobody tells us of what leaves a server by itself."""
 
     def follow(self, follower: Follower | None) -> None:
-        """Nobody tells us of what other processes change."""
+        """Told are servers that come and go; nobody tells us of what other processes change."""
+        self._watching.follow(follower)
 
     def fork(self, moment: Literal["before", "parent", "child"]) -> None:
         if moment == "before":
@@ -156,6 +161,7 @@ class RedisBackend:
             self._limits.forked()
             self._nearby.forked()
             self._confirming.abandon()
+            self._watching.forked()
             self._link.forked()
 
     # -- entries
@@ -297,8 +303,10 @@ class RedisBackend:
             self._claiming.claims.end_tags(tags)
         return 0
 
-    def scan(self, region: str, glob: str, batch_size: int) -> AsyncGenerator[list[str], None]:
-        return self._scanning.scan(region, glob, batch_size)
+    def scan(
+        self, region: str, glob: str, batch_size: int, *, dead: bool = False
+    ) -> AsyncGenerator[list[str], None]:
+        return self._scanning.scan(region, glob, batch_size, dead=dead)
 
     async def clear(self, regions: Sequence[str]) -> int:
         cleared = 0

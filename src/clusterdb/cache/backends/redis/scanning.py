@@ -42,10 +42,10 @@ class Scanning:
         self._settings = settings
 
     async def scan(
-        self, region: str, glob: str, batch_size: int
+        self, region: str, glob: str, batch_size: int, *, dead: bool = False
     ) -> AsyncGenerator[list[str], None]:
-        """See :meth:`Backend.scan`. Cost: two round trips a batch; memory for the keys given, as
-        each is given once.
+        """See :meth:`Backend.scan`. Cost: two round trips a batch, one where ``dead`` keys are
+        given too; memory for the keys given, as each is given once.
         """
         matches, pattern = matcher(glob), self._names.pattern(region, glob)
         size = min(max(batch_size, _LEAST), _MOST)
@@ -54,7 +54,8 @@ class Scanning:
             version = self._link.topology.version
             for node in self._link.topology.nodes():
                 async for names in self._names_of(node, pattern, size):
-                    keys = await self._alive(region, names, matches, seen)
+                    wanted = self._wanted(region, names, matches, seen)
+                    keys = list(wanted) if dead else await self._alive(region, wanted)
                     if keys:
                         seen.update(keys)
                         yield keys
@@ -97,15 +98,19 @@ class Scanning:
             if cursor == b"0":
                 return
 
-    async def _alive(
+    def _wanted(
         self, region: str, names: list[bytes], matches: Callable[[str], bool], seen: set[str]
-    ) -> list[str]:
-        """The keys among ``names`` that are new, match and live."""
+    ) -> dict[str, bytes]:
+        """The keys among ``names`` that are new and match, with their names."""
         wanted: dict[str, bytes] = {}
         for name in names:
             key = self._names.key(region, name)
             if key is not None and key not in seen and matches(key):
                 wanted[key] = name
+        return wanted
+
+    async def _alive(self, region: str, wanted: Mapping[str, bytes]) -> list[str]:
+        """The keys that live."""
         if not wanted:
             return []
         commands: list[Command] = []

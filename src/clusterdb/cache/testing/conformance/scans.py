@@ -62,6 +62,22 @@ async def a_scan_gives_no_dead_keys(h: Harness) -> None:
 
 
 @clause()
+async def a_scan_of_the_dead_gives_all_that_is_there(h: Harness) -> None:
+    """Asked for the dead too, a scan gives what a load has claimed and what is in its grace."""
+    h.configure(grace=20)
+    await h.put("expired", 1, ttl=2)
+    await h.put("alive", 1, ttl=10)
+    await h.put("removed", 1)
+    await h.drop("removed")
+    await h.claim("claimed")
+    await h.claim("other", region=OTHER)
+    await h.advance(3)
+    for glob, size, expected in (("*", 1, ["alive", "claimed", "expired"]), ("c*", 9, ["claimed"])):
+        batches = [batch async for batch in h.backend.scan(MAIN, glob, size, dead=True)]
+        assert sorted([key for batch in batches for key in batch]) == expected
+
+
+@clause()
 async def a_scan_survives_changes(h: Harness) -> None:
     """Keys that stay from start to end are given once, however much comes and goes meanwhile."""
     stable = [f"stable{number}" for number in range(40)]
