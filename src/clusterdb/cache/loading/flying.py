@@ -8,6 +8,7 @@ from typing import Any, Final, TypeAlias
 
 from ..claims import Claim
 from ..errors import BackendUnavailable, CacheError, LoadCancelled
+from ..failpoints import FAILPOINTS, hit
 from ..protocols import Backend, Put, Written
 from ..types import Record, Stale
 from .calling import Calls
@@ -138,6 +139,8 @@ class Flying:
                 values = await self._call(context, claims, plan)
             flight.private = context.tags != depends_on
             entered = {key: plan.enter(value) for key, value in values.items()}
+            if FAILPOINTS:
+                await hit("after-load-before-fill")
             if not flight.private and not context.skipped:
                 await self._fill(claims, entered, context, plan)
             return entered
