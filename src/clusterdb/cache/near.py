@@ -6,6 +6,10 @@ up to some moment, to that moment plus the staleness bound. And a value comes in
 **claim** that was taken when it was read: what drops a key or ends a tag meanwhile ends the claim
 too, so that a value read before a change is never kept after it. Nothing is kept from a write.
 
+A lapse ends what the tables answer. In a region that may give old values in an outage, what they
+hold stays as the last that was known: only :meth:`NearTier.last_known` gives it, with its age.
+Before the lease stands again all of it goes.
+
 ``epoch`` grows before anything is dropped: who reads in one thread while another drops looks at it
 before the read and after the claim, and keeps nothing where it grew.
 
@@ -14,7 +18,7 @@ Pure and synchronous: the backend decides when; ``now`` is an argument.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from itertools import count
 from typing import Final
 
@@ -44,16 +48,21 @@ class NearTier:
         self._now = now
         self._lease = self._verified = _NEVER
         self.epoch = 0
+        self._lapsed = False
+        self._outages: dict[str, float] = {}
         self._policies: dict[str, RecentLru] = {}
         self._tables: dict[str, Table] = {}
 
-    def add(self, region: str, *, counted: bool) -> None:
+    def add(self, region: str, *, counted: bool, outage: float = 0.0) -> None:
         """Make the table of a region, or change it; ``counted``: its backend wants to know how
-        often a key was used, not only that it was.
+        often a key was used, not only that it was. ``outage`` is for how many seconds past its
+        lease, or its expiry, a value may be given while the backend can't be reached.
         """
         known = self._policies.get(region)
-        if known is not None and isinstance(known, CountingLru) == counted:
+        same = known is not None and isinstance(known, CountingLru) == counted
+        if same and self._outages[region] == outage:
             return
+        self._outages[region] = outage
         policy = self._policies[region] = CountingLru() if counted else RecentLru()
         table = self._tables.get(region)
         if table is None:
@@ -65,7 +74,7 @@ class NearTier:
                 now=self._now,
                 tier="near",
             )
-        table.configure(policy, None, self._size, 0.0)
+        table.configure(policy, None, self._size, outage)
         table.lease = self._lease
 
     def table(self, region: str) -> Table:
@@ -85,6 +94,9 @@ class NearTier:
 
     def renew(self, verified: float, max_staleness: float) -> None:
         """Every change that was made before ``verified`` was applied."""
+        if self._lapsed:
+            self.drop_all()
+            self._lapsed = False
         self._verified, self._lease = verified, verified + max_staleness
         self._grant(self._lease)
 
@@ -93,10 +105,16 @@ class NearTier:
             table.lease = lease
 
     def lapse(self) -> None:
-        """Answer nothing until the next :meth:`renew`, and forget everything."""
+        """Answer nothing until the next :meth:`renew`, and forget everything, at last then."""
+        self.epoch += 1
+        self._lapsed = True
         self._lease = _NEVER
         self._grant(_NEVER)
-        self.drop_all()
+        for region, table in self._tables.items():
+            if self._outages[region]:
+                table.drop_claims()
+            else:
+                table.clear()
 
     # -- what is kept
 
@@ -112,6 +130,19 @@ class NearTier:
             return None
         table.get(key, now)
         return replace(record, age_bound=max(0.0, now - self._verified))
+
+    def last_known(self, region: str, keys: Sequence[str], now: float) -> list[Record | None]:
+        """What is kept near, whether the lease stands or not, as past its time, and how long ago
+        it was surely current. Nothing after the region's outage.
+        """
+        age = max(0.0, now - self._verified)
+        if age > self._outages[region]:
+            return [None] * len(keys)
+        found = [self._tables[region].peek(key, now, stale=True) for key in keys]
+        return [
+            record and replace(record, age_bound=age, expires_in=min(0.0, record.expires_in or 0.0))
+            for record in found
+        ]
 
     def claim(
         self, region: str, key: str, version: Version, tags: tuple[str, ...], now: float
@@ -207,3 +238,4 @@ class NearTier:
         for table in self._tables.values():
             table.forked(self._lock)
         self.lapse()
+        self.drop_all()

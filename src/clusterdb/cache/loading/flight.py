@@ -21,7 +21,7 @@ from ..errors import CacheError, ReentrantLoad
 from ..options import TTL
 from ..settings import RegionSettings
 from ..stats import LoadCounters
-from ..types import Record
+from ..types import MISSING, Record
 from .loader import Loader
 from .threads import BlockingRunner
 
@@ -53,6 +53,14 @@ class LoadPlan(msgspec.Struct, frozen=True, kw_only=True, eq=False):
     def refuses(self, record: Record) -> CacheError | None:
         """Why ``record`` is of no use to this caller, if so."""
         return None if self.unreadable is None else self.unreadable(record)
+
+    def can_use(self, record: Record) -> bool:
+        """Whether ``record`` is of use to this caller; one kept near as another type is not."""
+        if self.unreadable is None:
+            return True
+        if self.unreadable(record) is not None:
+            return False
+        return self.leave(record.key, record.value) is not MISSING
 
 
 class Flight:

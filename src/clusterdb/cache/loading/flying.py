@@ -14,6 +14,7 @@ from ..types import Record, Stale
 from .calling import Calls
 from .flight import CHAIN, Flight, LoadPlan, inside
 from .loader import LoadContext
+from .stale import last_values
 from .tasks import Tasks
 
 __all__ = ["Flying", "OnFailed", "OnStored"]
@@ -209,9 +210,15 @@ class Flying:
     async def _without_backend(
         self, away: BackendUnavailable, flight: Flight, keys: Sequence[str], plan: LoadPlan
     ) -> dict[str, object]:
-        """As the region says: raise ``away``, or fail open: load, and store nothing."""
+        """What this process last knew, where the region may give it. For the rest as the region
+        says: raise ``away``, or fail open: load, and store nothing.
+        """
         if flight.unattended:
             return {}
+        known = last_values(self._backend, keys, plan)
+        keys = [key for key in keys if key not in known]
+        if not keys:
+            return known
         if plan.region.on_unavailable == "raise":
             raise away
         plan.counters.unavailable_loads += len(keys)
@@ -225,4 +232,4 @@ class Flying:
             flight.failure = failure
             self._on_failed(plan, keys, failure)
             raise
-        return {key: plan.enter(value) for key, value in values.items()}
+        return known | {key: plan.enter(value) for key, value in values.items()}

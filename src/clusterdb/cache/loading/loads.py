@@ -16,7 +16,7 @@ from ..protocols import Backend
 from .calling import Calls, OnLoaded
 from .flight import Flight, LoadPlan, inside, refuse_cycle, refuse_repeat
 from .flying import Flying, OnStored
-from .stale import count_served, expired_at_most
+from .stale import count_served, expired_at_most, last_values
 from .tasks import Tasks
 
 __all__ = ["Loads"]
@@ -83,6 +83,10 @@ class Loads:
                     elif flight is not started:
                         missing.append(key)  # another's loader had none for us: ask our own
         return found
+
+    def last_values(self, keys: Sequence[str], plan: LoadPlan) -> dict[str, object]:
+        """What may be given of ``keys`` while the backend is away, counted."""
+        return last_values(self._backend, keys, plan)
 
     def forget(self, region: str, key: str) -> None:
         """A key was written, deleted or invalidated: its negative window ends, and a load of it
