@@ -65,7 +65,7 @@ async def test_the_near_tier_goes_with_the_file(path: Path):
         backend: Any = cache._runtime.backend
         Path(shutil.copy(path, path.with_name("copy"))).replace(path)
         backend._attachment.attached.poll()
-        assert backend._near.lease < 0
+        assert not backend._near.answers("default", backend._clock.now())
         assert len(backend._near.table("default")) == 0
 
 

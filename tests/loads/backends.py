@@ -110,6 +110,9 @@ class Twin:
     ) -> list[Record | None]:
         return await self._call("peek", self.inner.peek(region, keys, stale=stale))
 
+    def last_known(self, region: str, keys: Sequence[str]) -> list[Record | None]:
+        return self.inner.last_known(region, keys)
+
     def keep(self, region: str, record: Record, value: object) -> None:
         self.inner.keep(region, record, value)
 

@@ -19,7 +19,7 @@ from typing import Any
 import pytest
 
 from clusterdb.cache.claims import Claim, Claims
-from clusterdb.cache.loading import Loads, calling, flying, loads
+from clusterdb.cache.loading import Loads, calling, flying, loads, stale
 from clusterdb.cache.loading.flight import Flight
 from clusterdb.cache.loading.tasks import Tasks
 from clusterdb.cache.runtime import Runtime
@@ -88,6 +88,11 @@ def _one(name: str, caught_by: str, owner: Any, method: str, mutate: Mutate) -> 
     return Mutant(name, caught_by, ((owner, method, mutate),))
 
 
+async def _whatever_the_window(backend: Any, keys: Any, window: float, plan: Any) -> Any:
+    del window
+    return await stale.expired_at_most(backend, keys, 1e9, plan)
+
+
 _ABANDONED = (Flight, "joinable", edit("self.abandoned or ", ""))
 _UNREGISTERED = (Loads, "_leave", edit("self._unregister(flight)", "pass"))
 
@@ -146,8 +151,8 @@ MUTANTS = [
         flying.Flying,
         "_load_claimed",
         edit(
-            "stale)\n            values = await self._call(context, claims, plan)\n        flight",
-            "stale)\n        flight",
+            "stale)\n            values = await self._call(flight, context, claims, plan)\n",
+            "stale)\n",
         ),
     ),
     _one(
@@ -207,6 +212,53 @@ MUTANTS = [
         Loads,
         "_leave",
         edit(" and not flight.detached", ""),
+    ),
+    _one(
+        "nothing is given while it is renewed",
+        "revalidating",
+        Loads,
+        "_revalidating",
+        edit("if not window", "if window"),
+    ),
+    _one(
+        "nobody renews what was given",
+        "revalidating",
+        Loads,
+        "_start_behind",
+        edit("room > 0", "room < 0"),
+    ),
+    _one(
+        "a renewal ends with a caller that joined it",
+        "joined_renewal",
+        Loads,
+        "_leave",
+        edit(" and not flight.detached", ""),
+    ),
+    Mutant(
+        "a window has no end",
+        "past_window",
+        ((loads, "expired_at_most", lambda _: _whatever_the_window),),
+    ),
+    _one(
+        "an expired value outlives its removal",
+        "race_revalidating",
+        Table,
+        "_remove",
+        edit("if entry is None:", "if entry is None or entry.deadline <= now:"),
+    ),
+    _one(
+        "an expired value outlives its removal, and is given on an error",
+        "race_failing_expired",
+        Table,
+        "_remove",
+        edit("if entry is None:", "if entry is None or entry.deadline <= now:"),
+    ),
+    _one(
+        "a renewal counts as a part of the load it was begun in",
+        "renewed_inside",
+        flying.Flying,
+        "fly",
+        edit("(flight,) if flight.behind else (*inside(), flight)", "(*inside(), flight)"),
     ),
     _one(
         "no hard deadline",

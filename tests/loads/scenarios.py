@@ -270,6 +270,84 @@ async def soft_race(world: World) -> None:
     await race(world, any_writer, Load(ttl=0.01, tags=("t",), takes=0.02))
 
 
+async def revalidating(world: World) -> None:
+    """Expired values are given at once while one load renews them, unless they were removed."""
+    await world.load("a", Load(ttl=0.5, tags=("t",)))
+    await asyncio.sleep(0.6)
+    world.origin.bump("a")
+    slow = Load(takes=3.0, tags=("t",))
+    before = world.loop.time()
+    await asyncio.gather(*[world.soon(world.load("a", slow)) for _ in range(3)])
+    if world.loop.time() - before > 1.0:
+        world.found.append("an expired value was not given at once")
+    if world.random.random() < 0.5:
+        await any_writer(world, "a")
+    await asyncio.gather(world.soon(world.load("a", slow)), world.soon(world.get("a")))
+    await asyncio.sleep(5.0)
+    if not await world.cache.exists("a"):
+        world.found.append("what was loaded behind its callers was not stored")
+
+
+async def joined_renewal(world: World) -> None:
+    """Whoever comes past the window waits for the renewal, and may leave without ending it."""
+    await world.load("a", Load(ttl=0.5, tags=("t",)))
+    await asyncio.sleep(0.6)
+    slow = Load(takes=3.0, tags=("t",))
+    await world.load("a", slow)
+    await asyncio.sleep(1.0)
+    late = world.soon(world.load("a", slow))
+    await asyncio.sleep(0.1)
+    late.cancel()
+    await asyncio.sleep(5.0)
+    if not await world.cache.exists("a"):
+        world.found.append("what was loaded behind its callers was not stored")
+
+
+async def past_window(world: World) -> None:
+    """A value that is kept for longer than it may be given is not given."""
+    for what in (Load(), Load(fails=1.0)):
+        await world.load("a", Load(ttl=0.5))
+        await asyncio.sleep(2.0)
+        version = world.origin.bump("a")
+        await world.load("a", what)
+        if world.history.of("read")[-1].version != version:
+            world.found.append("a value was given past its window")
+        await world.cache.delete("a")
+
+
+async def expired_race(world: World, load: Load) -> None:
+    """As a race, with expired entries about, and writers of these."""
+    for _ in range(3):
+        await world.load("a", Load(ttl=0.01, tags=("t",)))
+        await asyncio.sleep(0.02)
+        await race(world, any_writer, load, writes=1)
+        await world.cache.delete("a")
+
+
+async def renewed_inside(world: World) -> None:
+    """A load is given an expired value, whose renewal needs what is being loaded: nobody waits in
+    a ring.
+    """
+    await world.load("b", Load(ttl=0.01))
+    await asyncio.sleep(0.02)
+    version = world.origin.bump("b")
+
+    async def outer() -> str:
+        await world.cache.get_or_load("b", renewal)
+        await world.pause()
+        return "outer"
+
+    async def renewal() -> Value:
+        await world.cache.get_or_load("a", outer)
+        return world.origin.read("b")
+
+    await world.cache.get_or_load("a", outer)
+    await asyncio.sleep(1.0)
+    found = await world.cache.get("b")
+    if found is None or found.version != version:
+        world.found.append(f"the renewal was refused: {found} is there")
+
+
 async def nested(world: World) -> None:
     """Loaders that call for each other in a ring: some are refused, none hangs."""
 
@@ -329,6 +407,8 @@ async def failing_then_written(world: World) -> None:
 
 _SHORT = LoadConfig(hard_deadline="2s")
 _SOFT = LoadConfig(soft_deadline="100ms", hard_deadline=None)
+_REVALIDATE = LoadConfig(hard_deadline=None, stale_while_revalidate="1s")
+_ON_ERROR = LoadConfig(hard_deadline=None, stale_if_error="1s")
 _NEGATIVE = LoadConfig(hard_deadline=None, negative_ttl="10s")
 
 
@@ -385,6 +465,32 @@ SCENARIOS = {
             grace=60.0,
             counts_calls=False,
         ),
+        Scenario(
+            name="revalidating",
+            play=revalidating,
+            loads=LoadConfig(hard_deadline=None, stale_while_revalidate="10s"),
+        ),
+        Scenario(name="joined_renewal", play=joined_renewal, loads=_REVALIDATE),
+        Scenario(
+            name="past_window",
+            play=past_window,
+            loads=LoadConfig(stale_while_revalidate="1s", stale_if_error="1s"),
+            grace=60.0,
+            counts_calls=False,
+        ),
+        Scenario(
+            name="race_revalidating",
+            play=partial(expired_race, load=Load(ttl=0.01, tags=("t",), takes=0.02)),
+            loads=_REVALIDATE,
+            counts_calls=False,
+        ),
+        Scenario(
+            name="race_failing_expired",
+            play=partial(expired_race, load=Load(ttl=0.01, tags=("t",), fails=0.5)),
+            loads=_ON_ERROR,
+            counts_calls=False,
+        ),
+        Scenario(name="renewed_inside", play=renewed_inside, loads=_REVALIDATE),
         Scenario(name="nested", play=nested),
         *[
             Scenario(

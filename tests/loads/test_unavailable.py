@@ -6,7 +6,7 @@ import pytest
 from tests.loads.backends import Outage, Twin
 from tests.loads.callers import Gate, configured, settle
 
-from clusterdb.cache import MISSING, BackendUnavailable, LoadContext
+from clusterdb.cache import MISSING, BackendUnavailable, GetOptions, LoadContext
 from clusterdb.cache.clock import SystemClock
 
 
@@ -67,6 +67,45 @@ async def test_a_region_says_what_is_done(way, got):
                 await cache.get_or_load("a", lambda: 5)
         else:
             assert await cache.get_or_load("a", lambda: 5) == got
+
+
+@pytest.mark.parametrize("way", ["raise", "load", "miss"])
+async def test_what_is_known_is_given_in_an_outage(way):
+    cache, outage = away(loads={"stale_if_error": "1h"}, on_unavailable=way)
+    async with cache:
+        await cache.set_many({"a": "known", "b": "known"})
+        outage.down = True
+        assert await cache.get_or_load("a", lambda: pytest.fail("loaded")) == "known"
+        call = cache.get_or_load_many(["a", "b", "c"], lambda keys: dict.fromkeys(keys, "loaded"))
+        if way == "raise":
+            with pytest.raises(BackendUnavailable):
+                await call
+        else:
+            assert await call == {"a": "known", "b": "known", "c": "loaded"}
+        assert await cache.get("a", options=GetOptions(allow_stale=True)) == "known"
+        assert await cache.get_many(["a", "b"], options=GetOptions(allow_stale=True)) == {
+            "a": "known",
+            "b": "known",
+        }
+    assert statistics(cache).stale_on_outage >= 4
+
+
+async def test_an_outage_between_the_look_and_the_claim():
+    cache, outage = away("claim", loads={"stale_if_error": "1h"})
+    async with cache:
+        await cache.set("a", "known", ttl=1e-6)
+        outage.down = True
+        assert await cache.get_or_load("a", lambda: pytest.fail("loaded")) == "known"
+
+
+async def test_without_a_window_an_outage_loads():
+    cache, outage = away()
+    async with cache:
+        await cache.set("a", "known")
+        outage.down = True
+        assert await cache.get_or_load("a", lambda: "loaded") == "loaded"
+        with pytest.raises(BackendUnavailable):
+            await cache.get("a", options=GetOptions(allow_stale=True))
 
 
 async def test_with_miss_reads_miss():

@@ -25,7 +25,7 @@ from .errors import (
     Undecodable,
 )
 from .events import Cleared, EntryDeleted, EntrySet, Invalidated, TagInvalidated
-from .loading import BlockingRunner, Loader, LoadPlan, returned_type
+from .loading import BlockingRunner, Loader, LoadPlan, known_lately, returned_type
 from .options import TTL, GetOptions, SetOptions, resolve_tags, resolve_ttl
 from .protocols import Change, Check, Drop, Put, Touch, Written
 from .runtime import RegionState, Runtime
@@ -143,10 +143,20 @@ class Access:
                 brief=brief,
             )
         except BackendUnavailable:
-            if self.state.settings.on_unavailable == "miss":
-                return []
+            known = self._last_known(keys, options)
+            if len(known) == len(keys) or self.state.settings.on_unavailable == "miss":
+                return known
             raise
         return [record for record in records if record is not None]
+
+    def _last_known(self, keys: Sequence[str], options: GetOptions | None) -> list[Record]:
+        """While the backend is away: what a read may take that allows what is stale, counted."""
+        if options is None or options.consistent or not options.allow_stale:
+            return []
+        window = self.state.settings.loads.stale_if_error
+        known = known_lately(self.runtime.backend, self.region, keys, window)
+        self.state.loads.stale_on_outage += len(known)
+        return known
 
     async def exists(self, key: str) -> bool:
         """Whether a live entry is under ``key``."""
@@ -192,20 +202,22 @@ class Access:
             remove=self._decoding.remove,
             runner=runner,
         )
+        known: dict[str, object] = {}
         try:
             records = await self._records(keys, None, brief=True)
             if encodes:
                 found = await self._decoded(records, None, wanted, loading=True)
                 records = list(found.values())
         except BackendUnavailable:
-            if state.settings.on_unavailable == "raise":
+            known = self.runtime.loads.last_values(keys, plan)
+            if state.settings.on_unavailable == "raise" and len(known) < len(keys):
                 raise
             records = []
         values = {record.key: record.value for record in records}
-        missing = [key for key in keys if key not in values]
-        if not missing:
+        missing = [key for key in keys if key not in values and key not in known]
+        if not missing and not known:
             return values
-        loaded = await self.runtime.loads.load(missing, plan)
+        loaded = known | (await self.runtime.loads.load(missing, plan) if missing else {})
         if encodes:
             loaded = {
                 key: self._decoding.leave(key, stored, wanted) for key, stored in loaded.items()

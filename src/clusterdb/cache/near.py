@@ -9,6 +9,10 @@ too, so that a value read before a change is never kept after it. Nothing is kep
 Where several servers tell of changes, each entry also has the tag of its **source**: a server that
 is lost takes its entries with it in O(1), in flight or kept. Such tags are hidden from users.
 
+A lapse ends what the tables answer. In a region that may give old values in an outage, what they
+hold stays as the last that was known: only :meth:`NearTier.last_known` gives it, with its age.
+Before the lease stands again all of it goes.
+
 ``epoch`` grows before anything is dropped: who reads in one thread while another drops looks at it
 before the read and after the claim, and keeps nothing where it grew.
 
@@ -17,7 +21,7 @@ Pure and synchronous: the backend decides when; ``now`` is an argument.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from itertools import count
 from typing import Final
 
@@ -49,23 +53,30 @@ class NearTier:
         self._tags = TagStates()
         self._versions = count(1)
         self._now = now
-        self._verified = _NEVER
+        self._verified = self._sure_at = _NEVER
         self.epoch = 0
+        self._lapsed = False
+        self._outages: dict[str, float] = {}
         self._settings: dict[str, NearSettings] = {}
         self._policies: dict[str, RecentLru] = {}
         self._tables: dict[str, Table] = {}
 
-    def add(self, region: str, settings: NearSettings | None, *, counted: bool) -> None:
+    def add(
+        self, region: str, settings: NearSettings | None, *, counted: bool, outage: float = 0.0
+    ) -> None:
         """Make the table of a region, or change it; without ``settings`` it keeps nothing.
         ``counted``: its backend wants to know how often a key was used, not only that it was.
+        ``outage`` is for how many seconds past its lease, or its expiry, a value may be given while
+        the backend can't be reached.
         """
         if settings is None:
             settings = _OFF
         policy = self._policies.get(region)
         if policy is None or isinstance(policy, CountingLru) != counted:
             policy = self._policies[region] = CountingLru() if counted else RecentLru()
-        elif self._settings[region] == settings:
+        elif (self._settings[region], self._outages[region]) == (settings, outage):
             return
+        self._outages[region] = outage
         table = self._tables.get(region)
         if table is None:
             table = self._tables[region] = Table(
@@ -77,7 +88,7 @@ class NearTier:
                 tier="near",
             )
         self._settings[region] = settings
-        table.configure(policy, settings.max_items, settings.max_weight, 0.0)
+        table.configure(policy, settings.max_items, settings.max_weight, outage)
         self._grant(region, table)
 
     def table(self, region: str) -> Table:
@@ -106,6 +117,17 @@ class NearTier:
 
     def renew(self, verified: float) -> None:
         """Every change that was made before ``verified`` was applied."""
+        if self._lapsed:
+            self.drop_all()
+            self._lapsed = False
+        self._sure_at = verified
+        self._vouch(verified)
+
+    def suspend(self) -> None:
+        """Answer nothing until the next :meth:`renew`; what is kept stays."""
+        self._vouch(_NEVER)
+
+    def _vouch(self, verified: float) -> None:
         self._verified = verified
         for region, table in self._tables.items():
             self._grant(region, table)
@@ -115,9 +137,15 @@ class NearTier:
         table.lease = _NEVER if settings is _OFF else self._verified + settings.max_staleness
 
     def lapse(self) -> None:
-        """Answer nothing until the next :meth:`renew`, and forget everything."""
-        self.renew(_NEVER)
-        self.drop_all()
+        """Answer nothing until the next :meth:`renew`, and forget everything, at last then."""
+        self.epoch += 1
+        self._lapsed = True
+        self.suspend()
+        for region, table in self._tables.items():
+            if self._outages[region]:
+                table.drop_claims()
+            else:
+                table.clear()
 
     # -- what is kept
 
@@ -132,10 +160,27 @@ class NearTier:
         if record is None:
             return None
         table.get(key, now)
-        tags = record.tags
-        if tags and tags[0].startswith(HIDDEN):
-            tags = tuple([tag for tag in tags if not tag.startswith(HIDDEN)])
-        return replace(record, tags=tags, age_bound=max(0.0, now - self._verified))
+        return replace(record, tags=_shown(record.tags), age_bound=max(0.0, now - self._verified))
+
+    def last_known(self, region: str, keys: Sequence[str], now: float) -> list[Record | None]:
+        """What is kept near, whether the lease stands or not and whether its source is there or
+        not, as past its time, and how long ago it was surely current. Nothing after the region's
+        outage.
+        """
+        age = max(0.0, now - self._sure_at)
+        if age > self._outages[region]:
+            return [None] * len(keys)
+        found = [self._tables[region].last(key, now, HIDDEN) for key in keys]
+        return [
+            record
+            and replace(
+                record,
+                tags=_shown(record.tags),
+                age_bound=age,
+                expires_in=min(0.0, record.expires_in or 0.0),
+            )
+            for record in found
+        ]
 
     def mark(self, region: str, key: str, source: str, now: float) -> Claim | None:
         """The right to keep what a read that is sent now will bring from ``source``; ``None``
@@ -242,3 +287,10 @@ class NearTier:
         for table in self._tables.values():
             table.forked(self._lock)
         self.lapse()
+
+
+def _shown(tags: tuple[str, ...]) -> tuple[str, ...]:
+    """``tags`` without those that are hidden, which come first."""
+    if tags and tags[0].startswith(HIDDEN):
+        return tuple([tag for tag in tags if not tag.startswith(HIDDEN)])
+    return tags

@@ -298,6 +298,14 @@ class Backend(Protocol):
         """As ``read``, leaving no trace in statistics and eviction. One round trip a node."""
         ...
 
+    def last_known(self, region: str, keys: Sequence[str]) -> list[Record | None]:
+        """What this process holds of each key, for a time when the backend can't be reached; no
+        I/O. A value that was kept near may answer past its lease here, for the region's
+        ``stale_if_error``: ``age_bound`` says how long ago it was surely current. Nothing that was
+        removed since, as far as this process has heard.
+        """
+        ...
+
     def keep(self, region: str, record: Record, value: object) -> None:
         """Keep a decoded value near, unless it is ``MISSING`` or something happened to its key
         meanwhile; called once for each record that has a ``near``, which ends with it.

@@ -91,7 +91,7 @@ def resolve_region(
         max_weight=None if limits.max_memory is None else ByteSize(limits.max_memory),
         ttl=config.ttl if region.ttl is UNSET else region.ttl,
         ttl_jitter=region.ttl_jitter,
-        grace=region.grace,
+        grace=region.kept,
         isolation=region.isolation,
         on_unavailable=region.on_unavailable,
         loads=region.loads,

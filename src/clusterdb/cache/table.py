@@ -123,6 +123,17 @@ class Table:
             alive = [entry for entry in entries if entry.deadline > now and valid(entry)]
             return [_record(entry, now, self._tier) for entry in alive]
 
+    def last(self, key: str, now: float, ignored: str) -> Record | None:
+        """As a stale :meth:`peek`, whatever became of tags whose names begin with ``ignored``."""
+        with self._guard:
+            entry = self._entries.get(key)
+            if entry is None or entry.deadline + self._residents.grace <= now:
+                return None
+            for state in entry.tags:
+                if not state.live and not state.name.startswith(ignored):
+                    return None
+            return _record(entry, now, self._tier)
+
     def __len__(self) -> int:
         return len(self._entries)
 

@@ -168,6 +168,10 @@ class MemoryBackend:
         table, now = self._tables[region], self._now()
         return [table.peek(key, now, stale) for key in keys]
 
+    def last_known(self, region: str, keys: Sequence[str]) -> list[Record | None]:
+        table, now = self._tables[region], self._now()
+        return [table.peek(key, now, True) for key in keys]
+
     def keep(self, region: str, record: Record, value: object) -> None:
         """Nothing is nearer than here."""
 

@@ -30,6 +30,9 @@ class LoadConfig(Settings, frozen=True, kw_only=True):
     After `soft_deadline` callers get the stale entry if there is one; at `hard_deadline` the
     loader is cancelled (None: never). `negative_ttl` remembers a failed load. `lease` is how long
     a process may hold the right to load a key without renewing it.
+
+    For so long after its expiry an entry is given at once while one load renews it
+    (`stale_while_revalidate`), and is given instead of an error (`stale_if_error`).
     """
 
     soft_deadline: OptionalDuration = preset(None)
@@ -37,6 +40,8 @@ class LoadConfig(Settings, frozen=True, kw_only=True):
     negative_ttl: OptionalDuration = preset(None)
     max_concurrent_loads: Count = 64
     lease: Duration = preset("30s")
+    stale_while_revalidate: Duration = preset(0.0)
+    stale_if_error: Duration = preset(0.0)
 
     def _check(self) -> None:
         """Check the order of the deadlines."""
@@ -60,8 +65,9 @@ class CacheRegion(_Named, frozen=True, kw_only=True):
 
     Unset means: `ttl` and `on_unavailable` as the cache has them. `ttl=None` is no expiry. `size`
     is the same as ``policy.max_memory``; give one of them. `near` is what this process keeps in
-    front of a shared backend. `instant_clear`: `clear` takes one write on a shared backend, and
-    each read and write of the region asks once more.
+    front of a shared backend. `grace` is how long an expired entry is kept, and is at least as long
+    as `loads` may give one. `instant_clear`: `clear` takes one write on a shared backend, and each
+    read and write of the region asks once more.
     """
 
     size: OptionalSize = preset(None)
@@ -81,6 +87,12 @@ class CacheRegion(_Named, frozen=True, kw_only=True):
         if self.size is None:
             return self.policy
         return msgspec.structs.replace(self.policy or LRU(), max_memory=self.size)
+
+    @property
+    def kept(self) -> float:
+        """Seconds that an entry is kept after its expiry."""
+        loads = self.loads
+        return max(self.grace, loads.stale_while_revalidate, loads.stale_if_error)
 
     def _check(self) -> None:
         """Check that memory is limited, in one place."""

@@ -20,7 +20,8 @@ Rejected: a lock a key (waiters queue up behind a cancelled or failed holder, an
 races an invalidation still wins); remembering versions of absent keys (memory without a bound).
 
 ``loads`` joins callers with flights, ``flying`` is what a flight does, ``calling`` runs the loader
-within its limits, ``flight`` is the state they share. ``returns`` reads a loader's annotation.
+within its limits, ``flight`` is the state they share. ``stale`` gives values past their time.
+``returns`` reads a loader's annotation.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ from .flight import LoadPlan
 from .loader import LoadContext, Loader
 from .loads import Loads
 from .returns import returned_type
+from .stale import known_lately
 from .threads import BlockingRunner, call_for
 
 __all__ = [
@@ -38,5 +40,6 @@ __all__ = [
     "Loader",
     "Loads",
     "call_for",
+    "known_lately",
     "returned_type",
 ]

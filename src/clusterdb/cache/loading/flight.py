@@ -21,7 +21,7 @@ from ..errors import CacheError, ReentrantLoad
 from ..options import TTL
 from ..settings import RegionSettings
 from ..stats import LoadCounters
-from ..types import Record
+from ..types import MISSING, Record
 from .loader import Loader
 from .threads import BlockingRunner
 
@@ -54,20 +54,32 @@ class LoadPlan(msgspec.Struct, frozen=True, kw_only=True, eq=False):
         """Why ``record`` is of no use to this caller, if so."""
         return None if self.unreadable is None else self.unreadable(record)
 
+    def can_use(self, record: Record) -> bool:
+        """Whether ``record`` is of use to this caller; one kept near as another type is not."""
+        if self.unreadable is None:
+            return True
+        if self.unreadable(record) is not None:
+            return False
+        return self.leave(record.key, record.value) is not MISSING
+
 
 class Flight:
     """One running load of one or more keys.
 
     ``open`` are the keys whose value is not there yet; ``claiming`` is set while the backend is
     asked for claims, when nobody can tell whether a key may still be joined. ``private``: only who
-    started it may have its values, as it learnt tags that its claims do not depend on.
+    started it may have its values, as it learnt tags that its claims do not depend on. ``behind``:
+    it renews what its caller was given already, so that nobody need wait for it. ``failure`` is
+    what its loader raised.
     """
 
     __slots__ = (
         "abandoned",
+        "behind",
         "claiming",
         "claims",
         "detached",
+        "failure",
         "keys",
         "open",
         "owner",
@@ -81,7 +93,9 @@ class Flight:
 
     task: asyncio.Task[dict[str, object]]
 
-    def __init__(self, owner: object, region: str, keys: Sequence[str]) -> None:
+    def __init__(
+        self, owner: object, region: str, keys: Sequence[str], *, behind: bool = False
+    ) -> None:
         self.owner = owner
         self.region = region
         self.keys = list(keys)
@@ -91,9 +105,15 @@ class Flight:
         self.waiters = 0
         self.waits_for: Counter[Flight] = Counter()
         self.abandoned = False
-        self.detached = False
+        self.behind = self.detached = behind
+        self.failure: Exception | None = None
         self.private = False
         self.traceback: TracebackType | None = None
+
+    @property
+    def unattended(self) -> bool:
+        """Whether it was started behind its caller, and nobody has come to wait for it since."""
+        return self.behind and not self.waiters
 
     def joinable(self, key: str) -> bool:
         """Whether a caller that came just now may have this flight's value for ``key``."""

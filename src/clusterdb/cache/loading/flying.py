@@ -14,6 +14,7 @@ from ..types import Record, Stale
 from .calling import Calls
 from .flight import CHAIN, Flight, LoadPlan, inside
 from .loader import LoadContext
+from .stale import last_values
 from .tasks import Tasks
 
 __all__ = ["Flying", "OnFailed", "OnStored"]
@@ -46,18 +47,20 @@ class Flying:
         self._on_failed = on_failed
 
     async def fly(self, flight: Flight, plan: LoadPlan) -> dict[str, object]:
-        """Claim, load and fill until every key is there, by us or by another claimant."""
-        CHAIN.set((*inside(), flight))
+        """Claim, load and fill until every key is there, by us or by another claimant.
+
+        A flight that nobody waits for leaves to others what they are loading, and what could not
+        be stored.
+        """
+        CHAIN.set((flight,) if flight.behind else (*inside(), flight))
         pause = _FIRST_PAUSE
         pending = flight.keys
         found: dict[str, object] = {}
         while True:
             try:
                 answers = await self._claim(flight, pending, plan)
-            except BackendUnavailable:
-                if plan.region.on_unavailable == "raise":
-                    raise
-                return found | await self._load_without_backend(pending, plan)
+            except BackendUnavailable as away:
+                return found | await self._without_backend(away, flight, pending, plan)
             claims: dict[str, Claim] = {}
             busy: list[str] = []
             refused: list[tuple[Record, CacheError]] = []
@@ -80,7 +83,7 @@ class Flying:
             for record, error in refused:
                 await plan.remove(record, error)
                 busy.append(record.key)
-            if not busy:
+            if not busy or flight.unattended:
                 return found
             await asyncio.sleep(pause)
             pending, pause = busy, min(2 * pause, _LONGEST_PAUSE)
@@ -131,12 +134,12 @@ class Flying:
         keys, held = list(claims), list(claims.values())
         try:
             context = LoadContext(keys, plan.ttl, plan.tags, await self._stale(keys, plan))
-            values = await self._call(context, claims, plan)
+            values = await self._call(flight, context, claims, plan)
             depends_on = plan.tags
             if context.tags != plan.tags and await self._extend(context, held, plan):
                 depends_on = context.tags
                 context = LoadContext(keys, plan.ttl, depends_on, context.stale)
-                values = await self._call(context, claims, plan)
+                values = await self._call(flight, context, claims, plan)
             flight.private = context.tags != depends_on
             entered = {key: plan.enter(value) for key, value in values.items()}
             if FAILPOINTS:
@@ -148,13 +151,15 @@ class Flying:
             await self._release(plan.region.name, held)
 
     async def _call(
-        self, context: LoadContext, claims: Mapping[str, Claim], plan: LoadPlan
+        self, flight: Flight, context: LoadContext, claims: Mapping[str, Claim], plan: LoadPlan
     ) -> Mapping[str, Any]:
         try:
             return await self._calls.call(context, plan)
-        except LoadCancelled:
+        except LoadCancelled as error:
+            flight.failure = error
             raise
         except Exception as error:
+            flight.failure = error
             still = [key for key, claim in claims.items() if claim.live()]
             self._on_failed(plan, still, error)
             raise
@@ -200,15 +205,31 @@ class Flying:
             else:
                 self._on_stored(plan.region.name, put, outcome)
 
-    async def _load_without_backend(self, keys: Sequence[str], plan: LoadPlan) -> dict[str, object]:
-        """Fail open: load, and store nothing."""
+    # -- without the backend
+
+    async def _without_backend(
+        self, away: BackendUnavailable, flight: Flight, keys: Sequence[str], plan: LoadPlan
+    ) -> dict[str, object]:
+        """What this process last knew, where the region may give it. For the rest as the region
+        says: raise ``away``, or fail open: load, and store nothing.
+        """
+        if flight.unattended:
+            return {}
+        known = last_values(self._backend, keys, plan)
+        keys = [key for key in keys if key not in known]
+        if not keys:
+            return known
+        if plan.region.on_unavailable == "raise":
+            raise away
         plan.counters.unavailable_loads += len(keys)
         context = LoadContext(keys, plan.ttl, plan.tags, None)
         try:
             values = await self._calls.call_without_backend(context, plan)
-        except LoadCancelled:
+        except LoadCancelled as failure:
+            flight.failure = failure
             raise
-        except Exception as error:
-            self._on_failed(plan, keys, error)
+        except Exception as failure:
+            flight.failure = failure
+            self._on_failed(plan, keys, failure)
             raise
-        return {key: plan.enter(value) for key, value in values.items()}
+        return known | {key: plan.enter(value) for key, value in values.items()}

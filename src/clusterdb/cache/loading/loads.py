@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from itertools import islice
 from typing import Final
 
+from msgspec import structs
+
 from ..clock import Clock
-from ..errors import BackendUnavailable, CacheClosed, LoadCancelled
+from ..errors import CacheClosed, LoadCancelled, ReentrantLoad
 from ..protocols import Backend
 from .calling import Calls, OnLoaded
 from .flight import Flight, LoadPlan, inside, refuse_cycle, refuse_repeat
 from .flying import Flying, OnStored
+from .stale import count_served, expired_at_most, last_values
 from .tasks import Tasks
 
 __all__ = ["Loads"]
@@ -35,6 +39,7 @@ class Loads:
         self._flying = Flying(backend, calls, self._tasks, on_stored, self._remember_failure)
         self._flights: dict[tuple[str, str], Flight] = {}
         self._failures: dict[tuple[str, str], tuple[Exception, float]] = {}
+        self._behind: Counter[str] = Counter()
         self._closing = False
 
     async def load(self, keys: Sequence[str], plan: LoadPlan) -> dict[str, object]:
@@ -43,12 +48,18 @@ class Loads:
         Keys that our own loader gave no value for are absent from the result.
         """
         region = plan.region.name
-        found: dict[str, object] = {}
-        missing = list(keys)
+        found = await self._revalidating(keys, plan)
+        missing = [key for key in keys if key not in found]
         while missing:
             await self._settled(region, missing)
             if self._closing:
                 raise CacheClosed(self._name)
+            failed = self._failed_lately(region, missing)
+            if failed:
+                error = next(iter(failed.values()))
+                found |= await self._instead(error, list(failed), plan)
+                missing = [key for key in missing if key not in found]
+                continue
             joined, fresh = self._sort(region, missing)
             plan.counters.joined_loads += len(missing) - len(fresh)
             flights = dict(joined)
@@ -60,13 +71,22 @@ class Loads:
                 return found | stale
             missing = []
             for flight, wanted in flights.items():
-                values = self._result(flight)
+                try:
+                    values = self._result(flight)
+                except Exception as error:
+                    if error is not flight.failure:
+                        raise
+                    values = await self._instead(error, wanted, plan)
                 for key in wanted:
                     if key in values and (flight is started or not flight.private):
                         found[key] = values[key]
                     elif flight is not started:
                         missing.append(key)  # another's loader had none for us: ask our own
         return found
+
+    def last_values(self, keys: Sequence[str], plan: LoadPlan) -> dict[str, object]:
+        """What may be given of ``keys`` while the backend is away, counted."""
+        return last_values(self._backend, keys, plan)
 
     def forget(self, region: str, key: str) -> None:
         """A key was written, deleted or invalidated: its negative window ends, and a load of it
@@ -107,7 +127,6 @@ class Loads:
         joined: dict[Flight, list[str]] = {}
         fresh: list[str] = []
         for key in keys:
-            self._raise_recent_failure(region, key)
             flight = self._flights.get((region, key))
             if flight is not None and flight.joinable(key):
                 refuse_cycle(flight)
@@ -117,8 +136,8 @@ class Loads:
                 fresh.append(key)
         return joined, fresh
 
-    def _start(self, keys: Sequence[str], plan: LoadPlan) -> Flight:
-        flight = Flight(self, plan.region.name, keys)
+    def _start(self, keys: Sequence[str], plan: LoadPlan, *, behind: bool = False) -> Flight:
+        flight = Flight(self, plan.region.name, keys, behind=behind)
         flight.task = self._tasks.spawn(self._flying.fly(flight, plan))
         for key in keys:
             self._flights[flight.region, key] = flight
@@ -127,6 +146,8 @@ class Loads:
 
     def _ended(self, flight: Flight) -> None:
         self._unregister(flight)
+        if flight.behind:
+            self._behind[flight.region] -= 1
         if not flight.task.cancelled() and (error := flight.task.exception()) is not None:
             flight.traceback = error.__traceback__
 
@@ -150,7 +171,7 @@ class Loads:
             tasks = {flight.task for flight in flights}
             if plan.region.loads.soft_deadline is not None and plan.region.grace > 0:
                 _, late = await asyncio.wait(tasks, timeout=plan.region.loads.soft_deadline)
-                stale = await self._stale_values(flights, plan) if late else None
+                stale = await self._overdue(flights, plan) if late else None
                 if stale is not None:
                     return stale
             await asyncio.wait(tasks)
@@ -176,25 +197,62 @@ class Loads:
             raise error.with_traceback(flight.traceback)
         return flight.task.result()
 
-    async def _stale_values(
+    # -- values past their time
+
+    async def _revalidating(self, keys: Sequence[str], plan: LoadPlan) -> dict[str, object]:
+        """The values of ``keys`` that may be given while they are renewed, which is begun here."""
+        window = plan.region.loads.stale_while_revalidate
+        if not window:
+            return {}
+        records = await expired_at_most(self._backend, keys, window, plan)
+        count_served(plan.counters, records.values(), "while_revalidating")
+        self._start_behind([key for key, record in records.items() if record.stale], plan)
+        return {key: record.value for key, record in records.items()}
+
+    def _start_behind(self, keys: Sequence[str], plan: LoadPlan) -> None:
+        """Load what nobody is loading, or failed to a moment ago, behind the caller's back; as many
+        at once as the region may load. Beyond them the next caller tries again.
+        """
+        region = plan.region.name
+        flights = [(key, self._flights.get((region, key))) for key in keys]
+        fresh = [
+            key
+            for key, flight in flights
+            if (flight is None or not flight.joinable(key))
+            and self._recent_failure(region, key) is None
+        ]
+        room = plan.region.loads.max_concurrent_loads - self._behind[region]
+        if fresh and room > 0 and not self._closing:
+            self._behind[region] += 1
+            self._start(fresh, structs.replace(plan, runner=None), behind=True)
+
+    async def _instead(
+        self, error: Exception, keys: Sequence[str], plan: LoadPlan
+    ) -> dict[str, object]:
+        """The last values of ``keys``, whose loader failed; raises ``error`` where one is missing,
+        or too old.
+        """
+        window = plan.region.loads.stale_if_error
+        if not window or isinstance(error, ReentrantLoad):
+            raise error
+        records = await expired_at_most(self._backend, keys, window, plan)
+        if len(records) < len(keys):
+            raise error
+        count_served(plan.counters, records.values(), "on_error")
+        return {key: record.value for key, record in records.items()}
+
+    async def _overdue(
         self, flights: Mapping[Flight, Sequence[str]], plan: LoadPlan
     ) -> dict[str, object] | None:
         """The expired values of all keys, if each has one; the flights then go on alone."""
         keys = [key for wanted in flights.values() for key in wanted]
-        try:
-            records = await self._backend.read(plan.region.name, keys, stale=True, consistent=True)
-        except BackendUnavailable:
-            return None
-        values = {
-            record.key: record.value
-            for record in records
-            if record is not None and plan.refuses(record) is None
-        }
-        if len(values) < len(keys):
+        records = await expired_at_most(self._backend, keys, plan.region.grace, plan)
+        if len(records) < len(keys):
             return None
         for flight in flights:
             flight.detached = True
-        return values
+        count_served(plan.counters, records.values(), "past_deadline")
+        return {key: record.value for key, record in records.items()}
 
     # -- failures
 
@@ -209,11 +267,17 @@ class Loads:
         for key in keys:
             self._failures[plan.region.name, key] = (error, self._now() + window)
 
-    def _raise_recent_failure(self, region: str, key: str) -> None:
+    def _failed_lately(self, region: str, keys: Sequence[str]) -> dict[str, Exception]:
+        failures = [(key, self._recent_failure(region, key)) for key in keys]
+        return {key: error for key, error in failures if error is not None}
+
+    def _recent_failure(self, region: str, key: str) -> Exception | None:
+        """What the loader of ``key`` raised, while its negative window is open."""
         failure = self._failures.get((region, key))
         if failure is None:
-            return
+            return None
         error, until = failure
         if until > self._now():
-            raise error.with_traceback(None)
+            return error.with_traceback(None)
         del self._failures[region, key]
+        return None

@@ -123,6 +123,10 @@ class EncodingBackend:
         records = await self._backend.peek(region, keys, stale=stale)
         return [self._record(region, record) for record in records]
 
+    def last_known(self, region: str, keys: Sequence[str]) -> list[Record | None]:
+        records = self._backend.last_known(region, keys)
+        return [self._record(region, record) for record in records]
+
     def keep(self, region: str, record: Record, value: object) -> None:
         """Nothing: no record from here has a ``near``."""
 

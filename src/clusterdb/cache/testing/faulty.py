@@ -164,6 +164,10 @@ class FaultyBackend:
         await self._before("peek")
         return await self._after("peek", self._backend.peek(region, keys, stale=stale))
 
+    def last_known(self, region: str, keys: Sequence[str]) -> list[Record | None]:
+        self.calls["last_known"] += 1
+        return self._backend.last_known(region, keys)
+
     def keep(self, region: str, record: Record, value: object) -> None:
         self.calls["keep"] += 1
         self._backend.keep(region, record, value)

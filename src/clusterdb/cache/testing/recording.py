@@ -134,6 +134,9 @@ class _Forgetful:
     ) -> list[Record | None]:
         return await self._empty.peek(region, keys, stale=stale)
 
+    def last_known(self, region: str, keys: Sequence[str]) -> list[Record | None]:
+        return self._empty.last_known(region, keys)
+
     def keep(self, region: str, record: Record, value: object) -> None:
         """Nothing is kept, near or far."""
 

@@ -96,7 +96,9 @@ class DiskBackend:
     def configure(self, regions: Mapping[str, RegionSettings]) -> None:
         for name, settings in regions.items():
             if self._settings.get(name) != settings:
-                self._near.add(name, settings.near, counted=settings.policy == "lfu")
+                outage = settings.loads.stale_if_error
+                counted = settings.policy == "lfu"
+                self._near.add(name, settings.near, counted=counted, outage=outage)
                 self._settings[name] = settings
                 self._counters.setdefault(name, Counters())
                 self._attachment.unapplied[name] = settings
@@ -165,6 +167,9 @@ class DiskBackend:
         attached, now = await self._attachment.get(), self._clock.now()
         return [self._look(attached, region, key, now, stale=stale) for key in keys]
 
+    def last_known(self, region: str, keys: Sequence[str]) -> list[Record | None]:
+        return self._near.last_known(region, keys, self._clock.now())
+
     def keep(self, region: str, record: Record, value: object) -> None:
         if record.near is None:
             return
@@ -197,9 +202,7 @@ class DiskBackend:
     async def commit(
         self, region: str, checks: Sequence[Check], changes: Sequence[Put | Drop]
     ) -> Committed | None:
-        return await self._attachment.do(
-            lambda found: found.commit(region, checks, changes), region
-        )
+        return await self._attachment.do(lambda it: it.commit(region, checks, changes), region)
 
     async def invalidate_tags(self, tags: Sequence[str]) -> int:
         await self._attachment.do(lambda transaction: transaction.end_tags(tags))
@@ -404,8 +407,7 @@ class DiskBackend:
             known = self._counters[region]
             for name, count in asdict(new).items():
                 setattr(known, name, getattr(known, name) + count)
-        observer = self._observer
-        if observer is not None:
+        if (observer := self._observer) is not None:
             by_region: dict[str, list[Removal]] = {}
             for region, removal in effects.removals:
                 by_region.setdefault(region, []).append(removal)

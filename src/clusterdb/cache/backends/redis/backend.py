@@ -229,6 +229,9 @@ class RedisBackend:
             for record in records
         ]
 
+    def last_known(self, region: str, keys: Sequence[str]) -> list[Record | None]:
+        return self._nearby.tier.last_known(region, keys, self._link.now())
+
     def keep(self, region: str, record: Record, value: object) -> None:
         self._nearby.keep(region, record, value)
 

@@ -17,7 +17,6 @@ from __future__ import annotations
 import asyncio
 from asyncio import Future
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from math import inf
 from typing import Final, NamedTuple
 
 from msgspec.structs import replace
@@ -97,7 +96,8 @@ class Nearby:
     def configure(self, regions: Mapping[str, RegionSettings]) -> None:
         """Make or change the tables of regions."""
         for name, settings in regions.items():
-            self.tier.add(name, settings.near, counted=False)
+            outage = settings.loads.stale_if_error
+            self.tier.add(name, settings.near, counted=False, outage=outage)
 
     def table(self, region: str) -> Table | None:
         """The table that answers hits of a region, if it keeps any."""
@@ -428,6 +428,7 @@ class Nearby:
                     self._link,
                     every=self._every,
                     on_keys=self._changed,
+                    on_flushed=self.tier.drop_all,
                     on_lost=self._source_ended,
                     on_verified=self._renew,
                     cluster=self._cluster,
@@ -464,13 +465,17 @@ class Nearby:
             tracked.vouches = vouches
             if vouches:
                 moments.append(sure_at)
-        self.tier.renew(min(moments, default=-inf))
+        if moments:
+            self.tier.renew(min(moments))
+        else:
+            self.tier.suspend()
 
     async def _keep_up(self) -> None:
         while True:
             await asyncio.sleep(_TICK)
             self._follow_topology()
-            self.tier.sweep(self._link.now(), _SWEEP)
+            if all(each.connection is not None for each in self._tracked.values()):
+                self.tier.sweep(self._link.now(), _SWEEP)  # else it may be wanted in an outage
             for region in list(self._settings):
                 if self.tier.keeps(region):
                     self._used(region, self.tier.used(region))

@@ -42,9 +42,9 @@ class Tracked:
     """The tracked connection to one server, opened again whenever it is lost.
 
     ``every`` gives the seconds between heartbeats. ``on_keys`` is told of keys that changed, before
-    any reply behind that is given to its caller; ``on_lost`` that the source has ended, and
-    ``on_verified`` that ``verified_at`` has moved. ``vouches`` is set by the
-    owner: whether what is read here may be kept.
+    any reply behind that is given to its caller, and ``on_flushed`` that all did; ``on_lost`` that
+    the source has ended, and ``on_verified`` that ``verified_at`` has moved. ``vouches`` is set by
+    the owner: whether what is read here may be kept.
     """
 
     def __init__(
@@ -54,6 +54,7 @@ class Tracked:
         *,
         every: Callable[[], float],
         on_keys: Callable[[list[bytes]], None],
+        on_flushed: Callable[[], None],
         on_lost: Callable[[Tracked], None],
         on_verified: Callable[[], None],
         cluster: bool = False,
@@ -67,6 +68,7 @@ class Tracked:
         self._link = link
         self._every = every
         self._on_keys = on_keys
+        self._on_flushed = on_flushed
         self._on_lost = on_lost
         self._on_verified = on_verified
         self._cluster = cluster
@@ -173,6 +175,7 @@ class Tracked:
         keys = push[1]
         if keys is None:
             self.end_source()
+            self._on_flushed()
         else:
             self._on_keys(keys)
 

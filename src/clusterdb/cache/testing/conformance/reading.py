@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from typing import get_args
 
-from ...types import MISSING, Tier
+from ...types import MISSING, RemovalCause, Tier
 from .clauses import clause
 from .harness import MAIN, Harness
 
@@ -224,3 +225,24 @@ async def a_table_agrees_with_reads(h: Harness) -> None:
     assert table.get("tagged", h.clock.now()) == "v"
     await h.backend.invalidate_tags(["t"])
     assert table.get("tagged", h.clock.now()) is MISSING
+
+
+@clause()
+async def what_is_last_known_was_not_removed(h: Harness) -> None:
+    """What a process holds for an outage is the value it read last, or nothing; after a removal
+    it is nothing.
+    """
+    await h.put("k", "v", tags=("t",))
+    removals: tuple[Callable[[], Awaitable[object]], ...] = (
+        lambda: h.drop("k"),
+        lambda: h.drop("k", RemovalCause.INVALIDATED),
+        lambda: h.backend.invalidate_tags(["t"]),
+        lambda: h.backend.clear([MAIN]),
+    )
+    for remove in removals:
+        await h.put("k", "v", tags=("t",))
+        await h.found("k")
+        known = h.backend.last_known(MAIN, ["k", "none"])
+        assert [record and record.value for record in known] in (["v", None], [None, None])
+        await remove()
+        assert h.backend.last_known(MAIN, ["k"]) == [None]
