@@ -169,8 +169,20 @@ class Recorder:
     ) -> Call:
         """A change starts; the record is in the file when this returns."""
         call = Call(
-            *(kind, Outcome.BEGUN, Tier.NONE, 0, self._process, key),
-            *(value[0], expected[0], value[1], expected[1], ttl, monotonic_ns(), NEVER, 0.0),
+            kind=kind,
+            outcome=Outcome.BEGUN,
+            tier=Tier.NONE,
+            final=0,
+            process=self._process,
+            key=key,
+            writer=value[0],
+            old_writer=expected[0],
+            number=value[1],
+            old_number=expected[1],
+            ttl=ttl,
+            start=monotonic_ns(),
+            end=NEVER,
+            age=0.0,
         )
         self.flush()
         os.write(self._file, _RECORD.pack(*call))

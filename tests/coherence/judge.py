@@ -42,11 +42,12 @@ _LAG = 2_000 * MS  # what was acknowledged so long before a failover may be lost
 _EXAMPLES = 5
 _SEARCH = 300_000
 
+_SINGLE = (Kind.GET, Kind.FRESH, Kind.SET, Kind.DELETE, Kind.INVALIDATE)  # one round trip
 _REMOVALS = (Kind.DELETE, Kind.INVALIDATE)
 
 
 class Window(NamedTuple):
-    """The time of one fault, in nanoseconds. ``fails_over``: another server may be in charge then."""
+    """The time of one fault, in nanoseconds. ``fails_over``: another server may take charge."""
 
     fault: str
     start: int
@@ -145,14 +146,14 @@ def _count(call: Call, terms: Terms, verdict: Verdict) -> None:
     verdict.operations += 1
     if call.kind != Kind.LOADER:
         verdict.outcomes[Outcome(call.outcome).name.lower()] += 1
-        if call.end < NEVER:
+        if call.end < NEVER and call.kind in _SINGLE:
             verdict.worst_call = max(verdict.worst_call, (call.end - call.start) / 1e9)
     if call.kind >= Kind.LOADER or call.outcome != Outcome.OK:
         return
     verdict.reads += 1
     if any(window.start <= call.start <= window.end for window in terms.windows):
         verdict.reads_in_faults += 1
-    elif call.kind in (Kind.GET, Kind.LOAD) and not call.final and call.value != ABSENT:
+    elif call.kind != Kind.FRESH and call.tier and not call.final and call.value != ABSENT:
         verdict.near_capable += 1
         verdict.near_hits += call.tier == Tier.NEAR
 

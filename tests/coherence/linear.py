@@ -14,9 +14,9 @@ A call precedes another if it ended before the other started; at the same instan
 
 from __future__ import annotations
 
-import itertools
-from bisect import bisect_right
+from bisect import bisect_left
 from collections.abc import Hashable, Iterable, Sequence
+from itertools import pairwise
 from math import inf
 from typing import Literal, NamedTuple
 
@@ -50,7 +50,7 @@ def linearizable(
 
 
 def _prepared(steps: Iterable[Step]) -> tuple[list[Step] | None, list[Step]]:
-    """The calls with an end, by start, and those without; no list where one read comes too early."""
+    """The calls with an end, by start, and those without; ``None`` where a read is too early."""
     steps = list(steps)
     first_seen: dict[Hashable, float] = {}
     for step in steps:
@@ -167,36 +167,41 @@ def zones(steps: Iterable[Step], initial: Hashable = None) -> bool:
     The zone of a value is the time from the first end to the last start of the calls that have it.
     If that is forward, the value was there all the time; else it was there at some instant of it.
     """
-    first_end: dict[Hashable, float] = {initial: -inf}
-    last_start: dict[Hashable, float] = {initial: -inf}
-    written: dict[Hashable, float] = {initial: -inf}
     steps = list(steps)
+    written = _written_once(steps, initial)
+    first_end: dict[Hashable, float] = dict.fromkeys(written, inf)
+    last_start: dict[Hashable, float] = dict.fromkeys(written, -inf)
+    first_end[initial] = -inf
+    for step in steps:
+        if step.value not in written:
+            if step.action == "read":
+                return False
+            continue
+        if step.end < written[step.value]:
+            return False
+        first_end[step.value] = min(step.end, first_end[step.value])
+        last_start[step.value] = max(step.start, last_start[step.value])
+    forward = sorted((first_end[v], last_start[v]) for v in written if first_end[v] < last_start[v])
+    backward = [(last_start[v], first_end[v]) for v in written if first_end[v] >= last_start[v]]
+    apart = all(end <= start for (_, end), (start, _) in pairwise(forward))
+    return apart and not any(_within(zone, forward) for zone in backward)
+
+
+def _written_once(steps: Sequence[Step], initial: Hashable) -> dict[Hashable, float]:
+    """When the write of each value started; unknown ones that nobody read are left out."""
+    written: dict[Hashable, float] = {initial: -inf}
     read = {step.value for step in steps if step.action == "read"}
     for step in steps:
-        if step.action == "write":
-            if step.end == inf and step.value not in read:
-                continue
+        if step.action not in ("read", "write"):
+            raise ValueError(f"zones can't judge {step.action!r}: use linearizable()")
+        if step.action == "write" and (step.end < inf or step.value in read):
             if step.value in written:
                 raise ValueError(f"{step.value!r} is written twice: use linearizable()")
             written[step.value] = step.start
-        elif step.action != "read":
-            raise ValueError(f"zones can't judge {step.action!r}: use linearizable()")
-        first_end[step.value] = min(step.end, first_end.get(step.value, inf))
-        last_start[step.value] = max(step.start, last_start.get(step.value, -inf))
-    for step in steps:
-        if step.action == "read":
-            if step.value not in written or step.end < written[step.value]:
-                return False
-    forward = sorted((first_end[v], last_start[v]) for v in written if first_end[v] < last_start[v])
-    backward = [(last_start[v], first_end[v]) for v in written if first_end[v] >= last_start[v]]
-    for (_, end), (start, _) in itertools.pairwise(forward):
-        if start < end:
-            return False
-    starts = [start for start, _ in forward]
-    for start, end in backward:
-        at = bisect_right(starts, start) - 1
-        while at >= 0 and starts[at] == start:
-            at -= 1
-        if at >= 0 and end < forward[at][1]:
-            return False
-    return True
+    return written
+
+
+def _within(zone: tuple[float, float], forward: Sequence[tuple[float, float]]) -> bool:
+    """Whether a zone lies inside of one of the forward ones, which do not overlap."""
+    at = bisect_left(forward, zone[0], key=lambda other: other[0]) - 1
+    return at >= 0 and zone[1] < forward[at][1]
