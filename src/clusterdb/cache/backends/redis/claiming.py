@@ -135,6 +135,8 @@ class Claiming:
                         tagged[at], dead[at] = sealed.tags, packed(sealed.version)
             alive = await self._nonces.alive(asked.region, tagged.values())
             places = [at for at, lives in zip(tagged, alive, strict=True) if not lives]
+            for at in places:  # another may have the claim by now: then this is no answer
+                answers[at] = None
         self._renew_from(self._link.now() + lease / 3)
 
     async def compare_tags(self, region: str, keys: Sequence[str]) -> None:

@@ -1,0 +1,307 @@
+"""What goes wrong in a run: one function a fault, entered in `FAULTS` with where it makes sense.
+
+A fault marks its own windows, and leaves servers and processes able to go on.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import subprocess
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from dataclasses import dataclass
+
+from tests.coherence.scene import Scene
+from tests.redis.servers import MASTER, Server
+
+__all__ = ["FAULTS", "TOPOLOGIES", "Fault", "faults_of"]
+
+TOPOLOGIES = ("standalone", "ring", "sentinel", "cluster", "disk")
+_ALONE = frozenset({"standalone", "ring"})
+_REDIS = frozenset({"standalone", "ring", "sentinel", "cluster"})
+_ALL = frozenset(TOPOLOGIES)
+_REPLICATED = frozenset({"sentinel", "cluster"})
+
+Play = Callable[[Scene, float], Awaitable[None]]
+
+
+@dataclass(frozen=True)
+class Fault:
+    """``play`` makes it happen for about so many seconds. ``lossy``: entries may get lost."""
+
+    name: str
+    play: Play
+    topologies: frozenset[str]
+    lossy: bool = False
+    proxies: bool = False
+
+
+async def none(_: Scene, seconds: float) -> None:
+    await asyncio.sleep(seconds)
+
+
+# -- clients
+
+
+async def client_stop(scene: Scene, seconds: float) -> None:
+    """A process stands still for longer than the bound, and goes on with a read."""
+    process = scene.chance.choice(scene.processes)
+    async with scene.window("client-stop"):
+        process.freeze()
+        await asyncio.sleep(max(seconds * 0.6, 1.3 * scene.bound))
+        process.thaw()
+        await asyncio.sleep(seconds * 0.4)
+
+
+async def client_flicker(scene: Scene, seconds: float) -> None:
+    """Processes stand still for moments, at any point of their work."""
+    async with scene.window("client-flicker"):
+        end = asyncio.get_running_loop().time() + seconds
+        while asyncio.get_running_loop().time() < end:
+            process = scene.chance.choice(scene.processes)
+            process.freeze()
+            await asyncio.sleep(scene.chance.uniform(0.005, 0.15))
+            process.thaw()
+            await asyncio.sleep(scene.chance.uniform(0.01, 0.1))
+
+
+async def client_kill(scene: Scene, seconds: float) -> None:
+    """A process is killed and another takes its place."""
+    async with scene.window("client-kill"):
+        await scene.replace(scene.chance.choice(scene.processes))
+        await asyncio.sleep(seconds)
+
+
+# -- servers
+
+
+async def _primary(scene: Scene) -> Server:
+    """A server that takes writes."""
+    return scene.chance.choice(await _with_role(scene, "master"))
+
+
+async def _each(scene: Scene, *words: str) -> None:
+    """Send a command to all servers."""
+    for server in scene.servers:
+        with suppress(OSError):
+            await asyncio.to_thread(server.ask, *words)
+
+
+async def server_stop(scene: Scene, seconds: float) -> None:
+    async with scene.window("server-stop"):
+        server = await _primary(scene)
+        server.freeze()
+        await asyncio.sleep(seconds)
+        server.thaw()
+        await asyncio.sleep(0.5)
+
+
+async def server_sleep(scene: Scene, seconds: float) -> None:
+    """It answers nobody, and then everybody at once."""
+    async with scene.window("server-sleep"):
+        server = await _primary(scene)
+        with suppress(TimeoutError):
+            await asyncio.to_thread(server.ask, "DEBUG", "SLEEP", f"{seconds:.2f}", timeout=0.5)
+        await asyncio.sleep(seconds)
+
+
+async def server_restart(scene: Scene, seconds: float) -> None:
+    """Killed, and back without its data."""
+    async with scene.window("server-restart"):
+        server = await _primary(scene)
+        server.kill()
+        await asyncio.sleep(seconds * 0.5)
+        await asyncio.to_thread(server.start)
+        await asyncio.sleep(seconds * 0.5)
+
+
+async def connections_kill(scene: Scene, seconds: float) -> None:
+    async with scene.window("connections-kill"):
+        for _ in range(round(seconds / 0.2)):
+            await _each(scene, "CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
+            await asyncio.sleep(scene.chance.uniform(0.1, 0.3))
+
+
+async def client_pause(scene: Scene, seconds: float) -> None:
+    async with scene.window("client-pause"):
+        await _each(scene, "CLIENT", "PAUSE", str(round(seconds * 500)), "ALL")
+        await asyncio.sleep(seconds)
+
+
+async def flush(scene: Scene, seconds: float) -> None:
+    async with scene.window("flushall"):
+        for _ in range(round(seconds / 0.1)):
+            await _each(scene, "FLUSHALL")
+            await asyncio.sleep(scene.chance.uniform(0.02, 0.18))
+
+
+async def eviction(scene: Scene, seconds: float) -> None:
+    """Servers that are full, and throw out something for each thing that comes in."""
+    async with scene.window("eviction"):
+        for server in scene.servers:
+            used = int((await scene.info(server, "memory"))["used_memory"])
+            await asyncio.to_thread(server.cli, "CONFIG", "SET", "maxmemory", str(used + 20_000))
+            await asyncio.to_thread(
+                server.cli, "CONFIG", "SET", "maxmemory-policy", "allkeys-random"
+            )
+        junk, end = 0, asyncio.get_running_loop().time() + seconds
+        while asyncio.get_running_loop().time() < end:
+            junk += 1
+            await _each(scene, "SET", f"junk:{junk % 40}", "x" * scene.chance.randint(1, 2000))
+            await asyncio.sleep(0.01)
+        for server in scene.servers:
+            await asyncio.to_thread(server.cli, "CONFIG", "SET", "maxmemory", "0")
+
+
+# -- networks
+
+
+async def slow_links(scene: Scene, seconds: float) -> None:
+    async with scene.window("slow-links"):
+        for proxy in scene.proxies.values():
+            proxy.delay = 0.03
+        await asyncio.sleep(seconds)
+        for proxy in scene.proxies.values():
+            proxy.delay = 0.0
+        await asyncio.sleep(0.3)
+
+
+async def resets(scene: Scene, seconds: float) -> None:
+    async with scene.window("resets"):
+        for _ in range(round(seconds / 0.2)):
+            scene.chance.choice(list(scene.proxies.values())).reset()
+            await asyncio.sleep(scene.chance.uniform(0.1, 0.3))
+
+
+def _silent(name: str, *, deaf: bool, mute: bool) -> Play:
+    """The link of one process swallows what goes up, comes down, or both; nothing is closed. In a
+    ring it is the link of all processes to one server.
+    """
+
+    async def play(scene: Scene, seconds: float) -> None:
+        links = [scene.chance.choice(list(scene.proxies.values()))]
+        async with scene.window(name):
+            for proxy in links:
+                proxy.deaf, proxy.mute = deaf, mute
+            await asyncio.sleep(seconds)
+            for proxy in links:
+                proxy.reset()  # what was swallowed never comes
+                proxy.deaf = proxy.mute = False
+            await asyncio.sleep(0.5)
+
+    return play
+
+
+# -- failovers
+
+
+async def _until_replaced(scene: Scene, old: Server, within: float = 15.0) -> None:
+    """Wait until there are as many primaries without ``old`` as there were with it."""
+    others = [server for server in scene.servers if server is not old]
+    wanted = 3 if scene.topology == "cluster" else 1
+    async with asyncio.timeout(within):
+        while True:
+            roles = []
+            for server in others:
+                with suppress(subprocess.SubprocessError):
+                    roles.append((await scene.info(server, "replication")).get("role"))
+            if roles.count("master") >= wanted:
+                return
+            await asyncio.sleep(0.05)
+
+
+async def primary_kill(scene: Scene, seconds: float) -> None:
+    async with scene.window("primary-kill", fails_over=True):
+        old = await _primary(scene)
+        old.kill()
+        await _until_replaced(scene, old)
+        await asyncio.sleep(max(seconds, 1.0))
+    await asyncio.to_thread(old.start)
+
+
+async def primary_stop(scene: Scene, seconds: float) -> None:
+    """Frozen until another was promoted; then it wakes and believes that it is the primary."""
+    async with scene.window("primary-stop", fails_over=True):
+        old = await _primary(scene)
+        old.freeze()
+        try:
+            await _until_replaced(scene, old)
+        finally:
+            old.thaw()
+        await asyncio.sleep(max(seconds, 2.0))
+
+
+async def failover(scene: Scene, seconds: float) -> None:
+    """A planned one."""
+    async with scene.window("failover", fails_over=True):
+        assert scene.deployment is not None
+        if scene.topology == "sentinel":
+            command = ("SENTINEL", "FAILOVER", MASTER)
+            await asyncio.to_thread(scene.deployment.sentinels[0].cli, *command)
+        else:
+            replica = scene.chance.choice(await _with_role(scene, "slave"))
+            await asyncio.to_thread(replica.cli, "CLUSTER", "FAILOVER")
+        await asyncio.sleep(max(seconds, 3.0))
+
+
+async def slots_move(scene: Scene, seconds: float) -> None:
+    """Slots go from one primary to another, with what is in them."""
+    async with scene.window("slots-move"):
+        source, target = await _two_primaries(scene)
+        # all slots that hold something, a few at a time, as long as there is time
+        end = asyncio.get_running_loop().time() + seconds
+        while asyncio.get_running_loop().time() < end:
+            words = ("--cluster-from", source[1], "--cluster-to", target[1])
+            command = ["redis-cli", "--cluster", "reshard", f"127.0.0.1:{source[0].port}", *words]
+            done = await asyncio.create_subprocess_exec(
+                *command,
+                *("--cluster-slots", "400", "--cluster-yes"),
+                stdout=asyncio.subprocess.DEVNULL,
+                stderr=asyncio.subprocess.DEVNULL,
+            )
+            await done.wait()
+            source, target = target, source
+            await asyncio.sleep(0.2)
+
+
+async def _two_primaries(scene: Scene) -> tuple[tuple[Server, str], tuple[Server, str]]:
+    one, two = scene.chance.sample(await _with_role(scene, "master"), 2)
+    names = [await asyncio.to_thread(each.cli, "CLUSTER", "MYID") for each in (one, two)]
+    return (one, names[0]), (two, names[1])
+
+
+async def _with_role(scene: Scene, role: str) -> list[Server]:
+    infos = [await scene.info(server, "replication") for server in scene.servers]
+    return [each for each, info in zip(scene.servers, infos, strict=True) if info["role"] == role]
+
+
+FAULTS: dict[str, Fault] = {
+    fault.name: fault
+    for fault in (
+        Fault("none", none, _ALL),
+        Fault("client-stop", client_stop, _ALL),
+        Fault("client-flicker", client_flicker, _ALL),
+        Fault("client-kill", client_kill, _ALL),
+        Fault("server-stop", server_stop, _ALONE),
+        Fault("server-sleep", server_sleep, _ALONE),
+        Fault("server-restart", server_restart, _ALONE, lossy=True),
+        Fault("connections-kill", connections_kill, _REDIS),
+        Fault("client-pause", client_pause, _REDIS),
+        Fault("flushall", flush, _REDIS, lossy=True),
+        Fault("eviction", eviction, _REDIS, lossy=True),
+        Fault("slow-links", slow_links, _ALONE, proxies=True),
+        Fault("resets", resets, _ALONE, proxies=True),
+        Fault("deaf", _silent("deaf", deaf=True, mute=False), _ALONE, proxies=True),
+        Fault("mute", _silent("mute", deaf=False, mute=True), _ALONE, proxies=True),
+        Fault("black-hole", _silent("black-hole", deaf=True, mute=True), _ALONE, proxies=True),
+        Fault("primary-kill", primary_kill, _REPLICATED),
+        Fault("primary-stop", primary_stop, _REPLICATED),
+        Fault("failover", failover, _REPLICATED),
+        Fault("slots-move", slots_move, frozenset({"cluster"})),
+    )
+}
+
+
+def faults_of(topology: str) -> list[Fault]:
+    """The faults that make sense there."""
+    return [fault for fault in FAULTS.values() if topology in fault.topologies]
