@@ -16,7 +16,8 @@ class FaultProxy:
 
     ``split`` passes bytes on in pieces of at most so many; ``delay`` holds each piece back up to so
     many seconds, in order; ``deaf`` swallows what clients send, ``mute`` what the server answers;
-    ``cut_after`` ends a connection after so many bytes of answers.
+    ``cut_after`` ends a connection after so many bytes of answers; ``hold`` keeps what clients send
+    while it is set until :meth:`release`, even when they have gone by then.
     """
 
     def __init__(self, port: int) -> None:
@@ -26,8 +27,10 @@ class FaultProxy:
         self.delay = 0.0
         self.deaf = False
         self.mute = False
+        self.hold = False
         self.cut_after = -1
         self.accepted = 0
+        self._released = asyncio.Event()
         self._server: asyncio.Server | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         self._writers: set[asyncio.StreamWriter] = set()
@@ -64,6 +67,11 @@ class FaultProxy:
             line = writer.get_extra_info("socket")
             line.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
             writer.transport.abort()
+
+    def release(self) -> None:
+        """Pass on what was held."""
+        self.hold = False
+        self._released.set()
 
     async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.accepted += 1
@@ -106,6 +114,8 @@ class FaultProxy:
                     piece, data = data[:size], data[size:]
                     if self.delay:
                         await asyncio.sleep(random.uniform(0, self.delay))
+                    if up and self.hold:
+                        await self._released.wait()
                     if self.deaf if up else self.mute:
                         continue
                     if not up and 0 <= self.cut_after <= passed + len(piece):

@@ -212,3 +212,28 @@ async def until_works(client, commands, keys, within=5.0):
             if not any(isinstance(reply, Exception) for reply in replies):
                 return
             await asyncio.sleep(0.02)
+
+
+async def test_a_write_without_an_answer_can_not_undo_a_later_one(server, opened):
+    """It is stuck between us and the server, and would be carried out when the way is free."""
+    async with FaultProxy(server.port) as through, opened(through.url, timeout=0.3) as client:
+        await client.call(b"k", ("SET", "k", "first"), now() + 1, write=True)
+        through.hold = True
+        with pytest.raises(OutcomeUnknown):
+            await client.call(b"k", ("SET", "k", "stuck"), now() + 0.3, write=True)
+        through.hold = False
+        assert await client.call(b"k", ("SET", "k", "later"), now() + 2, write=True) == b"OK"
+        through.release()
+        await asyncio.sleep(0.1)
+        assert await client.call(b"k", ("GET", "k"), now() + 1) == b"later"
+
+
+async def test_where_it_may_not_be_stopped_that_is_said(server, opened):
+    server.cli("ACL", "SETUSER", "default", "-client|kill")
+    async with FaultProxy(server.port) as through, opened(through.url, timeout=0.3) as client:
+        through.hold = True
+        with pytest.raises(OutcomeUnknown):
+            await client.call(b"k", ("SET", "k", "stuck"), now() + 0.3, write=True)
+        through.hold = False
+        assert await client.call(b"k", ("SET", "k", "later"), now() + 2, write=True) == b"OK"
+        assert "+client|kill" in client.nodes()[0].unsettled

@@ -139,7 +139,7 @@ async def test_no_such_socket(tmp_path, opened):
     [
         (b"HTTP/1.1 400 Bad Request\r\n\r\n", "not a Redis server"),
         (b"SSH-2.0-OpenSSH_9.2\r\n", "not a Redis server"),
-        (b"+OK\r\n+OK\r\n", "not a Redis server"),
+        (b"+OK\r\n+OK\r\n+OK\r\n", "not a Redis server"),
         (b"-NOPROTO unsupported protocol version\r\n:1\r\n", "Redis 6 or newer"),
         (
             f"-ERR unknown command `HELLO`, with args beginning with: `3`, `AUTH`, `default`, "

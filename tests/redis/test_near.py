@@ -581,6 +581,38 @@ class TestReplacedPrimaries:
                 await writer
 
 
+@pytest.mark.parametrize("change", ["delete", "tag", "clear"])
+async def test_an_invalidation_that_a_failover_lost_is_made_again(own, change):
+    """The successor still has what was deleted; who deleted it never sees it again."""
+    deployment = own("sentinel")
+    chief = deployment.servers[0]
+    config = config_of(deployment, timeout=1)
+    async with Cache(config) as cache:
+        await cache.set("k", 1, tags=("t",))
+        assert chief.replicates(2)
+        chief.cli("ACL", "SETUSER", "default", "-psync", "-replconf")
+        chief.cli("CLIENT", "KILL", "TYPE", "replica")
+        if change == "delete":
+            assert await cache.delete("k")
+        elif change == "tag":
+            await cache.invalidate_tag("t")
+        else:
+            await cache.clear()
+        chief.kill()
+        topology = backend_of(cache)._link.topology
+        await until(lambda: topology.nodes()[0].endpoint.port != chief.port, within=30)
+        [successor] = [e for e in deployment.servers if e.port == topology.nodes()[0].endpoint.port]
+        assert "test:default:k" in successor.cli("KEYS", "*"), "it was to be lost"
+        async with asyncio.timeout(10):
+            while isinstance(  # noqa: ASYNC110
+                found := await answered(cache, "k"), BackendUnavailable
+            ):
+                await asyncio.sleep(0.01)
+        assert found is None
+        health = await cache.get_health()
+        assert any("was replaced as a primary" in check.detail for check in health.checks)
+
+
 @pytest.fixture
 def own(tmp_path):
     """Servers of the test's own."""

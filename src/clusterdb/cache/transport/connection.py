@@ -75,8 +75,9 @@ _Call: TypeAlias = tuple[Future[Any], float, bool, list[Reply] | None, int]
 class Connection(asyncio.Protocol):
     """A connection of one event loop, open until `lost` says why not.
 
-    ``name`` is the server in messages, ``generation`` tells connections to a server apart and
-    ``client_id`` is the server's number for this one. ``now`` is the clock of all deadlines.
+    ``name`` is the server in messages, ``generation`` tells connections to a server apart,
+    ``client_id`` is the server's number for this one and ``run_id`` names the server's process.
+    ``now`` is the clock of all deadlines.
     ``on_push`` gets pushes, ``on_lost`` is called once, before the calls under way end.
     """
 
@@ -94,6 +95,9 @@ class Connection(asyncio.Protocol):
         self.name = name
         self.generation = generation
         self.client_id = 0
+        self.run_id = ""
+        self.doubtful = False
+        """A write that was sent has no answer, and may still be on its way."""
         self.heard_at = now()
         self.on_push = on_push
         self.on_lost = on_lost
@@ -312,6 +316,7 @@ class Connection(asyncio.Protocol):
                 soonest = min(soonest, deadline)
                 continue
             self._overdue = True
+            self.doubtful |= write
             if not future.done():
                 what = f"{self.name} did not answer in time"
                 future.set_exception(
@@ -407,6 +412,7 @@ class Connection(asyncio.Protocol):
         self._payloads.clear()
         self._sent_commands = self._unwritten_commands = self._unwritten_bytes = 0
         for future, _, write, _, _ in islice(calls, written):
+            self.doubtful |= write
             if not future.done():
                 future.set_exception(_ended(reason, write, cause))
         for future, _, _, _, _ in islice(calls, written, None):

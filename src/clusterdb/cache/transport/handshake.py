@@ -97,7 +97,7 @@ async def _greet(connection: Connection, where: Endpoint) -> str:
         return _reason(error)
     finally:
         rest.cancel()  # a server that refused us may not answer any more
-    for reply in (client_id, *others):
+    for reply in (client_id, *others[:-1]):
         if isinstance(reply, ServerError):
             if where.database and reply is others[0] and reply.code == "ERR":
                 return f"has no database {where.database}: check the URL"
@@ -105,7 +105,16 @@ async def _greet(connection: Connection, where: Endpoint) -> str:
     if not isinstance(greeting, dict) or not isinstance(client_id, int):
         return _NOT_REDIS
     connection.client_id = client_id
+    connection.run_id = _run_id(others[-1])
     return ""
+
+
+def _run_id(info: object) -> str:
+    """The server's process, by what ``INFO server`` said; empty where it may not be asked."""
+    if not isinstance(info, bytes):
+        return ""
+    lines = [line for line in info.split(b"\r\n") if line.startswith(b"run_id:")]
+    return lines[0].removeprefix(b"run_id:").decode() if lines else ""
 
 
 def _hello(where: Endpoint) -> Command:
@@ -123,6 +132,7 @@ def _preparations(where: Endpoint) -> list[Command]:
         commands.append(("SELECT", where.database))
     if where.replica:
         commands.append(("READONLY",))
+    commands.append(("INFO", "server"))
     return commands
 
 

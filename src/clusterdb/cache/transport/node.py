@@ -10,6 +10,11 @@ Three kinds of work keep out of each other's way:
 
 The rule of retries: what was written and may have changed something is never sent again. Reads,
 and commands that were never written, are sent once more, within their deadline.
+
+A write whose outcome is unknown may still be on its way, in a buffer of a network or of a server
+that stands still, and would undo what is written after it. So its connection is closed, and before
+the next write the same server is told to end it too (``CLIENT KILL ID``): after that reply nothing
+that the old connection sent can be carried out. A server that was started anew has forgotten it.
 """
 
 from __future__ import annotations
@@ -22,7 +27,7 @@ from math import inf
 from typing import Any, Final
 
 from ..config import PoolConfig
-from ..errors import BackendUnavailable, OutcomeUnknown
+from ..errors import BackendUnavailable, OutcomeUnknown, ServerError
 from .connection import Command, Connection, Limits, Reply
 from .endpoint import Endpoint
 from .handshake import connect
@@ -68,6 +73,10 @@ class Node:
         self._resting: list[Connection] = []
         self._exclusive = asyncio.Semaphore(pool.max_connections)
         self._held: set[Connection] = set()
+        self._doubted: dict[tuple[str, int], None] = {}
+        self._settling: asyncio.Task[None] | None = None
+        self.unsettled = ""
+        """Why writes without an answer can't be stopped here, if so."""
 
     def __repr__(self) -> str:
         return f"<Node {self.name}: {len(self.connections)} connections>"
@@ -106,10 +115,14 @@ class Node:
         lane = self._bulk if bulk else self._quick
         tries = 0
         while True:
+            if write and self._doubted:
+                await self._settle(deadline)
             connection = lane.pick() or await lane.wait(deadline)
             try:
                 return await connection.call(command, deadline, write)
             except BackendUnavailable as error:
+                if connection.doubtful:
+                    self._doubt(connection)
                 tries += 1
                 self._give_up(error, deadline, tries)
 
@@ -128,10 +141,14 @@ class Node:
         lane = self._bulk if bulk else self._quick
         tries = 0
         while True:
+            if write and self._doubted:
+                await self._settle(deadline)
             connection = lane.pick() or await lane.wait(deadline)
             try:
                 return await connection.calls(commands, deadline, write)
             except BackendUnavailable as error:
+                if connection.doubtful:
+                    self._doubt(connection)
                 tries += 1
                 self._give_up(error, deadline, tries)
 
@@ -139,6 +156,45 @@ class Node:
         """Raise ``error`` unless the call changed nothing and there is time for another try."""
         if isinstance(error, OutcomeUnknown) or tries > _RETRIES or self._now() >= deadline:
             raise error
+
+    # -- writes without an answer
+
+    def _doubt(self, connection: Connection) -> None:
+        """What a connection sent may still be carried out: nothing else may overtake it."""
+        if connection.client_id and connection.run_id:
+            self._doubted[connection.run_id, connection.client_id] = None
+        connection.abort("a write got no answer in time")
+
+    async def _settle(self, deadline: float) -> None:
+        """End on the server what was closed here with a write on its way; one task for all who
+        wait. Raises `BackendUnavailable` where the server doesn't do it in time.
+        """
+        if self._settling is None or self._settling.done():
+            self._settling = asyncio.create_task(self._kill(), name="clusterdb-cache: settle")
+        settling = self._settling
+        await asyncio.wait([settling], timeout=max(0.0, deadline - self._now()))
+        if not settling.done() or settling.cancelled():
+            raise BackendUnavailable(
+                f"{self.name} has not ended a lost connection's writes in time"
+            )
+        error = settling.exception()
+        if error is not None:
+            raise BackendUnavailable(str(error)) from error
+
+    async def _kill(self) -> None:
+        deadline = self._now() + self._pool.timeout
+        while self._doubted:
+            connection = self._quick.pick() or await self._quick.wait(deadline)
+            run_id, client_id = next(iter(self._doubted))
+            if connection.run_id == run_id:
+                try:
+                    await connection.call(("CLIENT", "KILL", "ID", client_id), deadline)
+                except ServerError as error:
+                    self.unsettled = (
+                        f"{self.name} refuses CLIENT KILL ({error}): a write whose outcome was "
+                        f"unknown may be carried out after a later one; allow +client|kill"
+                    )
+            self._doubted.pop((run_id, client_id), None)
 
     # -- connections of one's own
 
@@ -163,6 +219,8 @@ class Node:
                     self._resting.append(connection)
                 else:
                     connection.abort("its user left while a command was under way")
+                if connection.doubtful:
+                    self._doubt(connection)
         finally:
             self._exclusive.release()
 
@@ -228,6 +286,9 @@ class Node:
 
     async def aclose(self) -> None:
         """Close all connections; what is under way ends as `Connection` says. Idempotent."""
+        if self._settling is not None:
+            self._settling.cancel()
+            await asyncio.wait([self._settling])
         await self._quick.aclose()
         await self._bulk.aclose()
         for connection in list(self._held):
@@ -241,4 +302,6 @@ class Node:
             connection.forked()
         self._held.clear()
         self._resting.clear()
+        self._doubted.clear()
+        self._settling = None
         self._exclusive = asyncio.Semaphore(self._pool.max_connections)

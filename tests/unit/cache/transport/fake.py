@@ -17,6 +17,7 @@ POOL = PoolConfig(connect_timeout=1, timeout=1)
 _GREETINGS = {
     b"HELLO": b"%1\r\n+proto\r\n:3\r\n",
     b"CLIENT": b":1\r\n",
+    b"INFO": b"$0\r\n\r\n",
     b"READONLY": b"+OK\r\n",
 }
 

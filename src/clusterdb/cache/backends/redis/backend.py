@@ -21,7 +21,7 @@ from msgspec.structs import asdict, replace
 from ...claims import Claim
 from ...clock import Clock
 from ...config import CacheConfig, Redis
-from ...errors import BackendUnavailable, CacheError, NotSupportedOnRing, OutcomeUnknown
+from ...errors import CacheError, NotSupportedOnRing
 from ...protocols import (
     Add,
     BackendInfo,
@@ -34,16 +34,17 @@ from ...protocols import (
     Observer,
     Put,
     RegionInfo,
-    Touch,
     Written,
 )
 from ...settings import RegionSettings
 from ...stats import Counters
 from ...table import Table
-from ...types import Record, RemovalCause
+from ...types import Record
 from .claiming import Claiming
 from .confirming import Confirming
+from .effects import Effects
 from .health import check_version, look_at, problems
+from .levels import Levels
 from .limits import Limits
 from .link import Link
 from .names import Names
@@ -52,6 +53,7 @@ from .nonces import REGION_TAG, Nonces
 from .reading import Reading
 from .scanning import Scanning
 from .stored import Versions
+from .succession import Succession
 from .watching import Watching
 from .writing import Writing
 
@@ -85,6 +87,7 @@ class RedisBackend:
         self._scanning = Scanning(self._link, names, self._nonces, self._settings)
         shards = _SHARDS if redis.cluster or redis.is_ring else 1
         self._limits = Limits(self._link, names, self._nonces, clock, self._counters, shards)
+        self._succession = Succession(self._link, clock, self._scanning.clear)
         self._confirming = Confirming(self._link, self._confirm_every)
         self._nearby = Nearby(
             self._link,
@@ -95,6 +98,19 @@ class RedisBackend:
             self._settings,
             self._used,
             cluster=redis.cluster,
+        )
+        self._effects = Effects(
+            names, self._nearby, self._claiming, self._limits, self._succession, self._counters
+        )
+        self._levels = Levels(
+            self._link,
+            names,
+            self._reading,
+            self._nearby,
+            self._confirming,
+            self._succession,
+            self._claiming,
+            self._settings,
         )
         self._watching = Watching(self._link, clock)
         self._said: set[str] = set()
@@ -117,6 +133,7 @@ class RedisBackend:
             if problem not in self._said:
                 self._said.add(problem)
                 _LOG.warning("%s", problem)
+        self._succession.start()
         self._limits.start()
         self._nearby.start()
         self._watching.start()
@@ -177,17 +194,9 @@ class RedisBackend:
     ) -> list[Record | None]:
         if consistent and self._on_each > 1:
             raise NotSupportedOnRing("a consistent read", self._on_each)
-        settings = self._settings[region]
-        strong = consistent or settings.strong
-        if settings.near is None or strong:
-            records = await self._reading.read(region, keys, stale=stale, brief=brief)
-        else:
-            records = await self._nearby.read(region, keys, stale)
-        if self._confirming.needed:
-            records = await self._confirmed(region, records, keys, strong)
-        if self._claiming.claims:
-            missing = [key for key, found in zip(keys, records, strict=True) if found is None]
-            await self._claiming.compare_tags(region, missing)
+        records = await self._levels.read(
+            region, keys, stale=stale, consistent=consistent, brief=brief
+        )
         counters = self._counters[region]
         for record in records:
             if record is None:
@@ -206,28 +215,6 @@ class RedisBackend:
         self, region: str, keys: Sequence[str], *, stale: bool = False
     ) -> list[Record | None]:
         return await self._reading.read(region, keys, stale=stale)
-
-    async def _confirmed(
-        self, region: str, records: list[Record | None], keys: Sequence[str], strong: bool
-    ) -> list[Record | None]:
-        """What servers said that surely were primaries, with how long ago that was."""
-        asked = [
-            self._names.entry(region, key)
-            for key, record in zip(keys, records, strict=True)
-            if record is None or record.tier != "near"
-        ]
-        try:
-            bound = self._settings[region].max_staleness
-            age = await self._confirming.check(asked, strong=strong, bound=bound)
-        except BaseException:
-            self._nearby.release(region, records)
-            raise
-        return [
-            replace(record, age_bound=age)
-            if record is not None and record.tier != "near"
-            else record
-            for record in records
-        ]
 
     def last_known(self, region: str, keys: Sequence[str]) -> list[Record | None]:
         return self._nearby.tier.last_known(region, keys, self._link.now())
@@ -268,13 +255,13 @@ class RedisBackend:
         ]
 
     async def _write(self, region: str, changes: Sequence[Change]) -> list[Written | CacheError]:
-        self._nearby.drop(region, [change.key for change in changes])
+        self._effects.begin(region, changes)
         try:
             outcomes = await self._writing.write(region, self._marked(region, changes))
         except BaseException:
-            self._may_have_changed(region, changes)
+            self._effects.unknown(region, changes)
             raise
-        self._changed(region, changes, outcomes)
+        self._effects.made(region, changes, outcomes)
         return outcomes
 
     async def commit(
@@ -286,15 +273,15 @@ class RedisBackend:
             refusal = self._limits.refusal(region, change)
             if refusal is not None:
                 raise refusal
-        self._nearby.drop(region, [change.key for change in changes])
+        self._effects.begin(region, changes)
         try:
             marked = self._marked(region, changes)
             committed = await self._writing.commit(region, checks, marked)
         except BaseException:
-            self._may_have_changed(region, changes)
+            self._effects.unknown(region, changes)
             raise
         if committed is not None:
-            self._changed(region, changes, committed.outcomes)
+            self._effects.made(region, changes, committed.outcomes)
         return committed
 
     async def invalidate_tags(self, tags: Sequence[str]) -> int:
@@ -303,6 +290,7 @@ class RedisBackend:
             await self._nonces.change(tags)
         finally:
             self._nearby.end_tags(tags)
+            self._succession.note("nonce", [self._names.tag(tag) for tag in tags])
             self._claiming.claims.end_tags(tags)
         return 0
 
@@ -323,6 +311,10 @@ class RedisBackend:
                 else:
                     cleared += await self._scanning.clear(region)
             finally:
+                if instant:
+                    self._succession.note("nonce", [self._names.region(region)])
+                else:
+                    self._succession.note("region", [region.encode()])
                 self._nearby.clear(region)
                 self._claiming.cleared(region, owed=instant)
         return cleared
@@ -339,7 +331,12 @@ class RedisBackend:
             kind=self.kind,
             tags=0,
             regions=regions,
-            problems=(*problems(servers, self._eviction), *self._nearby.problems),
+            problems=(
+                *problems(servers, self._eviction),
+                *self._link.problems,
+                *self._succession.problems,
+                *self._nearby.problems,
+            ),
             servers=tuple(servers),
         )
 
@@ -384,54 +381,16 @@ class RedisBackend:
             large = [fill for fill, no in zip(fills, refused, strict=True) if no is not None]
             await self._claiming.release(region, [claim for claim, _ in large])
         able = [fill for fill, no in zip(fills, refused, strict=True) if no is None]
-        keys = [put.key for _, put in able]
-        self._nearby.drop(region, keys)
-        filled = iter(await self._claiming.fill(region, able) if able else [])
-        self._nearby.drop(region, keys)
-        outcomes = [next(filled) if no is None else no for no in refused]
-        for (_, put), outcome in zip(fills, outcomes, strict=True):
-            if isinstance(outcome, Written) and outcome.applied:
-                self._counters[region].sets += 1
-                if limited:
-                    self._limits.changed(region, put, outcome)
-            elif limited and isinstance(outcome, OutcomeUnknown):
-                self._limits.doubted(region, put)
-        return outcomes
+        puts = [put for _, put in able]
+        self._effects.begin(region, puts)
+        try:
+            filled = await self._claiming.fill(region, able) if able else []
+        except BaseException:
+            self._effects.unknown(region, puts)
+            raise
+        self._effects.made(region, puts, filled)
+        left = iter(filled)
+        return [next(left) if no is None else no for no in refused]
 
     async def release(self, region: str, claims: Sequence[Claim]) -> None:
         await self._claiming.release(region, claims)
-
-    # -- inside
-
-    def _changed(
-        self, region: str, changes: Sequence[Change], outcomes: Sequence[Written | CacheError]
-    ) -> None:
-        """Let go of what was changed, before the caller goes on; count."""
-        self._nearby.drop(region, [change.key for change in changes])
-        counters, claims = self._counters[region], self._claiming.claims
-        limited = region in self._limits
-        for change, outcome in zip(changes, outcomes, strict=True):
-            if isinstance(outcome, CacheError):
-                if isinstance(outcome, BackendUnavailable):
-                    self._may_have_changed(region, [change])
-                continue
-            if limited:
-                self._limits.changed(region, change, outcome)
-            if isinstance(change, Drop):
-                claims.drop(region, change.key)
-                if outcome.applied and change.cause is RemovalCause.DELETED:
-                    counters.deletes += 1
-                elif outcome.applied:
-                    counters.invalidations += 1
-            elif outcome.applied and not isinstance(change, Touch):
-                claims.drop(region, change.key)
-                counters.sets += 1
-
-    def _may_have_changed(self, region: str, changes: Sequence[Change]) -> None:
-        """Let go of what may have been changed; claims are given back if it was not."""
-        self._nearby.drop(region, [change.key for change in changes])
-        for change in changes:
-            if not isinstance(change, Touch):
-                self._claiming.doubt(region, change.key)
-            if region in self._limits:
-                self._limits.doubted(region, change)

@@ -121,6 +121,11 @@ class Link:
             raise BackendUnavailable("the connections to Redis are closed; open the backend first")
         return self._topology
 
+    @property
+    def problems(self) -> list[str]:
+        """Sentences for a person: servers where writes without an answer can't be stopped."""
+        return [node.unsettled for node in self.topology.nodes() if node.unsettled]
+
     def deadline(self) -> float:
         """When a call that begins now must have ended."""
         return self.now() + self.timeout

@@ -1,0 +1,82 @@
+"""What follows from a change that this process makes.
+
+What is near goes before the change is sent, so that no read in between keeps the old value, and
+once more when the outcome is known, before the caller goes on: a read that was sent in between may
+have been answered before the change was made. Claims on what was changed end; where nobody knows
+whether it was, they are given back. Counters, limits, and what a lost primary could forget, take
+note.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from ...errors import BackendUnavailable, CacheError
+from ...protocols import Change, Drop, Touch, Written
+from ...stats import Counters
+from ...types import RemovalCause
+from .claiming import Claiming
+from .limits import Limits
+from .names import Names
+from .nearby import Nearby
+from .succession import Succession
+
+__all__ = ["Effects"]
+
+
+class Effects:
+    """The effects of one backend's changes."""
+
+    def __init__(
+        self,
+        names: Names,
+        nearby: Nearby,
+        claiming: Claiming,
+        limits: Limits,
+        succession: Succession,
+        counters: Mapping[str, Counters],
+    ) -> None:
+        self._names = names
+        self._nearby = nearby
+        self._claiming = claiming
+        self._limits = limits
+        self._succession = succession
+        self._counters = counters
+
+    def begin(self, region: str, changes: Sequence[Change]) -> None:
+        """They are about to be sent."""
+        self._nearby.drop(region, [change.key for change in changes])
+
+    def made(
+        self, region: str, changes: Sequence[Change], outcomes: Sequence[Written | CacheError]
+    ) -> None:
+        """These are their outcomes."""
+        self._nearby.drop(region, [change.key for change in changes])
+        counters, claims = self._counters[region], self._claiming.claims
+        limited = region in self._limits
+        for change, outcome in zip(changes, outcomes, strict=True):
+            if isinstance(outcome, CacheError):
+                if isinstance(outcome, BackendUnavailable):
+                    self.unknown(region, [change])
+                continue
+            if limited:
+                self._limits.changed(region, change, outcome)
+            if isinstance(change, Drop):
+                self._succession.note("entry", [self._names.entry(region, change.key)])
+                claims.drop(region, change.key)
+                if outcome.applied and change.cause is RemovalCause.DELETED:
+                    counters.deletes += 1
+                elif outcome.applied:
+                    counters.invalidations += 1
+            elif outcome.applied and not isinstance(change, Touch):
+                claims.drop(region, change.key)
+                counters.sets += 1
+
+    def unknown(self, region: str, changes: Sequence[Change]) -> None:
+        """They may have been made, or not."""
+        self._nearby.drop(region, [change.key for change in changes])
+        for change in changes:
+            if not isinstance(change, Touch):
+                self._claiming.doubt(region, change.key)
+            if region in self._limits:
+                self._limits.doubted(region, change)

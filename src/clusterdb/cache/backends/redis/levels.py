@@ -1,0 +1,95 @@
+"""What a read may return, by its level: how it goes, and when its answer counts.
+
+``strong`` asks the primary, whose answer counts only after a confirmation that was sent behind it.
+``bounded`` and ``eventual`` take what is near, else what a server says that surely was a primary at
+most a staleness bound ago. Where a primary was replaced, what it had invalidated in its last
+moments is invalidated again, and the read is made anew.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from msgspec.structs import replace
+
+from ...settings import RegionSettings
+from ...types import Record
+from .claiming import Claiming
+from .confirming import Confirming
+from .link import Link
+from .names import Names
+from .nearby import Nearby
+from .reading import Reading
+from .succession import Succession
+
+__all__ = ["Levels"]
+
+
+class Levels:
+    """The reads of one backend. ``settings`` are those of its regions, as they are now."""
+
+    def __init__(
+        self,
+        link: Link,
+        names: Names,
+        reading: Reading,
+        nearby: Nearby,
+        confirming: Confirming,
+        succession: Succession,
+        claiming: Claiming,
+        settings: Mapping[str, RegionSettings],
+    ) -> None:
+        self._link = link
+        self._names = names
+        self._reading = reading
+        self._nearby = nearby
+        self._confirming = confirming
+        self._succession = succession
+        self._claiming = claiming
+        self._settings = settings
+
+    async def read(
+        self, region: str, keys: Sequence[str], *, stale: bool, consistent: bool, brief: bool
+    ) -> list[Record | None]:
+        """See :meth:`Backend.read`; counts nothing."""
+        settings = self._settings[region]
+        strong = consistent or settings.strong
+        while True:
+            if settings.near is None or strong:
+                records = await self._reading.read(region, keys, stale=stale, brief=brief)
+            else:
+                records = await self._nearby.read(region, keys, stale)
+            if not self._succession.due:
+                break
+            self._nearby.release(region, records)
+            await self._succession.repeat()
+        if self._confirming.needed:
+            bound = None if strong else settings.max_staleness
+            records = await self._confirmed(region, keys, records, bound)
+        if self._claiming.claims:
+            missing = [key for key, found in zip(keys, records, strict=True) if found is None]
+            await self._claiming.compare_tags(region, missing)
+        return records
+
+    async def _confirmed(
+        self,
+        region: str,
+        keys: Sequence[str],
+        records: Sequence[Record | None],
+        bound: float | None,
+    ) -> list[Record | None]:
+        """What servers said that surely were primaries, with how long ago that was."""
+        asked = [
+            self._names.entry(region, key)
+            for key, record in zip(keys, records, strict=True)
+            if record is None or record.tier != "near"
+        ]
+        try:
+            age = await self._confirming.check(asked, bound) if asked else 0.0
+        except BaseException:
+            self._nearby.release(region, records)
+            raise
+        return [
+            record if record is None or record.tier == "near" else replace(record, age_bound=age)
+            for record in records
+        ]
