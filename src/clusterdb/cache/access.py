@@ -250,12 +250,41 @@ class Access:
 
     def put(self, key: str, value: object, options: SetOptions) -> Put:
         """The change that stores ``value``."""
+        when: When = "absent" if options.nx else "present" if options.xx else "always"
+        return self._put(key, value, options.ttl, options.tags, when, options.keep_ttl)
+
+    def plain_put(self, key: str, value: object, ttl: TTL | UnsetType) -> Put:
+        """What most changes are: as :meth:`put`, of no other option than ``ttl``."""
+        return self._put(key, value, ttl, (), "always", False)
+
+    def _put(
+        self,
+        key: str,
+        value: object,
+        ttl: TTL | UnsetType,
+        tags: tuple[str, ...],
+        when: When,
+        keep_ttl: bool,
+    ) -> Put:
         if isinstance(value, Missing):
             raise InvalidArgument(f"MISSING can't be stored under {key!r}: it means absence")
         state = self.state
-        ttl = state.store_ttl(resolve_ttl(options.ttl, state.settings.ttl))
-        when: When = "absent" if options.nx else "present" if options.xx else "always"
-        return Put(key, state.entered(value), ttl, options.tags, when, options.keep_ttl)
+        lifetime = state.store_ttl(resolve_ttl(ttl, state.settings.ttl))
+        return Put(key, state.entered(value), lifetime, tags, when, keep_ttl)
+
+    async def write_one(self, change: Change) -> Written:
+        """Make one change. Raises its error."""
+        runtime = self.runtime
+        if not runtime.settled():
+            await runtime.ready()
+        if runtime.events.active:
+            [written] = await self.write([change])
+            return written
+        [outcome] = await runtime.backend.write(self.region, [change])
+        if isinstance(outcome, CacheError):
+            raise outcome
+        self._made(change, outcome)
+        return outcome
 
     async def write(self, changes: Sequence[Change]) -> list[Written]:
         """Make the changes. Raises the error of an only change, else :class:`BatchError`."""
