@@ -250,27 +250,12 @@ class Access:
 
     def put(self, key: str, value: object, options: SetOptions) -> Put:
         """The change that stores ``value``."""
-        when: When = "absent" if options.nx else "present" if options.xx else "always"
-        return self._put(key, value, options.ttl, options.tags, when, options.keep_ttl)
-
-    def plain_put(self, key: str, value: object, ttl: TTL | UnsetType) -> Put:
-        """What most changes are: as :meth:`put`, of no other option than ``ttl``."""
-        return self._put(key, value, ttl, (), "always", False)
-
-    def _put(
-        self,
-        key: str,
-        value: object,
-        ttl: TTL | UnsetType,
-        tags: tuple[str, ...],
-        when: When,
-        keep_ttl: bool,
-    ) -> Put:
         if isinstance(value, Missing):
             raise InvalidArgument(f"MISSING can't be stored under {key!r}: it means absence")
         state = self.state
-        lifetime = state.store_ttl(resolve_ttl(ttl, state.settings.ttl))
-        return Put(key, state.entered(value), lifetime, tags, when, keep_ttl)
+        ttl = state.store_ttl(resolve_ttl(options.ttl, state.settings.ttl))
+        when: When = "absent" if options.nx else "present" if options.xx else "always"
+        return Put(key, state.entered(value), ttl, options.tags, when, options.keep_ttl)
 
     async def write_one(self, change: Change) -> Written:
         """Make one change. Raises its error."""

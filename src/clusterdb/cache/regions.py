@@ -212,12 +212,8 @@ class Region(Generic[T]):
         default; an overwrite replaces the expiry unless ``keep_ttl``. Keywords win over
         ``options``. Raises :class:`EntryTooLarge`. One round trip.
         """
-        key = check_key(key)
-        if options is None and nx is None and xx is None and keep_ttl is None and tags is None:
-            put = self._access.plain_put(key, value, ttl)
-        else:
-            resolved = resolve_set(options, ttl, nx, xx, keep_ttl, tags)
-            put = self._access.put(key, value, resolved)
+        resolved = resolve_set(options, ttl, nx, xx, keep_ttl, tags)
+        put = self._access.put(check_key(key), value, resolved)
         return (await self._access.write_one(put)).applied
 
     async def set_many(
