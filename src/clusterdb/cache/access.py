@@ -30,7 +30,7 @@ from .options import TTL, GetOptions, SetOptions, resolve_tags, resolve_ttl
 from .protocols import Change, Check, Drop, Put, Touch, Written
 from .runtime import RegionState, Runtime
 from .table import When
-from .types import MISSING, Missing, Record, RemovalCause, Version
+from .types import MISSING, Record, RemovalCause, Version
 
 __all__ = ["Access"]
 
@@ -250,7 +250,7 @@ class Access:
 
     def put(self, key: str, value: object, options: SetOptions) -> Put:
         """The change that stores ``value``."""
-        if isinstance(value, Missing):
+        if value is MISSING:
             raise InvalidArgument(f"MISSING can't be stored under {key!r}: it means absence")
         state = self.state
         ttl = state.store_ttl(resolve_ttl(options.ttl, state.settings.ttl))
