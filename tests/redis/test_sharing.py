@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.builds import needs_pure
 from tests.redis.backends import flush, opened
 from tests.redis.servers import Deployment, Server, wait_until
 
@@ -244,6 +245,7 @@ class TestCluster:
         assert [await value(backend, key) for key in "ab"] == [1, 1]
         assert await backend.commit("main", [("{t}a", None)], [Put("{t}b", 2)])
 
+    @needs_pure
     async def test_a_call_is_one_round_trip_a_server(self, backend, monkeypatch):
         keys = [f"k{n}" for n in range(300)]
         await backend.write("main", [Put(key, key) for key in keys])

@@ -2,6 +2,7 @@
 
 import asyncio
 import inspect
+import re
 import threading
 from contextvars import ContextVar, copy_context
 
@@ -190,7 +191,7 @@ def test_a_load_whose_starter_was_interrupted_goes_on_for_the_others(cache):
     waiting = {
         int(task.get_name().rpartition("-")[2]): task
         for task in asyncio.all_tasks(loop)
-        if "Access.load" in repr(task.get_coro())
+        if re.search(r"Access\.load|load_Access", repr(task.get_coro()))
     }
     loop.call_soon_threadsafe(waiting[min(waiting)].cancel)
     until(lambda: waiters(cache) == 1)

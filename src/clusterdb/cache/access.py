@@ -30,7 +30,7 @@ from .options import TTL, GetOptions, SetOptions, resolve_tags, resolve_ttl
 from .protocols import Change, Check, Drop, Put, Touch, Written
 from .runtime import RegionState, Runtime
 from .table import When
-from .types import MISSING, Missing, Record, RemovalCause, Version
+from .types import MISSING, Record, RemovalCause, Version
 
 __all__ = ["Access"]
 
@@ -262,12 +262,26 @@ class Access:
 
     def put(self, key: str, value: object, options: SetOptions) -> Put:
         """The change that stores ``value``."""
-        if isinstance(value, Missing):
+        if value is MISSING:
             raise InvalidArgument(f"MISSING can't be stored under {key!r}: it means absence")
         state = self.state
         ttl = state.store_ttl(resolve_ttl(options.ttl, state.settings.ttl))
         when: When = "absent" if options.nx else "present" if options.xx else "always"
         return Put(key, state.entered(value), ttl, options.tags, when, options.keep_ttl)
+
+    async def write_one(self, change: Change) -> Written:
+        """Make one change. Raises its error."""
+        runtime = self.runtime
+        if not runtime.settled():
+            await runtime.ready()
+        if runtime.events.active:
+            [written] = await self.write([change])
+            return written
+        [outcome] = await runtime.backend.write(self.region, [change])
+        if isinstance(outcome, CacheError):
+            raise outcome
+        self._made(change, outcome)
+        return outcome
 
     async def write(self, changes: Sequence[Change]) -> list[Written]:
         """Make the changes. Raises the error of an only change, else :class:`BatchError`."""

@@ -1,4 +1,4 @@
-"""Which modules run on every hit, so that a build may compile them.
+"""Which modules run on every hit, read or write, so that a build may compile them.
 
 This is the one list: ``setup.py`` runs this file by itself to know what to compile, and
 ``cache doctor`` imports it to know where to look. It must therefore import nothing of the package.
@@ -11,6 +11,7 @@ from typing import Final
 __all__ = ["HOT_MODULES"]
 
 HOT_MODULES: Final = (
+    # a hit in process
     "entries",
     "tags",
     "claims",
@@ -24,5 +25,29 @@ HOT_MODULES: Final = (
     "policy.lru",
     "policy.lfu",
     "policy.recording",
+    # a read or a write of a backend that encodes
+    "access",
+    "decoding",
+    "codec.envelope",
+    "codec.integer",
+    "codec.messagepack",
+    "codec.plain",
+    "codec.region",
+    # the way to Redis
+    "backends.redis.backend",
+    "backends.redis.held",
+    "backends.redis.limits",
+    "backends.redis.link",
+    "backends.redis.names",
+    "backends.redis.reading",
+    "backends.redis.stored",
+    "backends.redis.writing",
+    "transport.cluster",
+    "transport.connection",
+    "transport.lane",
+    "transport.node",
+    "transport.packing",
+    "transport.slots",
+    "transport.standalone",
 )
 """Names inside ``clusterdb.cache``. They are compiled together or not at all."""

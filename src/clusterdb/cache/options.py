@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from datetime import timedelta
+from functools import lru_cache
 from typing import Final, Literal, TypeAlias
 
 import msgspec
@@ -145,8 +146,11 @@ def resolve_set(
     base = _PLAIN if options is None else options
     if not isinstance(base, SetOptions):
         raise InvalidArgument(f"options is a SetOptions, not a {type(base).__name__}")
-    if ttl is UNSET and nx is None and xx is None and keep_ttl is None and tags is None:
-        return base
+    if nx is None and xx is None and keep_ttl is None and tags is None:
+        if ttl is UNSET:
+            return base
+        if base is _PLAIN and type(ttl) in _HASHABLE:
+            return _lasting(ttl)
     return SetOptions(
         ttl=ttl if ttl is not UNSET or keep_ttl else base.ttl,
         nx=nx if nx is not None else base.nx and not xx,
@@ -156,4 +160,11 @@ def resolve_set(
     )
 
 
+@lru_cache(maxsize=512, typed=True)
+def _lasting(ttl: TTL) -> SetOptions:
+    """What most writes say: a TTL, of which a program has few, and no more."""
+    return SetOptions(ttl=ttl)
+
+
 _PLAIN: Final = SetOptions()
+_HASHABLE: Final = frozenset({int, float, str, timedelta, type(None)})

@@ -77,6 +77,8 @@ class Region(Invalidating, Generic[T]):
         self._state = runtime.state(name)
         self._access = Access(runtime, self._state, type)
         self._type = type
+        self._as_decoded = type is None and self._access.encodes
+        """Whether there is nothing left to do to a value that was decoded as what it says."""
         hits = self.hits = self._state.hits
         self.hit = hits.get if type is None else _no_hit
         if self._access.encodes:
@@ -136,12 +138,14 @@ class Region(Invalidating, Generic[T]):
         value = self.hit(key, type, options)
         if value is not MISSING:
             return value
-        if options is None:
+        if options is None and self.hits.table is not None:
             value = self.hits.get(key)
             if value is not MISSING:
                 return self.given(key, value, type)
         value = await self._access.get(check_key(key), options, type)
-        return default if value is MISSING else self.given(key, value, type)
+        if value is MISSING:
+            return default
+        return value if self._as_decoded and type is None else self.given(key, value, type)
 
     async def lookup(
         self, key: str, *, type: Any = None, options: GetOptions | None = None
@@ -209,8 +213,8 @@ class Region(Invalidating, Generic[T]):
         ``options``. Raises :class:`EntryTooLarge`. One round trip.
         """
         resolved = resolve_set(options, ttl, nx, xx, keep_ttl, tags)
-        [written] = await self._access.write([self._access.put(check_key(key), value, resolved)])
-        return written.applied
+        put = self._access.put(check_key(key), value, resolved)
+        return (await self._access.write_one(put)).applied
 
     async def set_many(
         self,
@@ -238,7 +242,7 @@ class Region(Invalidating, Generic[T]):
     async def touch(self, key: str, ttl: TTL) -> bool:
         """Give the entry under ``key`` a new TTL; whether there was one. One round trip."""
         lifetime = self._state.store_ttl(resolve_ttl(ttl, None))
-        [written] = await self._access.write([Touch(check_key(key), lifetime)])
+        written = await self._access.write_one(Touch(check_key(key), lifetime))
         return written.applied
 
     async def increment(
@@ -262,8 +266,8 @@ class Region(Invalidating, Generic[T]):
                 f"region whose format is messagepack, json or pickle"
             )
         lifetime = self._state.store_ttl(resolve_ttl(ttl, self._state.settings.ttl))
-        [written] = await self._access.write(
-            [Add(check_key(key), int(delta), int(initial), lifetime)]
+        written = await self._access.write_one(
+            Add(check_key(key), int(delta), int(initial), lifetime)
         )
         return written.total
 
@@ -271,7 +275,7 @@ class Region(Invalidating, Generic[T]):
         """Delete the entry under ``key``, from storage too; whether one was there. One round
         trip.
         """
-        [written] = await self._access.write([Drop(check_key(key))])
+        written = await self._access.write_one(Drop(check_key(key)))
         return written.applied
 
     async def delete_many(self, keys: Iterable[str]) -> int:

@@ -65,6 +65,8 @@ def ttl_seconds(value: float | str | timedelta | None) -> float | None:
     """
     if value is None:
         return None
+    if (type(value) is int or type(value) is float) and 0 < value <= MAX_SECONDS:
+        return float(value)  # what most are, without a look at what else it could be
     found = _signed_seconds(value, lowest=-math.inf)
     if found <= 0:
         raise InvalidArgument(

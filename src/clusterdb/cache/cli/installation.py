@@ -62,10 +62,17 @@ def python() -> str:
 
 
 def build() -> dict[str, str]:
-    """``compiled`` or ``pure`` for each hot module, by the file it was loaded from."""
-    return {
-        name: _built(importlib.import_module(f"clusterdb.cache.{name}")) for name in HOT_MODULES
-    }
+    """``compiled`` or ``pure`` for each hot module, by the file it was loaded from; without those
+    whose driver is not installed.
+    """
+    found = {}
+    for name in HOT_MODULES:
+        try:
+            found[name] = _built(importlib.import_module(f"clusterdb.cache.{name}"))
+        except ModuleNotFoundError as error:
+            if error.name is None or error.name.startswith("clusterdb"):
+                raise
+    return found
 
 
 def _built(module: ModuleType) -> str:

@@ -47,15 +47,25 @@ FORMAT: Final = 1
 SIGNED: Final = 0b1000
 _KNOWN: Final = COMPRESSION | TYPED | SIGNED
 
+_BEGINNING: Final = MAGIC + bytes([FORMAT])
 _HEADER: Final = struct.Struct(">2sBBBHQd8s")
 _TAG: Final = struct.Struct(">H")
 _NONCE: Final = struct.Struct(">Q")
 _CHECKSUM: Final = struct.Struct(">I")
+_pack_header: Final = _HEADER.pack
+_unpack_fields: Final = struct.Struct(">BBHQd8s").unpack_from  # what is behind the beginning
+_pack_checksum: Final = _CHECKSUM.pack
+_unpack_checksum: Final = _CHECKSUM.unpack_from
 _SIGNATURE_BYTES: Final = 32
 _DOMAIN: Final = b"clusterdb.cache envelope 1\0"
 _NEVER: Final = math.inf
 
-HEADER_BYTES: Final = _HEADER.size + _CHECKSUM.size
+_LARGE: Final = 4096  # below it a copy is made sooner than a view
+_MOST_REMEMBERED: Final = 4096
+_LONGEST_REMEMBERED: Final = 256
+
+_HEAD_BYTES: Final = 31
+HEADER_BYTES: Final = _HEAD_BYTES + 4
 """What an envelope without tags and signature adds to a payload."""
 
 
@@ -79,6 +89,7 @@ class Envelopes:
         name = region.encode()
         self._scope = len(name).to_bytes(4, "big") + name
         self._binding = hashlib.blake2b(self._scope, digest_size=8)
+        self._bindings: dict[str, bytes] = {}
         self._keys = tuple(keys)
 
     def seal(
@@ -91,64 +102,67 @@ class Envelopes:
         tags: Sequence[tuple[str, int]],
     ) -> bytes:
         """The envelope of a payload."""
-        name = key.encode()
         flags = encoded.flags | SIGNED if self._keys else encoded.flags
         expiry = _NEVER if expires_at is None else expires_at
-        head = _HEADER.pack(
-            MAGIC, FORMAT, encoded.codec, flags, len(tags), version, expiry, self._bound(name)
+        head = _pack_header(
+            MAGIC, FORMAT, encoded.codec, flags, len(tags), version, expiry, self._bound(key)
         )
-        body = b"".join([head, *map(_pack_tag, tags), encoded.payload])
+        if tags:
+            head = b"".join([head, *map(_pack_tag, tags)])
+        payload = encoded.payload
         if self._keys:
-            body += self._sign(self._keys[0], name, body)
-        return body + _CHECKSUM.pack(crc32(body))
+            payload += self._sign(self._keys[0], key.encode(), head + payload)
+        return b"".join([head, payload, _pack_checksum(crc32(payload, crc32(head)))])
 
     def unseal(self, key: str, data: bytes) -> Sealed:
         """What an envelope holds; raises :class:`Undecodable` for one that is not of this key, was
         changed, or is not signed as it must be.
         """
-        if data[:2] != MAGIC:
-            raise Undecodable("foreign: it does not begin as an envelope")
-        if len(data) < HEADER_BYTES:
-            raise Undecodable(f"truncated to {len(data)} bytes")
-        _, form, codec, flags, count, version, expiry, bound = _HEADER.unpack_from(data)
-        if form != FORMAT:
-            raise Undecodable(f"envelope of format {form}, and this release reads {FORMAT}")
-        end = len(data) - 4
-        view = memoryview(data)
-        if _CHECKSUM.unpack_from(data, end)[0] != crc32(view[:end]):
+        size = len(data)
+        if data[:3] != _BEGINNING or size < HEADER_BYTES:
+            raise _no_envelope(data)
+        codec, flags, count, version, expiry, bound = _unpack_fields(data, 3)
+        end = size - 4
+        body = data[:end] if size < _LARGE else memoryview(data)[:end]
+        if _unpack_checksum(data, end)[0] != crc32(body):
             raise Undecodable("corrupted or truncated: its checksum is wrong")
         if flags & ~_KNOWN:
             raise Undecodable(f"flags {flags:#x} of a newer release")
-        name = key.encode()
-        if bound != self._bound(name):
+        if bound != self._bound(key):
             raise Undecodable("swapped: it was stored under another key or region")
         if flags & SIGNED:
             end -= _SIGNATURE_BYTES
-            self._check_signature(name, view, end)
+            self._check_signature(key.encode(), memoryview(data), end)
             flags ^= SIGNED
         elif self._keys:
             raise Undecodable("not signed, and this region has signing keys")
-        found, start = _read_tags(view[:end], count) if count else ((), _HEADER.size)
+        found: tuple[tuple[str, int], ...] = ()
+        start = _HEAD_BYTES
+        if count:
+            found, start = _read_tags(memoryview(data)[:end], count)
         if start > end:
             raise Undecodable("truncated within its tags")
-        payload = data[start:end]
-        return Sealed(
-            version,
-            None if expiry == _NEVER else expiry,
-            found,
-            Encoded(payload, codec, flags),
-        )
+        expires_at = None if expiry == _NEVER else expiry
+        return Sealed(version, expires_at, found, Encoded(data[start:end], codec, flags))
 
-    def _bound(self, key: bytes) -> bytes:
-        binding = self._binding.copy()
-        binding.update(key)
-        return binding.digest()
+    def _bound(self, key: str) -> bytes:
+        """The binding of a key; those of late are remembered, as they cost what a checksum does."""
+        bound = self._bindings.get(key)
+        if bound is None:
+            binding = self._binding.copy()
+            binding.update(key.encode())
+            bound = binding.digest()
+            if len(key) <= _LONGEST_REMEMBERED:
+                if len(self._bindings) >= _MOST_REMEMBERED:
+                    self._bindings.clear()
+                self._bindings[key] = bound
+        return bound
 
     def _check_signature(self, key: bytes, view: memoryview, end: int) -> None:
         """Check against every key; a region without keys takes what others signed."""
         if not self._keys:
             return
-        if end < _HEADER.size:
+        if end < _HEAD_BYTES:
             raise Undecodable("truncated within its signature")
         given, body = bytes(view[end : end + _SIGNATURE_BYTES]), bytes(view[:end])
         right = [hmac.compare_digest(given, self._sign(secret, key, body)) for secret in self._keys]
@@ -161,6 +175,15 @@ class Envelopes:
         return hmac.digest(secret, message, "sha256")
 
 
+def _no_envelope(data: bytes) -> Undecodable:
+    """Why ``data`` can't be opened, which does not begin as it must or is too short."""
+    if data[:2] != MAGIC:
+        return Undecodable("foreign: it does not begin as an envelope")
+    if len(data) < HEADER_BYTES:
+        return Undecodable(f"truncated to {len(data)} bytes")
+    return Undecodable(f"envelope of format {data[2]}, and this release reads {FORMAT}")
+
+
 def _pack_tag(tag: tuple[str, int]) -> bytes:
     name = tag[0].encode()
     return b"".join([_TAG.pack(len(name)), name, _NONCE.pack(tag[1])])
@@ -168,7 +191,7 @@ def _pack_tag(tag: tuple[str, int]) -> bytes:
 
 def _read_tags(view: memoryview, count: int) -> tuple[tuple[tuple[str, int], ...], int]:
     """The tags of a header, and where the payload begins."""
-    tags, at = [], _HEADER.size
+    tags, at = [], _HEAD_BYTES
     try:
         for _ in range(count):
             start = at + _TAG.size

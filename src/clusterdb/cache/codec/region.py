@@ -7,7 +7,7 @@ does. Pickles are read by regions of that format alone.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Final, TypeAlias
 
 from ..config import Compression, SerializationConfig
@@ -16,7 +16,7 @@ from . import integer, json, messagepack, pickle, raw
 from .avro import Avro
 from .compression import Compressor, expand
 from .custom import Codec, Custom
-from .encoded import CodecId, Encoded
+from .encoded import COMPRESSION, CodecId, Encoded
 from .envelope import Envelopes, Sealed
 
 __all__ = ["RegionCodec", "region_codec"]
@@ -24,18 +24,19 @@ __all__ = ["RegionCodec", "region_codec"]
 Encode: TypeAlias = Callable[[Any], Encoded]
 Decode: TypeAlias = Callable[[bytes, int, Any], Any]
 
-_HARMLESS: Final[Mapping[int, Decode]] = {
-    CodecId.INTEGER: integer.decode,
-    CodecId.MESSAGEPACK: messagepack.decode,
-    CodecId.JSON: json.decode,
-    CodecId.BYTES: raw.decode_bytes,
-    CodecId.TEXT: raw.decode_text,
+# By plain ints: a member of an enum takes a comparison of its own to be found.
+_HARMLESS: Final[dict[int, Decode]] = {
+    int(CodecId.INTEGER): integer.decode,
+    int(CodecId.MESSAGEPACK): messagepack.decode,
+    int(CodecId.JSON): json.decode,
+    int(CodecId.BYTES): raw.decode_bytes,
+    int(CodecId.TEXT): raw.decode_text,
 }
-_PICKLE: Final[Mapping[int, Decode]] = {
-    CodecId.INTEGER: integer.decode,
-    CodecId.PICKLE: pickle.decode,
+_PICKLE: Final[dict[int, Decode]] = {
+    int(CodecId.INTEGER): integer.decode,
+    int(CodecId.PICKLE): pickle.decode,
 }
-_FORMATS: Final[Mapping[str, tuple[Encode, Mapping[int, Decode]]]] = {
+_FORMATS: Final[dict[str, tuple[Encode, dict[int, Decode]]]] = {
     "messagepack": (messagepack.encode, _HARMLESS),
     "json": (json.encode, _HARMLESS),
     "raw": (raw.encode, _HARMLESS),
@@ -110,7 +111,9 @@ class RegionCodec:
         says what they were, :class:`TypeMismatch` where they do not fit it. A pickle and what a
         program's own codec gives are returned as they come.
         """
-        return self._reader(encoded.codec)(expand(encoded), encoded.flags, type)
+        flags = encoded.flags
+        payload = expand(encoded) if flags & COMPRESSION else encoded.payload
+        return self._reader(encoded.codec)(payload, flags, type)
 
     def seal(
         self,
@@ -147,13 +150,13 @@ class RegionCodec:
 
 def _format(
     name: str, schema: Avro | None, custom: Codec | None
-) -> tuple[Encode, Mapping[int, Decode]]:
+) -> tuple[Encode, dict[int, Decode]]:
     if custom is not None:
         own = Custom(custom)
-        return own.encode, {CodecId.CUSTOM: own.decode}
+        return own.encode, {int(CodecId.CUSTOM): own.decode}
     if name == "avro":
         assert schema is not None
-        return schema.encode, {CodecId.AVRO: schema.decode}
+        return schema.encode, {int(CodecId.AVRO): schema.decode}
     return _FORMATS[name]
 
 

@@ -40,20 +40,17 @@ from itertools import islice
 from math import inf
 from typing import Any, Final, NamedTuple, TypeAlias, cast
 
-from hiredis import ProtocolError, PushNotification, Reader, pack_command
+from hiredis import ProtocolError, PushNotification, Reader
 
 from ..errors import BackendUnavailable, OutcomeUnknown, ServerError
+from .packing import Command, pack
 
 __all__ = ["Command", "Connection", "Limits", "Reply"]
-
-Command: TypeAlias = tuple[str | bytes | int | float, ...]
-"""A command and its arguments; text goes as UTF-8, numbers as text."""
 
 Reply: TypeAlias = Any
 """What hiredis makes of a RESP3 reply: bytes, int, float, bool, None, list, dict; errors inside of
 lists are `ServerError`."""
 
-_pack: Final = cast("Callable[[Command], bytes]", pack_command)
 _MORE: Final = Ellipsis  # what the reader gives when it needs more bytes; no reply is equal to it
 _TICK: Final = 0.005
 
@@ -72,8 +69,9 @@ class Limits(NamedTuple):
 _Call: TypeAlias = tuple[Future[Any], float, bool, list[Reply] | None, int]
 
 
-class Connection(asyncio.Protocol):
-    """A connection of one event loop, open until `lost` says why not.
+class Connection:
+    """A connection of one event loop, open until `lost` says why not. An ``asyncio.Protocol`` by
+    its methods; not a subclass, as a compiled class has no base that is not.
 
     ``name`` is the server in messages, ``generation`` tells connections to a server apart,
     ``client_id`` is the server's number for this one and ``run_id`` names the server's process.
@@ -145,7 +143,7 @@ class Connection(asyncio.Protocol):
         error reply, `BackendUnavailable` and `OutcomeUnknown` as the module says. Cancelling it
         takes nothing back that was written. Cost: one round trip, shared by all who call now.
         """
-        return self._enqueue(_pack(command), deadline, write, None, 1)
+        return self._enqueue(pack(command), deadline, write, None, 1)
 
     def calls(
         self, commands: Sequence[Command], deadline: float, write: bool = False
@@ -159,7 +157,7 @@ class Connection(asyncio.Protocol):
             future: Future[list[Reply]] = self._create_future()
             future.set_result([])
             return future
-        payload = b"".join(map(_pack, commands))
+        payload = b"".join([pack(each) for each in commands])
         return self._enqueue(payload, deadline, write, [], len(commands))
 
     def _enqueue(
@@ -357,6 +355,9 @@ class Connection(asyncio.Protocol):
         self._transport.set_write_buffer_limits(high=self._limits.unsent)
         if self._unwritten:
             self._flush()
+
+    def eof_received(self) -> None:
+        """The server says no more: the transport closes."""
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._end(f"{self.name} closed the connection", exc)

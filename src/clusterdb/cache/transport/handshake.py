@@ -13,7 +13,7 @@ import asyncio
 import ssl
 from collections.abc import Callable
 from math import inf
-from typing import Final
+from typing import Final, cast
 
 from hiredis import ProtocolError
 
@@ -75,15 +75,17 @@ async def connect(
     raise BackendUnavailable(f"Redis at {where.name}: {problem}") from _harmless(cause)
 
 
-async def _open(where: Endpoint, protocol: Callable[[], Connection]) -> Connection:
+async def _open(where: Endpoint, connection: Callable[[], Connection]) -> Connection:
     loop = asyncio.get_running_loop()
+    protocol = cast("Callable[[], asyncio.Protocol]", connection)
     if where.path:
-        return (await loop.create_unix_connection(protocol, where.path))[1]
-    host = where.host if where.tls is not None else None
-    made = await loop.create_connection(
-        protocol, where.host, where.port, ssl=where.tls, server_hostname=host
-    )
-    return made[1]
+        _, made = await loop.create_unix_connection(protocol, where.path)
+    else:
+        host = where.host if where.tls is not None else None
+        _, made = await loop.create_connection(
+            protocol, where.host, where.port, ssl=where.tls, server_hostname=host
+        )
+    return cast("Connection", made)
 
 
 async def _greet(connection: Connection, where: Endpoint) -> str:

@@ -20,8 +20,7 @@ that the old connection sent can be carried out. A server that was started anew 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Callable, Sequence
 from itertools import count
 from math import inf
 from typing import Any, Final
@@ -39,6 +38,24 @@ _RETRIES: Final = 2
 
 OnPush = Callable[[Connection, list[Any]], None]
 OnLost = Callable[[Connection], None]
+
+
+class Exclusive:
+    """A connection of one's own while an ``async with`` lasts."""
+
+    def __init__(self, node: Node, deadline: float) -> None:
+        self._node = node
+        self._deadline = deadline
+        self._connection: Connection | None = None
+
+    async def __aenter__(self) -> Connection:
+        connection = self._connection = await self._node.take(self._deadline)
+        return connection
+
+    async def __aexit__(self, *exception: object) -> None:
+        connection, self._connection = self._connection, None
+        assert connection is not None, "it was entered"
+        self._node.give_back(connection)
 
 
 class Node:
@@ -198,12 +215,15 @@ class Node:
 
     # -- connections of one's own
 
-    @asynccontextmanager
-    async def exclusive(self, deadline: float) -> AsyncIterator[Connection]:
+    def exclusive(self, deadline: float) -> Exclusive:
         """A connection that nobody else uses meanwhile, for `WAIT` and blocking commands.
 
         It is used again afterwards when nothing is under way on it, and closed otherwise.
         """
+        return Exclusive(self, deadline)
+
+    async def take(self, deadline: float) -> Connection:
+        """What `exclusive` enters with; to be given back."""
         try:
             async with asyncio.timeout(deadline - self._now()):
                 await self._exclusive.acquire()
@@ -211,18 +231,20 @@ class Node:
             busy = f"all {self._pool.max_connections} connections of their own to {self.name}"
             raise BackendUnavailable(f"{busy} are in use; raise pool.max_connections") from None
         try:
-            connection = await self._rested(deadline)
-            try:
-                yield connection
-            finally:
-                if connection.lost is None and not connection.load:
-                    self._resting.append(connection)
-                else:
-                    connection.abort("its user left while a command was under way")
-                if connection.doubtful:
-                    self._doubt(connection)
-        finally:
+            return await self._rested(deadline)
+        except BaseException:
             self._exclusive.release()
+            raise
+
+    def give_back(self, connection: Connection) -> None:
+        """The end of `take`."""
+        if connection.lost is None and not connection.load:
+            self._resting.append(connection)
+        else:
+            connection.abort("its user left while a command was under way")
+        if connection.doubtful:
+            self._doubt(connection)
+        self._exclusive.release()
 
     async def _rested(self, deadline: float) -> Connection:
         before = self._now() - self._pool.idle_timeout

@@ -1,6 +1,8 @@
 import importlib
 import json
 import platform
+import subprocess
+import sys
 import time
 import tomllib
 from importlib.machinery import EXTENSION_SUFFIXES, ExtensionFileLoader
@@ -75,6 +77,18 @@ def test_a_module_is_judged_by_the_file_it_was_loaded_from(monkeypatch: pytest.M
     for end, kind in ends.items():
         monkeypatch.setattr(table, "__file__", f"/lib/table{end}")
         assert installation.build()["table"] == kind
+
+
+def test_modules_whose_driver_is_missing_are_not_looked_at():
+    code = (
+        "import sys; sys.modules['hiredis'] = None\n"
+        "from clusterdb.cache.cli.installation import build\n"
+        "print(*build())"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+
+    assert {"table", "codec.envelope"} <= set(done.stdout.split())
+    assert "transport.connection" not in done.stdout
 
 
 @pytest.mark.parametrize("value", [None, "1", "0"])

@@ -386,14 +386,8 @@ class DiskBackend:
             names = tuple([name for name, _ in sealed.tags])
             if sealed.version != version or tags_column(names) != tags:
                 value = Undecodable("swapped: its version or tags are not those of its row")
-        return Record(
-            key=key,
-            value=value,
-            version=version,
-            expires_in=None if deadline is None else deadline - self._attachment.file.shift - now,
-            tags=names,
-            tier="disk",
-        )
+        expires_in = None if deadline is None else deadline - self._attachment.file.shift - now
+        return Record(key, value, version, expires_in, names, "disk")
 
     def _total(self, region: str) -> Counters:
         """What this process counted: reads of the file, and hits of the near tier."""

@@ -61,14 +61,15 @@ class Effects:
                 continue
             if limited:
                 self._limits.changed(region, change, outcome)
-            if isinstance(change, Drop):
+            # By `type(...)`, as `isinstance` of a Struct that it is not takes 0.3 us.
+            if type(change) is Drop:
                 self._succession.note("entry", [self._names.entry(region, change.key)])
                 claims.drop(region, change.key)
                 if outcome.applied and change.cause is RemovalCause.DELETED:
                     counters.deletes += 1
                 elif outcome.applied:
                     counters.invalidations += 1
-            elif outcome.applied and not isinstance(change, Touch):
+            elif outcome.applied and type(change) is not Touch:
                 claims.drop(region, change.key)
                 counters.sets += 1
 
