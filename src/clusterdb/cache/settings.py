@@ -94,12 +94,15 @@ def inactive_settings(config: CacheConfig, *, encodes: bool) -> dict[str, str]:
 
 
 def _without_what_redis_does(config: CacheConfig) -> CacheConfig:
-    """``config`` without what its Redis backend acts on, or tells of as a problem: placement and
-    replication.
+    """``config`` without what its Redis backend acts on, or tells of as a problem: placement,
+    replication, and a level that lets replicas answer.
     """
-    coherence = config.coherence
+    coherence, backend = config.coherence, config.backend
     if coherence is not None:
         coherence = msgspec.structs.replace(coherence, replication=None)
+        if coherence.consistency == "eventual" and isinstance(backend, Redis):
+            level = "bounded" if backend.read_replicas else "eventual"
+            coherence = msgspec.structs.replace(coherence, consistency=level)
         coherence = None if coherence == CacheCoherence() else coherence
     return msgspec.structs.replace(config, coherence=coherence, partitioning=_DEFAULTS.partitioning)
 

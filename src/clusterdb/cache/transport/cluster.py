@@ -81,6 +81,9 @@ class Cluster:
     def node_for(self, key: bytes) -> Node:
         return self._map.owner(slot_of(key))
 
+    def replicas(self, primary: Node) -> Sequence[Node]:
+        return self._map.copies.get(primary, ())
+
     async def start(self, deadline: float) -> None:
         await self._map.refresh(deadline)
 

@@ -37,6 +37,7 @@ class SlotMap:
         self.version = 0
         self.known = False
         self.primaries: list[Node] = []
+        self.copies: dict[Node, tuple[Node, ...]] = {}
         self._fleet = fleet
         self._seeds = list(seeds)
         self._now = now
@@ -158,10 +159,12 @@ class SlotMap:
         owners: list[Node | None] = [None] * SLOTS
         copies: list[tuple[Node, ...]] = [()] * SLOTS
         at = self._fleet.at
+        self.copies = {}
         for first, last, address, replicas in view.ranges:
             many = last - first + 1
             owners[first : last + 1] = [at(address)] * many
-            copies[first : last + 1] = [tuple(at(each, replica=True) for each in replicas)] * many
+            self.copies[at(address)] = tuple([at(each, replica=True) for each in replicas])
+            copies[first : last + 1] = [self.copies[at(address)]] * many
         if owners != self.owners:
             self.version += 1
         self.owners, self._replicas, self._epoch = owners, copies, view.epoch

@@ -26,6 +26,9 @@ class Standalone:
     def node_for(self, key: bytes) -> Node:  # noqa: ARG002 - the same for every key
         return self._node
 
+    def replicas(self, primary: Node) -> Sequence[Node]:  # noqa: ARG002 - they are not asked
+        return ()
+
     async def start(self, deadline: float) -> None:
         await self._node.connection(deadline)
 

@@ -35,6 +35,10 @@ class Topology(Protocol):
         """The primary of ``key``, as far as known; raises `BackendUnavailable` if it is not."""
         ...
 
+    def replicas(self, primary: Node) -> Sequence[Node]:
+        """The replicas of ``primary`` that may be asked for reads, as far as they are known."""
+        ...
+
     async def start(self, deadline: float) -> None:
         """Find the servers and reach one; raises `BackendUnavailable` that says why not."""
         ...

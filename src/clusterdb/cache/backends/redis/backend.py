@@ -47,6 +47,7 @@ from .link import Link
 from .names import Names
 from .nonces import REGION_TAG, Nonces
 from .reading import Reading
+from .replicas import Replicas
 from .scanning import Scanning
 from .stored import Versions
 from .writing import Writing
@@ -80,6 +81,11 @@ class RedisBackend:
         self._scanning = Scanning(self._link, names, self._nonces, self._settings)
         shards = _SHARDS if redis.cluster or redis.is_ring else 1
         self._limits = Limits(self._link, names, self._nonces, clock, self._counters, shards)
+        self._replicas: Replicas | None = None
+        if redis.read_replicas and _level(config) == "eventual":
+            self._replicas = Replicas(self._link, redis.max_replica_lag)
+            self._link.on_written = self._replicas.wrote
+        self._unused = redis.read_replicas and self._replicas is None
         self._said: set[str] = set()
 
     @property
@@ -100,8 +106,12 @@ class RedisBackend:
                 self._said.add(problem)
                 _LOG.warning("%s", problem)
         self._limits.start()
+        if self._replicas is not None:
+            self._replicas.start()
 
     async def aclose(self) -> None:
+        if self._replicas is not None:
+            await self._replicas.aclose()
         await self._limits.aclose()
         await self._claiming.aclose()
         await self._link.aclose()
@@ -129,6 +139,8 @@ class RedisBackend:
         if moment == "child":
             self._claiming.forked()
             self._limits.forked()
+            if self._replicas is not None:
+                self._replicas.forked()
             self._link.forked()
 
     # -- entries
@@ -138,7 +150,8 @@ class RedisBackend:
     ) -> list[Record | None]:
         if consistent and self._on_each > 1:
             raise NotSupportedOnRing("a consistent read", self._on_each)
-        records = await self._reading.read(region, keys, stale)
+        replicas = None if consistent else self._replicas
+        records = await self._reading.read(region, keys, stale, replicas)
         counters = self._counters[region]
         for record in records:
             if record is None:
@@ -241,6 +254,8 @@ class RedisBackend:
                     cleared += await self._scanning.clear(region)
             finally:
                 self._claiming.cleared(region, owed=instant)
+                if self._replicas is not None:
+                    self._replicas.wrote_all()
         return cleared
 
     async def describe(self) -> BackendInfo:
@@ -255,9 +270,16 @@ class RedisBackend:
             kind=self.kind,
             tags=0,
             regions=regions,
-            problems=tuple(problems(servers, self._eviction)),
+            problems=(*problems(servers, self._eviction), *self._replica_problems()),
             servers=tuple(servers),
         )
+
+    def _replica_problems(self) -> list[str]:
+        if self._unused:
+            return [
+                "backend.read_replicas is without effect: coherence.consistency is not eventual"
+            ]
+        return [] if self._replicas is None else self._replicas.problems()
 
     # -- claims
 
@@ -331,6 +353,11 @@ class RedisBackend:
                 self._claiming.doubt(region, change.key)
             if region in self._limits:
                 self._limits.doubted(region, change)
+
+
+def _level(config: CacheConfig) -> str:
+    """The level of coherence."""
+    return "bounded" if config.coherence is None else config.coherence.consistency
 
 
 def _copies(config: CacheConfig) -> int:

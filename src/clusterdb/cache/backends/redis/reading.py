@@ -10,6 +10,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Final
 
+from msgspec.structs import replace
+
 from ...codec import RegionCodec, Sealed
 from ...errors import CacheError, ServerError, Undecodable
 from ...settings import RegionSettings
@@ -18,6 +20,7 @@ from ...types import Record
 from .link import BULK_BYTES, Link, explained
 from .names import Names
 from .nonces import Nonces
+from .replicas import Replicas
 from .scripts import READ
 from .stored import grace_ms, is_claim, is_envelope, sealed_record, shown_tags, undecodable_record
 
@@ -38,8 +41,11 @@ class Reading:
         self._settings = settings
         self._large: dict[bytes, None] = {}
 
-    async def read(self, region: str, keys: Sequence[str], stale: bool) -> list[Record | None]:
+    async def read(
+        self, region: str, keys: Sequence[str], stale: bool, replicas: Replicas | None = None
+    ) -> list[Record | None]:
         """See :meth:`Backend.read`. Cost: one round trip a server; one more where there are tags.
+        ``replicas`` may answer instead of the primaries.
 
         A key whose value was large the last time is asked for on the connection of large values.
         """
@@ -47,7 +53,7 @@ class Reading:
         codec = settings.codec
         assert codec is not None, "a region of an encoding backend has a codec"
         deadline = link.now() + link.timeout
-        if len(keys) == 1 and not stale and not settings.grace:
+        if len(keys) == 1 and not stale and not settings.grace and replicas is None:
             name = self._names.entry(region, keys[0])
             bulk = bool(self._large) and name in self._large
             value, left = await link.look(name, deadline, bulk=bulk)
@@ -60,7 +66,7 @@ class Reading:
                 return [record]
             return await self._judged(region, [record], [sealed], deadline)
         atomic = stale or settings.grace > 0
-        return await self._read_many(region, keys, codec, atomic, stale, deadline)
+        return await self._read_many(region, keys, codec, atomic, stale, deadline, replicas)
 
     async def _read_many(
         self,
@@ -70,6 +76,7 @@ class Reading:
         atomic: bool,
         stale: bool,
         deadline: float,
+        replicas: Replicas | None,
     ) -> list[Record | None]:
         names = [self._names.entry(region, key) for key in keys]
         bulk = bool(self._large) and any(name in self._large for name in names)
@@ -78,13 +85,13 @@ class Reading:
         if atomic:
             flag = "1" if stale else "0"
             commands: list[Command] = [READ.call(name, flag) for name in names]
-            replies = await self._link.send(commands, names, bulk=bulk, deadline=deadline)
+            replies, ages = await self._asked(commands, names, bulk, deadline, replicas)
             pairs = [_parts(reply) for reply in replies]
         else:
             commands = [(verb, name) for name in names for verb in ("GET", "PTTL")]
             twice = [name for name in names for _ in range(2)]
-            replies = await self._link.send(commands, twice, bulk=bulk, deadline=deadline)
-            pairs = list(zip(replies[::2], replies[1::2], strict=True))
+            replies, ages = await self._asked(commands, twice, bulk, deadline, replicas)
+            pairs, ages = list(zip(replies[::2], replies[1::2], strict=True)), ages[::2]
         for key, name, (value, left) in zip(keys, names, pairs, strict=True):
             if atomic:
                 record, sealed = _exactly(codec, key, value, left)
@@ -94,7 +101,22 @@ class Reading:
                 self._sized(name, len(value))
             records.append(record)
             opened.append(sealed)
+        if any(ages):
+            records = list(map(_aged, records, ages))
         return await self._judged(region, records, opened, deadline)
+
+    async def _asked(
+        self,
+        commands: Sequence[Command],
+        names: Sequence[bytes],
+        bulk: bool,
+        deadline: float,
+        replicas: Replicas | None,
+    ) -> tuple[list[Reply], Sequence[float]]:
+        """The replies, and how old at most each is: nothing, where a primary answered."""
+        if replicas is not None and not bulk:
+            return await replicas.ask(commands, names, deadline)
+        return await self._link.send(commands, names, bulk=bulk, deadline=deadline), ()
 
     async def _judged(
         self,
@@ -124,6 +146,10 @@ class Reading:
         self._large[name] = None
         if len(self._large) > _MOST_LARGE:
             del self._large[next(iter(self._large))]
+
+
+def _aged(record: Record | None, age: float) -> Record | None:
+    return None if record is None else replace(record, age_bound=age)
 
 
 def _opened(
