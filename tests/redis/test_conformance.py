@@ -1,4 +1,4 @@
-"""The Redis backend keeps every clause of the contract, on one server, a Cluster and a ring."""
+"""The Redis backend keeps every clause of the contract: one server, Cluster, ring, Valkey."""
 
 from __future__ import annotations
 
@@ -57,3 +57,9 @@ async def test_a_cluster(clause: Clause, cluster: Deployment):
 async def test_a_ring(clause: Clause, ring: Deployment):
     """With one copy of each key, as with a Cluster."""
     await prove(clause, ring, one_slot="atomic" in clause.needs)
+
+
+@pytest.mark.parametrize("clause", CLAUSES, ids=lambda clause: clause.name)
+async def test_valkey(clause: Clause, valkey: Deployment):
+    """One server of another kind."""
+    await prove(clause, valkey, one_slot=False)

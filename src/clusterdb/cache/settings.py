@@ -46,7 +46,8 @@ class RegionSettings(msgspec.Struct, frozen=True, kw_only=True):
     backend encodes. ``own_limits``: the limits are the region's own, not those of the cache.
     ``strong``: every read is of the latest completed write; else of one that was current at most
     ``max_staleness`` seconds ago. ``near`` is ``None`` where nothing is kept near. ``confirm`` is
-    how a primary shows that nobody took its place, ``copies`` how many servers must have a write.
+    how a primary shows that nobody took its place, ``copies`` how many servers must have a write,
+    ``replicas``: they may answer reads.
     """
 
     name: str
@@ -68,6 +69,7 @@ class RegionSettings(msgspec.Struct, frozen=True, kw_only=True):
     near: NearSettings | None = None
     confirm: Literal["replicas", "quorum", "none"] = "replicas"
     copies: int = 1
+    replicas: bool = False
 
 
 def resolve_region(
@@ -104,6 +106,7 @@ def resolve_region(
         near=None if coherence.consistency == "strong" else _near(config, region, bound),
         confirm=coherence.confirm,
         copies=_copies(coherence),
+        replicas=_reads_replicas(config, coherence),
     )
 
 
@@ -115,10 +118,19 @@ def _staleness(config: CacheConfig, region: CacheRegion, coherence: CacheCoheren
     return _STALENESS.get(coherence.consistency, 1.0) if own is None else own
 
 
+def _reads_replicas(config: CacheConfig, coherence: CacheCoherence) -> bool:
+    backend = config.backend
+    eventual = coherence.consistency == "eventual"
+    return eventual and isinstance(backend, Redis) and backend.read_replicas
+
+
 def _near(config: CacheConfig, region: CacheRegion, bound: float) -> NearSettings | None:
     """What the region says, else what its backend says."""
     backend, own = config.backend, region.near
-    if isinstance(backend, Memory) or not (backend.near if own.enabled is None else own.enabled):
+    if isinstance(backend, Memory):
+        return None
+    usual = backend.near and not _reads_replicas(config, config.coherence or CacheCoherence())
+    if not (usual if own.enabled is None else own.enabled):
         return None
     size = backend.near_size if own.max_memory is None else own.max_memory
     return NearSettings(max_items=own.max_items, max_weight=size, max_staleness=bound)

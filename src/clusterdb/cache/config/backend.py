@@ -159,7 +159,8 @@ class Redis(Settings, frozen=True, kw_only=True, tag_field="type", tag="redis"):
     Several `urls` without `cluster` and `sentinel` form a ring: `PartitioningConfig` says how
     keys are spread. `near` keeps up to `near_size` of each region that was read in this process,
     where another process's change is seen within `max_staleness` (None: as `coherence.consistency`
-    says, 1 s for ``bounded``).
+    says, 1 s for ``bounded``). `read_replicas` lets the replicas of a cluster answer reads at the
+    level `eventual`, as far as they are at most `max_replica_lag` behind; such reads are not kept.
     """
 
     urls: Items[RedisUrl]
@@ -172,6 +173,8 @@ class Redis(Settings, frozen=True, kw_only=True, tag_field="type", tag="redis"):
     near: bool = True
     near_size: Size = preset("64MB")
     max_staleness: OptionalDuration = preset(None)
+    read_replicas: bool = False
+    max_replica_lag: Duration = preset("1s")
 
     def _check(self) -> None:
         """Check that the URLs agree, and that at most one topology is asked for."""
@@ -185,6 +188,9 @@ class Redis(Settings, frozen=True, kw_only=True, tag_field="type", tag="redis"):
         local = schemes == {"unix"} and (self.cluster or self.sentinel is not None)
         require(not local, "urls", "a Unix socket is a server by itself, without others")
         require(not (self.cluster and self.sentinel), "cluster", "excludes sentinel: choose one")
+        needs = self.cluster or not self.read_replicas
+        require(needs, "read_replicas", "needs cluster: true, whose replicas are known")
+        require(self.max_replica_lag >= 0.02, "max_replica_lag", "must be at least 20 milliseconds")
         needs = self.username is None or self.password is not None
         require(needs, "username", "needs a password as well")
 

@@ -83,6 +83,9 @@ class Cluster:
     def node_for(self, key: bytes) -> Node:
         return self._map.owner(slot_of(key))
 
+    def replicas(self, primary: Node) -> Sequence[Node]:
+        return self._map.copies.get(primary, ())
+
     async def start(self, deadline: float) -> None:
         await self._map.refresh(deadline)
 
@@ -90,7 +93,8 @@ class Cluster:
         await self._map.refresh(deadline)
 
     def replicas_of(self, node: Node) -> int | None:
-        return self._map.copies.get(node)
+        copies = self._map.copies.get(node)
+        return None if copies is None else len(copies)
 
     async def names(self, node: Node, deadline: float) -> bool:
         return await self._map.names(node, deadline)

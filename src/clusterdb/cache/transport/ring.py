@@ -230,6 +230,9 @@ class Ring:
 
     # -- life
 
+    def replicas(self, primary: Node) -> Sequence[Node]:  # noqa: ARG002 - they are not asked
+        return ()
+
     async def start(self, deadline: float) -> None:
         opening = [
             asyncio.create_task(_reached(node, deadline), name="clusterdb-cache: reach a server")

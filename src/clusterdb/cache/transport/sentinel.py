@@ -147,6 +147,9 @@ class Sentinel:
         await asyncio.wait([finding], timeout=deadline - self._now())
         return self._primary if self._primary is not node else None
 
+    def replicas(self, primary: Node) -> Sequence[Node]:  # noqa: ARG002 - they are not asked
+        return ()
+
     # -- finding the primary
 
     async def start(self, deadline: float) -> None:

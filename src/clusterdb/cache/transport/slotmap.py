@@ -37,7 +37,7 @@ class SlotMap:
         self.version = 0
         self.known = False
         self.primaries: list[Node] = []
-        self.copies: dict[Node, int] = {}
+        self.copies: dict[Node, tuple[Node, ...]] = {}
         self._fleet = fleet
         self._seeds = list(seeds)
         self._now = now
@@ -187,15 +187,16 @@ class SlotMap:
         owners: list[Node | None] = [None] * SLOTS
         copies: list[tuple[Node, ...]] = [()] * SLOTS
         at = self._fleet.at
+        self.copies = {}
         for first, last, address, replicas in view.ranges:
             many = last - first + 1
             owners[first : last + 1] = [at(address)] * many
-            copies[first : last + 1] = [tuple(at(each, replica=True) for each in replicas)] * many
+            self.copies[at(address)] = tuple([at(each, replica=True) for each in replicas])
+            copies[first : last + 1] = [self.copies[at(address)]] * many
         if owners != self.owners:
             self.version += 1
         self.owners, self._replicas, self._epoch = owners, copies, view.epoch
         self.primaries = list(dict.fromkeys(node for node in owners if node is not None))
-        self.copies = {at(address): len(replicas) for _, _, address, replicas in view.ranges}
         self.known = True
         self._fleet.keep({*self.primaries, *(node for group in set(copies) for node in group)})
 

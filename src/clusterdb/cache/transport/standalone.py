@@ -34,6 +34,9 @@ class Standalone:
     async def names(self, node: Node, deadline: float) -> bool:  # noqa: ARG002
         return node is self._node
 
+    def replicas(self, primary: Node) -> Sequence[Node]:  # noqa: ARG002 - they are not asked
+        return ()
+
     async def start(self, deadline: float) -> None:
         await self._node.connection(deadline)
 

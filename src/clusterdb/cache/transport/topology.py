@@ -53,6 +53,10 @@ class Topology(Protocol):
         """
         ...
 
+    def replicas(self, primary: Node) -> Sequence[Node]:
+        """The replicas of ``primary`` that may be asked for reads, as far as they are known."""
+        ...
+
     async def start(self, deadline: float) -> None:
         """Find the servers and reach one; raises `BackendUnavailable` that says why not."""
         ...

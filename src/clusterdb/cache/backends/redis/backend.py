@@ -51,6 +51,7 @@ from .names import Names
 from .nearby import Nearby
 from .nonces import REGION_TAG, Nonces
 from .reading import Reading
+from .replicas import Replicas
 from .scanning import Scanning
 from .stored import Versions
 from .succession import Succession
@@ -87,6 +88,10 @@ class RedisBackend:
         self._scanning = Scanning(self._link, names, self._nonces, self._settings)
         shards = _SHARDS if redis.cluster or redis.is_ring else 1
         self._limits = Limits(self._link, names, self._nonces, clock, self._counters, shards)
+        self._replicas: Replicas | None = None
+        if redis.read_replicas:
+            self._replicas = Replicas(self._link, redis.max_replica_lag)
+            self._link.on_written = self._replicas.wrote
         self._succession = Succession(self._link, clock, self._scanning.clear)
         self._confirming = Confirming(self._link, self._confirm_every)
         self._nearby = Nearby(
@@ -110,6 +115,7 @@ class RedisBackend:
             self._confirming,
             self._succession,
             self._claiming,
+            self._replicas,
             self._settings,
         )
         self._watching = Watching(self._link, clock)
@@ -136,10 +142,14 @@ class RedisBackend:
         self._succession.start()
         self._limits.start()
         self._nearby.start()
+        if self._replicas is not None:
+            self._replicas.start()
         self._watching.start()
 
     async def aclose(self) -> None:
         await self._watching.aclose()
+        if self._replicas is not None:
+            await self._replicas.aclose()
         await self._nearby.aclose()
         await self._confirming.aclose()
         await self._limits.aclose()
@@ -179,6 +189,8 @@ class RedisBackend:
             self._nearby.forked()
             self._confirming.abandon()
             self._watching.forked()
+            if self._replicas is not None:
+                self._replicas.forked()
             self._link.forked()
 
     # -- entries
@@ -317,6 +329,8 @@ class RedisBackend:
                     self._succession.note("region", [region.encode()])
                 self._nearby.clear(region)
                 self._claiming.cleared(region, owed=instant)
+                if self._replicas is not None:
+                    self._replicas.wrote_all()
         return cleared
 
     async def describe(self) -> BackendInfo:
@@ -336,6 +350,7 @@ class RedisBackend:
                 *self._link.problems,
                 *self._succession.problems,
                 *self._nearby.problems,
+                *self._levels.problems,
             ),
             servers=tuple(servers),
         )

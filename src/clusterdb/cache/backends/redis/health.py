@@ -18,7 +18,7 @@ from ...transport import Node
 from ...units import ByteSize
 from .link import Link, explained
 
-__all__ = ["check_version", "look_at", "problems"]
+__all__ = ["check_version", "info_fields", "look_at", "problems"]
 
 _OLDEST: Final = 7
 _POLICIES: Final = {"lru": ("allkeys-lru",), "lfu": ("allkeys-lfu",)}
@@ -43,7 +43,7 @@ async def _look_at(node: Node, link: Link) -> ServerInfo:
         sent_at = link.now()
         await node.call(("PING",), deadline)
         latency = link.now() - sent_at
-        fields = _fields(await node.call(("INFO",), deadline))
+        fields = info_fields(await node.call(("INFO",), deadline))
     except BackendUnavailable as error:
         return ServerInfo(name=node.name, problem=str(error))
     except ServerError as error:  # it works, but for a user who may not ask it
@@ -63,7 +63,8 @@ async def _look_at(node: Node, link: Link) -> ServerInfo:
     )
 
 
-def _fields(info: bytes) -> dict[str, str]:
+def info_fields(info: bytes) -> dict[str, str]:
+    """What ``INFO`` says."""
     lines = info.decode(errors="replace").splitlines()
     return dict(line.split(":", 1) for line in lines if ":" in line)
 

@@ -20,6 +20,7 @@ from .link import Link
 from .names import Names
 from .nearby import Nearby
 from .reading import Reading
+from .replicas import Replicas
 from .succession import Succession
 
 __all__ = ["Levels"]
@@ -37,6 +38,7 @@ class Levels:
         confirming: Confirming,
         succession: Succession,
         claiming: Claiming,
+        replicas: Replicas | None,
         settings: Mapping[str, RegionSettings],
     ) -> None:
         self._link = link
@@ -46,6 +48,7 @@ class Levels:
         self._confirming = confirming
         self._succession = succession
         self._claiming = claiming
+        self._replicas = replicas
         self._settings = settings
 
     async def read(
@@ -55,10 +58,13 @@ class Levels:
         settings = self._settings[region]
         strong = consistent or settings.strong
         while True:
-            if settings.near is None or strong:
-                records = await self._reading.read(region, keys, stale=stale, brief=brief)
-            else:
+            if settings.near is not None and not strong:
                 records = await self._nearby.read(region, keys, stale)
+            else:
+                replicas = self._replicas if settings.replicas and not strong else None
+                records = await self._reading.read(
+                    region, keys, stale=stale, brief=brief, replicas=replicas
+                )
             if not self._succession.due:
                 break
             self._nearby.release(region, records)
@@ -70,6 +76,17 @@ class Levels:
             missing = [key for key, found in zip(keys, records, strict=True) if found is None]
             await self._claiming.compare_tags(region, missing)
         return records
+
+    @property
+    def problems(self) -> list[str]:
+        """Sentences for a person: replicas that are not read, or not now."""
+        if self._replicas is None:
+            return []
+        if not any(settings.replicas for settings in self._settings.values()):
+            return [
+                "backend.read_replicas is without effect: coherence.consistency is not eventual"
+            ]
+        return self._replicas.problems()
 
     async def _confirmed(
         self,
@@ -90,6 +107,8 @@ class Levels:
             self._nearby.release(region, records)
             raise
         return [
-            record if record is None or record.tier == "near" else replace(record, age_bound=age)
+            record
+            if record is None or record.tier == "near"
+            else replace(record, age_bound=max(age, record.age_bound))
             for record in records
         ]

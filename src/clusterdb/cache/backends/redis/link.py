@@ -12,7 +12,7 @@ stands for. Those who write at the same time share one such wait a server.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Final, TypeVar
 
 from ...clock import Clock
@@ -44,7 +44,7 @@ _REMEDIES: Final = {
 class Link:
     """The connections of one backend. ``copies``, which may change, is how many servers must have
     each write before it counts, the primary among them; ``on_each`` on how many servers of a ring
-    we write it.
+    we write it; ``on_written`` is told of keys that were written, or may have been.
     """
 
     def __init__(
@@ -61,6 +61,7 @@ class Link:
         self._names = names
         self.copies = 1
         self.on_each = partitioning.strategy.replicas if config.is_ring else 1
+        self.on_written: Callable[[Sequence[bytes]], None] | None = None
         self._topology: Topology | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._keeper: asyncio.Task[None] | None = None
@@ -187,6 +188,8 @@ class Link:
             )
             for at, reply in zip(unknown, again, strict=True):
                 replies[at] = reply
+        if write and self.on_written is not None:
+            self.on_written(keys)
         if write and replicated and self.copies > 1:
             await self._replicate(keys, replies, deadline)
         return replies
@@ -213,6 +216,9 @@ class Link:
             await self.topology.call(name, command, deadline, write=True, bulk=bulk)
         except ServerError as error:
             raise explained(error) from None
+        finally:
+            if self.on_written is not None:
+                self.on_written([name])
         if self.copies > 1:
             replies: list[Reply] = [None]
             await self._replicate([name], replies, deadline)

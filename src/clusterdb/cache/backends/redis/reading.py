@@ -12,6 +12,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Final
 
+from msgspec.structs import replace
+
 from ...codec import RegionCodec, Sealed
 from ...errors import CacheError, ServerError, Undecodable
 from ...settings import RegionSettings
@@ -21,6 +23,7 @@ from .held import HeldClaims
 from .link import BULK_BYTES, Link, explained
 from .names import Names
 from .nonces import Nonces
+from .replicas import Replicas
 from .scripts import READ
 from .stored import (
     grace_ms,
@@ -58,9 +61,16 @@ class Reading:
         self._large: dict[bytes, None] = {}
 
     async def read(
-        self, region: str, keys: Sequence[str], *, stale: bool = False, brief: bool = False
+        self,
+        region: str,
+        keys: Sequence[str],
+        *,
+        stale: bool = False,
+        brief: bool = False,
+        replicas: Replicas | None = None,
     ) -> list[Record | None]:
         """See :meth:`Backend.read`. Cost: one round trip a server; one more where there are tags.
+        ``replicas`` may answer instead of the primaries.
 
         A key whose value was large the last time is asked for on the connection of large values.
         """
@@ -68,10 +78,10 @@ class Reading:
         codec = settings.codec
         assert codec is not None, "a region of an encoding backend has a codec"
         if stale or settings.grace > 0:
-            return await self._read_exactly(region, keys, codec, stale, deadline)
-        if len(keys) == 1:
+            return await self._read_exactly(region, keys, codec, stale, deadline, replicas)
+        if len(keys) == 1 and replicas is None:
             return [await self._read_one(region, keys[0], codec, brief, deadline)]
-        return await self._read_many(region, keys, codec, brief, deadline)
+        return await self._read_many(region, keys, codec, brief, deadline, replicas)
 
     async def _read_one(
         self, region: str, key: str, codec: RegionCodec, brief: bool, deadline: float
@@ -101,14 +111,20 @@ class Reading:
         return record if lives else None
 
     async def _read_many(
-        self, region: str, keys: Sequence[str], codec: RegionCodec, brief: bool, deadline: float
+        self,
+        region: str,
+        keys: Sequence[str],
+        codec: RegionCodec,
+        brief: bool,
+        deadline: float,
+        replicas: Replicas | None = None,
     ) -> list[Record | None]:
         names = [self._names.entry(region, key) for key in keys]
         verbs = ("GET",) if brief else ("GET", "PTTL")
         commands: list[Command] = [(verb, name) for name in names for verb in verbs]
         about = names if brief else [name for name in names for _ in verbs]
         bulk = self._any_large(names)
-        replies = await self._link.send(commands, about, bulk=bulk, deadline=deadline)
+        replies, ages = await self._asked(commands, about, bulk, deadline, replicas)
         values = replies[:: len(verbs)]
         times = [_UNASKED] * len(keys) if brief else replies[1::2]
         self._all_sized(names, values, bulk)
@@ -118,6 +134,8 @@ class Reading:
             for key, value, left in zip(keys, values, times, strict=True)
         ]
         records = await self._judged(region, opened, deadline)
+        if ages:
+            records = list(map(_aged, records, ages[:: len(verbs)]))
         graced = [
             at for at, value in enumerate(values) if type(value) is bytes and has_grace(value)
         ]
@@ -129,14 +147,20 @@ class Reading:
         return records
 
     async def _read_exactly(
-        self, region: str, keys: Sequence[str], codec: RegionCodec, stale: bool, deadline: float
+        self,
+        region: str,
+        keys: Sequence[str],
+        codec: RegionCodec,
+        stale: bool,
+        deadline: float,
+        replicas: Replicas | None = None,
     ) -> list[Record | None]:
         """Value and time of one moment each."""
         names = [self._names.entry(region, key) for key in keys]
         bulk = self._any_large(names)
         flag = "1" if stale else "0"
         commands: list[Command] = [READ.call(name, flag) for name in names]
-        replies = await self._link.send(commands, names, bulk=bulk, deadline=deadline)
+        replies, ages = await self._asked(commands, names, bulk, deadline, replicas)
         pairs = [_parts(reply) for reply in replies]
         self._all_sized(names, [value for value, _ in pairs], bulk)
         if not stale:
@@ -145,7 +169,21 @@ class Reading:
             _exactly(codec, key, value, left)
             for key, (value, left) in zip(keys, pairs, strict=True)
         ]
-        return await self._judged(region, opened, deadline)
+        records = await self._judged(region, opened, deadline)
+        return list(map(_aged, records, ages)) if ages else records
+
+    async def _asked(
+        self,
+        commands: Sequence[Command],
+        names: Sequence[bytes],
+        bulk: bool,
+        deadline: float,
+        replicas: Replicas | None,
+    ) -> tuple[list[Reply], Sequence[float]]:
+        """The replies, and how old at most each is: nothing, where a primary answered."""
+        if replicas is not None and not bulk:
+            return await replicas.ask(commands, names, deadline)
+        return await self._link.send(commands, names, bulk=bulk, deadline=deadline), ()
 
     async def _judged(
         self,
@@ -210,6 +248,10 @@ class Reading:
         self._large[name] = None
         if len(self._large) > _MOST_LARGE:
             del self._large[next(iter(self._large))]
+
+
+def _aged(record: Record | None, age: float) -> Record | None:
+    return None if record is None else replace(record, age_bound=age)
 
 
 def _opened(

@@ -161,6 +161,7 @@ async def test_processes_that_share_a_redis_load_once_and_see_a_tag_end(stage):
 
     assert sum(rush.loads for rush in found.rushes) == 1
     assert [len(rush.seconds) for rush in found.rushes] == [100, 100]
+    assert found.tagged is not None
     assert found.tagged.entries > 10
     assert found.tagged.before == [found.tagged.entries] * 2
     assert found.tagged.after == [0, 0]
