@@ -32,6 +32,7 @@ _COUNTERS = {
     "joined_loads": "Callers that shared the load of another",
     "lost_fills": "Loaded values not stored because something happened meanwhile",
     "unavailable_loads": "Loads run because the backend could not be reached",
+    "refreshes": "Entries loaded again before they expired",
     "stale_while_revalidating": "Expired values given at once while a load renewed them",
     "stale_past_deadline": "Expired values given past the soft deadline of a load",
     "stale_on_error": "Expired values given because the loader failed",

@@ -14,7 +14,7 @@ import threading
 import weakref
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Literal
+from typing import Any, Literal
 
 from .clock import Clock
 from .codec import RegionCodec
@@ -24,6 +24,7 @@ from .hits import Hits
 from .isolation import Isolation, isolation, plain
 from .loading import Loads
 from .options import TTL, resolve_ttl
+from .pace import Pace
 from .portal import is_background
 from .protocols import Backend, Put, RemoteChange, Written
 from .remote import remote_event
@@ -40,21 +41,25 @@ class RegionState:
     """One region's present settings and counters, shared by every face of it."""
 
     __slots__ = (
+        "_now",
         "closures",
         "codec",
         "hits",
         "isolation",
         "loads",
+        "pace",
         "settings",
         "table",
         "unreadable",
     )
 
-    def __init__(self, settings: RegionSettings, hits: Hits) -> None:
+    def __init__(self, settings: RegionSettings, now: Callable[[], float]) -> None:
         self.closures: dict[str, object] = {}  # with automatic keys, by function name
         self.loads = LoadCounters()
+        self.pace = Pace()
         self.unreadable = Unreadable(settings.name)
-        self.hits = hits
+        self.hits = Hits(now)
+        self._now = now
         self.settings = settings
         self.isolation: Isolation | None = None
         self.codec: RegionCodec | None = None  # where the backend keeps no objects
@@ -68,6 +73,7 @@ class RegionState:
         if self.table is not None and settings.isolation != self.settings.isolation:
             self.table.convert(plain)
         self.settings = settings
+        self.pace.configure(settings.loads.refresh_ahead)
         self.table = table
         self.codec = settings.codec if encodes else None
         self.isolation = None if encodes else isolation(settings.isolation)
@@ -82,6 +88,16 @@ class RegionState:
     def close(self) -> None:
         """Answer no more hits."""
         self.hits.table = None
+
+    def soon(self, key: Any) -> bool:
+        """Whether ``key`` expires so soon that who brings a loader may have to refresh it: the slow
+        path decides.
+        """
+        table = self.table
+        try:
+            return table is not None and table.expires_by(key, self._now() + self.pace.horizon)
+        except TypeError:  # a key that is no str
+            return False
 
     def entered(self, value: object) -> object:
         """A value on its way into the cache. Raises :class:`EncodeError`."""
@@ -264,7 +280,7 @@ class Runtime:
         for settings in regions:
             state = self.states.get(settings.name)
             if state is None:
-                state = RegionState(settings, Hits(self.clock.now))
+                state = RegionState(settings, self.clock.now)
                 self.states[settings.name] = state
             state.apply(settings, self.backend.table(settings.name), encodes=self.encodes)
 

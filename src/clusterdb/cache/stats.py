@@ -37,6 +37,7 @@ class LoadCounters(msgspec.Struct):
     joined_loads: int = 0
     lost_fills: int = 0
     unavailable_loads: int = 0
+    refreshes: int = 0
     stale_while_revalidating: int = 0
     stale_past_deadline: int = 0
     stale_on_error: int = 0
@@ -62,10 +63,11 @@ class RegionStats(msgspec.Struct, frozen=True, kw_only=True):
     ``stale_hits`` are reads answered by an expired value within its grace. ``rejections`` were too
     large for their region. ``joined_loads`` are callers that shared another's load, ``lost_fills``
     loads whose result was not stored because the key was written or invalidated meanwhile,
-    ``unavailable_loads`` loads run because the backend could not be reached. ``stale_...`` are
-    values that a load gave although they had expired, or could not be verified: while another was
-    under way, past its soft deadline, as its loader failed, as the backend could not be reached;
-    ``stale_served`` adds them up. ``undecodable`` were
+    ``unavailable_loads`` loads run because the backend could not be reached, ``refreshes`` entries
+    loaded again before they expired. ``stale_...`` are values that a load gave although they had
+    expired, or could not be verified: while another was under way, past its soft deadline, as its
+    loader failed, as the backend could not be reached; ``stale_served`` adds them up.
+    ``undecodable`` were
     stored and could not be read: their reads count as misses. ``items`` and ``weight`` are ``None``
     where the backend does not know them without counting. ``weight`` is in bytes (or the
     weigher's unit); 0 where the region has no ``max_memory`` and weighs nothing.
@@ -92,6 +94,7 @@ class RegionStats(msgspec.Struct, frozen=True, kw_only=True):
     joined_loads: int
     lost_fills: int
     unavailable_loads: int
+    refreshes: int
     stale_while_revalidating: int
     stale_past_deadline: int
     stale_on_error: int

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 import msgspec
-from msgspec import UNSET
+from msgspec import UNSET, Meta
 
 from .policy import LRU, EvictionPolicy
 from .quantities import (
@@ -32,6 +32,8 @@ class LoadConfig(Settings, frozen=True, kw_only=True):
 
     For so long after its expiry an entry is given at once while one load renews it
     (`stale_while_revalidate`), and is given instead of an error (`stale_if_error`).
+    `refresh_ahead` is the factor of the XFetch rule, by which a hit shortly before the expiry may
+    load the entry again: 0 is never, 1 a good start, more is earlier.
     """
 
     soft_deadline: OptionalDuration = preset(None)
@@ -41,6 +43,7 @@ class LoadConfig(Settings, frozen=True, kw_only=True):
     lease: Duration = preset("30s")
     stale_while_revalidate: Duration = preset(0.0)
     stale_if_error: Duration = preset(0.0)
+    refresh_ahead: Annotated[float, Meta(ge=0, le=1000)] = 0.0
 
     def _check(self) -> None:
         """Check the order of the deadlines."""

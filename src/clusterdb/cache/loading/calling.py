@@ -65,6 +65,8 @@ class Calls:
         finally:
             seconds = self._now() - started
             counters.load_seconds += seconds
+            if outcome == "ok":
+                plan.pace.note(seconds)
             self._on_loaded(plan.region.name, context.keys, seconds, outcome)
 
     async def call_without_backend(self, context: LoadContext, plan: LoadPlan) -> Mapping[str, Any]:

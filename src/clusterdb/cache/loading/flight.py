@@ -19,6 +19,7 @@ import msgspec
 from ..claims import Claim
 from ..errors import CacheError, ReentrantLoad
 from ..options import TTL
+from ..pace import Pace
 from ..settings import RegionSettings
 from ..stats import LoadCounters
 from ..types import MISSING, Record
@@ -40,6 +41,7 @@ class LoadPlan(msgspec.Struct, frozen=True, kw_only=True, eq=False):
 
     region: RegionSettings
     counters: LoadCounters
+    pace: Pace
     loader: Loader
     ttl: TTL
     tags: tuple[str, ...]
