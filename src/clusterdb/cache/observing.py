@@ -28,6 +28,7 @@ _COUNTERS = {
     "loads": "Loader calls",
     "load_failures": "Loader calls that raised",
     "load_timeouts": "Loader calls cancelled at their deadline",
+    "load_retries": "Loader calls made because the one before raised",
     "load_seconds": "Seconds spent in loaders",
     "joined_loads": "Callers that shared the load of another",
     "lost_fills": "Loaded values not stored because something happened meanwhile",

@@ -33,6 +33,7 @@ class LoadCounters(msgspec.Struct):
     loads: int = 0
     load_failures: int = 0
     load_timeouts: int = 0
+    load_retries: int = 0
     load_seconds: float = 0.0
     joined_loads: int = 0
     lost_fills: int = 0
@@ -90,6 +91,7 @@ class RegionStats(msgspec.Struct, frozen=True, kw_only=True):
     loads: int
     load_failures: int
     load_timeouts: int
+    load_retries: int
     load_seconds: float
     joined_loads: int
     lost_fills: int

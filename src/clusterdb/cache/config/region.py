@@ -27,7 +27,8 @@ class LoadConfig(Settings, frozen=True, kw_only=True):
     """How `get_or_load` loads.
 
     After `soft_deadline` callers get the stale entry if there is one; at `hard_deadline` the
-    loader is cancelled (None: never). `negative_ttl` remembers a failed load. `lease` is how long
+    loader is cancelled (None: never). A loader that raises is called again up to `retries` times
+    within its hard deadline. `negative_ttl` remembers a failed load. `lease` is how long
     a process may hold the right to load a key without renewing it.
 
     For so long after its expiry an entry is given at once while one load renews it
@@ -38,6 +39,7 @@ class LoadConfig(Settings, frozen=True, kw_only=True):
 
     soft_deadline: OptionalDuration = preset(None)
     hard_deadline: OptionalDuration = preset("30s")
+    retries: Annotated[int, Meta(ge=0, le=100)] = 0
     negative_ttl: OptionalDuration = preset(None)
     max_concurrent_loads: Count = 64
     lease: Duration = preset("30s")

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final, TypeAlias
 
+from ..backoff import Backoff
 from ..claims import Claim
 from ..errors import BackendUnavailable, CacheError, LoadCancelled
 from ..failpoints import FAILPOINTS, hit
@@ -53,7 +54,7 @@ class Flying:
         be stored.
         """
         CHAIN.set((flight,) if flight.behind else (*inside(), flight))
-        pause = _FIRST_PAUSE
+        backoff = Backoff(_FIRST_PAUSE, _LONGEST_PAUSE)
         pending = flight.keys
         found: dict[str, object] = {}
         while True:
@@ -85,8 +86,8 @@ class Flying:
                 busy.append(record.key)
             if not busy or flight.unattended:
                 return found
-            await asyncio.sleep(pause)
-            pending, pause = busy, min(2 * pause, _LONGEST_PAUSE)
+            await asyncio.sleep(backoff.pause())
+            pending = busy
 
     # -- claims
 
