@@ -14,6 +14,7 @@ from .config import (
     S3,
     BackupConfig,
     BackupStorage,
+    BreakerConfig,
     CacheBackend,
     CacheCoherence,
     CacheConfig,
@@ -55,6 +56,7 @@ from .config import (
 )
 from .decorators import AsyncCached, AsyncCachedMany, Cached, CachedMany, CacheInfo
 from .errors import (
+    BackendSuspended,
     BackendUnavailable,
     BatchError,
     CacheClosed,
@@ -70,6 +72,7 @@ from .errors import (
     InvalidPattern,
     LoadCancelled,
     LoadError,
+    LoaderSuspended,
     LoadTimeout,
     MissingExtra,
     MissingVariable,
@@ -86,6 +89,7 @@ from .errors import (
     WrongLoop,
 )
 from .events import (
+    CircuitTurned,
     Cleared,
     EntryDeleted,
     EntryEvicted,
@@ -102,7 +106,7 @@ from .loading import LoadContext
 from .manager import Cache, CacheManager, CacheMonitor
 from .options import GetOptions, Pattern, PatternOptions, SetOptions, WriteOptions
 from .regions import Region
-from .stats import CacheStats, RegionStats
+from .stats import CacheStats, CircuitStats, RegionStats
 from .sync import SyncCache, SyncRegion
 from .types import MISSING, Hit, Lookup, Miss, Stale
 from .units import ByteSize
@@ -116,12 +120,14 @@ __all__ = [
     "AlertConfig",
     "AsyncCached",
     "AsyncCachedMany",
+    "BackendSuspended",
     "BackendUnavailable",
     "BackupConfig",
     "BackupStorage",
     "Batch",
     "BatchError",
     "BatchOperation",
+    "BreakerConfig",
     "ByteSize",
     "Cache",
     "CacheBackend",
@@ -138,6 +144,8 @@ __all__ = [
     "CacheStats",
     "Cached",
     "CachedMany",
+    "CircuitStats",
+    "CircuitTurned",
     "Cleanup",
     "Cleared",
     "Codec",
@@ -174,6 +182,7 @@ __all__ = [
     "LoadError",
     "LoadTimeout",
     "Loaded",
+    "LoaderSuspended",
     "Lookup",
     "MaintenanceConfig",
     "MaintenanceTask",

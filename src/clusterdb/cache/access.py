@@ -151,6 +151,7 @@ class Access:
             region=state.settings,
             counters=state.loads,
             pace=state.pace,
+            circuit=state.circuit,
             loader=loader,
             ttl=resolve_ttl(ttl, state.settings.ttl),
             tags=resolve_tags(tags),

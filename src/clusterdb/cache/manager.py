@@ -32,7 +32,7 @@ from .config import (
 )
 from .errors import ConfigError, InactiveSetting, InvalidArgument
 from .events import INVALIDATIONS, Event, Subscription
-from .factory import make_backend
+from .factory import breaker_of, make_backend
 from .keys import shown
 from .observing import collect_health, collect_metrics, collect_statistics
 from .protocols import Backend
@@ -123,7 +123,8 @@ class Cache(Region[Any]):
         self._weighers: dict[str, Weigher] = {}
         self._codec = codec
         self._codecs: dict[str, Codec] = {}
-        runtime = Runtime(config.name, backend or make_backend(config, clock), clock)
+        backend = backend or make_backend(config, clock)
+        runtime = Runtime(config.name, backend, clock, breaker_of(config))
         runtime.configure(self._resolve(config, runtime))
         super().__init__(runtime, DEFAULT_REGION)
         self._warn_inactive(config)

@@ -10,7 +10,9 @@ from typing import Any
 
 import msgspec
 
-__all__ = ["CacheStats", "Counters", "LoadCounters", "ReadCounters", "RegionStats"]
+from .breaker import CircuitState
+
+__all__ = ["CacheStats", "CircuitStats", "Counters", "LoadCounters", "ReadCounters", "RegionStats"]
 
 
 class Counters(msgspec.Struct):
@@ -38,6 +40,7 @@ class LoadCounters(msgspec.Struct):
     joined_loads: int = 0
     lost_fills: int = 0
     unavailable_loads: int = 0
+    refused_loads: int = 0
     refreshes: int = 0
     stale_while_revalidating: int = 0
     stale_past_deadline: int = 0
@@ -64,8 +67,9 @@ class RegionStats(msgspec.Struct, frozen=True, kw_only=True):
     ``stale_hits`` are reads answered by an expired value within its grace. ``rejections`` were too
     large for their region. ``joined_loads`` are callers that shared another's load, ``lost_fills``
     loads whose result was not stored because the key was written or invalidated meanwhile,
-    ``unavailable_loads`` loads run because the backend could not be reached, ``refreshes`` entries
-    loaded again before they expired. ``stale_...`` are values that a load gave although they had
+    ``unavailable_loads`` loads run because the backend could not be reached, ``refused_loads``
+    those that were not, as the circuit breaker was open, ``refreshes`` entries loaded again before
+    they expired. ``stale_...`` are values that a load gave although they had
     expired, or could not be verified: while another was under way, past its soft deadline, as its
     loader failed, as the backend could not be reached; ``stale_served`` adds them up.
     ``undecodable`` were
@@ -96,6 +100,7 @@ class RegionStats(msgspec.Struct, frozen=True, kw_only=True):
     joined_loads: int
     lost_fills: int
     unavailable_loads: int
+    refused_loads: int
     refreshes: int
     stale_while_revalidating: int
     stale_past_deadline: int
@@ -120,14 +125,29 @@ class RegionStats(msgspec.Struct, frozen=True, kw_only=True):
         )
 
 
+class CircuitStats(msgspec.Struct, frozen=True, kw_only=True):
+    """A circuit breaker at one moment: how often it opened, how many calls it refused, how many
+    failed since the last success, and seconds until the next is let through.
+    """
+
+    state: CircuitState
+    opened: int
+    refused: int
+    in_row: int
+    retry_in: float
+
+
 class CacheStats(msgspec.Struct, frozen=True, kw_only=True):
-    """A cache at one moment; ``total`` adds up its regions. ``uptime`` is in seconds."""
+    """A cache at one moment; ``total`` adds up its regions. ``uptime`` is in seconds. ``circuits``
+    are those with a breaker: ``backend``, and ``loads.<region>``.
+    """
 
     name: str
     backend: str
     uptime: float
     tags: int
     regions: dict[str, RegionStats]
+    circuits: dict[str, CircuitStats] = {}
 
     @property
     def total(self) -> RegionStats:

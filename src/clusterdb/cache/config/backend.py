@@ -8,6 +8,7 @@ from urllib.parse import SplitResult, unquote, urlsplit
 from msgspec import Meta
 
 from ..errors import InvalidArgument
+from .breaker import BreakerConfig
 from .quantities import (
     Count,
     Duration,
@@ -130,6 +131,7 @@ class Disk(Settings, frozen=True, kw_only=True, tag_field="type", tag="disk"):
     `synchronous`: ``normal`` may lose the last writes at a power cut, ``full`` waits for the disk.
     A call waits at most `timeout` for another process that writes. `near` keeps up to `near_size`
     of each region in this process, where another process's change is seen within `max_staleness`.
+    While `breaker` is open no call is made.
     """
 
     path: FilePath
@@ -138,6 +140,7 @@ class Disk(Settings, frozen=True, kw_only=True, tag_field="type", tag="disk"):
     near: bool = True
     near_size: Size = preset("64MB")
     max_staleness: Duration = preset("1s")
+    breaker: BreakerConfig | None = None
 
     def _check(self) -> None:
         """Check that there is time to wait, and to look what others did."""
@@ -149,7 +152,8 @@ class Redis(Settings, frozen=True, kw_only=True, tag_field="type", tag="redis"):
     """Entries live in Redis: one server, a cluster, a ring of servers, or behind Sentinel.
 
     Several `urls` without `cluster` and `sentinel` form a ring: `PartitioningConfig` says how
-    keys are spread. `near` keeps a coherent copy of what is read in this process.
+    keys are spread. `near` keeps a coherent copy of what is read in this process. While `breaker`
+    is open no call is made.
     """
 
     urls: Items[RedisUrl]
@@ -160,6 +164,7 @@ class Redis(Settings, frozen=True, kw_only=True, tag_field="type", tag="redis"):
     pool: PoolConfig = PoolConfig()
     tls: TlsConfig | None = None
     near: bool = True
+    breaker: BreakerConfig | None = None
 
     def _check(self) -> None:
         """Check that the URLs agree, and that at most one topology is asked for."""

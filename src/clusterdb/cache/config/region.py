@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import UNSET, Meta
 
+from .breaker import BreakerConfig
 from .policy import LRU, EvictionPolicy
 from .quantities import (
     Count,
@@ -34,7 +35,8 @@ class LoadConfig(Settings, frozen=True, kw_only=True):
     For so long after its expiry an entry is given at once while one load renews it
     (`stale_while_revalidate`), and is given instead of an error (`stale_if_error`).
     `refresh_ahead` is the factor of the XFetch rule, by which a hit shortly before the expiry may
-    load the entry again: 0 is never, 1 a good start, more is earlier.
+    load the entry again: 0 is never, 1 a good start, more is earlier. `breaker` is round the
+    loaders of the region: while it is open none is called.
     """
 
     soft_deadline: OptionalDuration = preset(None)
@@ -46,6 +48,7 @@ class LoadConfig(Settings, frozen=True, kw_only=True):
     stale_while_revalidate: Duration = preset(0.0)
     stale_if_error: Duration = preset(0.0)
     refresh_ahead: Annotated[float, Meta(ge=0, le=1000)] = 0.0
+    breaker: BreakerConfig | None = None
 
     def _check(self) -> None:
         """Check the order of the deadlines."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from .subscription import Events, Subscription
 from .types import (
     INVALIDATIONS,
+    CircuitTurned,
     Cleared,
     EntryDeleted,
     EntryEvicted,
@@ -20,6 +21,7 @@ from .types import (
 
 __all__ = [
     "INVALIDATIONS",
+    "CircuitTurned",
     "Cleared",
     "EntryDeleted",
     "EntryEvicted",

@@ -11,6 +11,7 @@ import msgspec
 
 __all__ = [
     "INVALIDATIONS",
+    "CircuitTurned",
     "Cleared",
     "EntryDeleted",
     "EntryEvicted",
@@ -84,6 +85,16 @@ class Loaded(KeyEvent, frozen=True, kw_only=True, tag="load"):
 
     seconds: float
     outcome: Literal["ok", "failed", "timeout", "cancelled"]
+
+
+class CircuitTurned(Event, frozen=True, kw_only=True, tag="circuit"):
+    """A circuit breaker turned: that of the ``backend``, or of the loaders of a region,
+    ``loads.<region>``. ``retry_in`` is seconds until an open one lets a call through.
+    """
+
+    circuit: str
+    state: Literal["closed", "open", "half_open"]
+    retry_in: float = 0.0
 
 
 class EventGap(Event, frozen=True, kw_only=True, tag="gap"):

@@ -8,8 +8,9 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final, Literal, TypeAlias
 
 from ..backoff import Backoff
+from ..circuit import Circuit
 from ..clock import Clock
-from ..errors import LoadCancelled, LoadError, LoadTimeout
+from ..errors import LoadCancelled, LoadError, LoaderSuspended, LoadTimeout
 from ..settings import RegionSettings
 from .flight import LoadPlan, inside
 from .loader import LoadContext
@@ -73,7 +74,10 @@ class Calls:
         """One call of the loader, until ``end``."""
         started = self._now()
         outcome: Outcome = "cancelled"
-        counters = plan.counters
+        counters, circuit = plan.counters, plan.circuit
+        if circuit is not None and not circuit.admits():
+            counters.refused_loads += 1
+            raise LoaderSuspended(plan.region.name, circuit.in_row, circuit.retry_in)
         counters.loads += 1
         try:
             limit = None if end == math.inf else max(0.0, end - started)
@@ -95,6 +99,8 @@ class Calls:
             counters.load_seconds += seconds
             if outcome == "ok":
                 plan.pace.note(seconds)
+            if circuit is not None:
+                _told(circuit, outcome)
             self._on_loaded(plan.region.name, context.keys, seconds, outcome)
 
     async def call_without_backend(self, context: LoadContext, plan: LoadPlan) -> Mapping[str, Any]:
@@ -131,3 +137,12 @@ class Calls:
         if limit is None or limit.most != most:
             limit = self._limits[region.name] = _Limits(most)
         return limit
+
+
+def _told(circuit: Circuit, outcome: Outcome) -> None:
+    if outcome == "ok":
+        circuit.succeeded()
+    elif outcome == "cancelled":
+        circuit.left()
+    else:
+        circuit.failed()

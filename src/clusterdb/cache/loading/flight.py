@@ -16,6 +16,7 @@ from typing import Final
 
 import msgspec
 
+from ..circuit import Circuit
 from ..claims import Claim
 from ..errors import CacheError, ReentrantLoad
 from ..options import TTL
@@ -42,6 +43,7 @@ class LoadPlan(msgspec.Struct, frozen=True, kw_only=True, eq=False):
     region: RegionSettings
     counters: LoadCounters
     pace: Pace
+    circuit: Circuit | None
     loader: Loader
     ttl: TTL
     tags: tuple[str, ...]

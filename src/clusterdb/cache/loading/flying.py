@@ -8,7 +8,7 @@ from typing import Any, Final, TypeAlias
 
 from ..backoff import Backoff
 from ..claims import Claim
-from ..errors import BackendUnavailable, CacheError, LoadCancelled
+from ..errors import BackendUnavailable, CacheError, LoadCancelled, LoaderSuspended
 from ..failpoints import FAILPOINTS, hit
 from ..protocols import Backend, Put, Written
 from ..types import Record, Stale
@@ -156,7 +156,7 @@ class Flying:
     ) -> Mapping[str, Any]:
         try:
             return await self._calls.call(context, plan)
-        except LoadCancelled as error:
+        except (LoadCancelled, LoaderSuspended) as error:
             flight.failure = error
             raise
         except Exception as error:
@@ -226,7 +226,7 @@ class Flying:
         context = LoadContext(keys, plan.ttl, plan.tags, None)
         try:
             values = await self._calls.call_without_backend(context, plan)
-        except LoadCancelled as failure:
+        except (LoadCancelled, LoaderSuspended) as failure:
             flight.failure = failure
             raise
         except Exception as failure:
