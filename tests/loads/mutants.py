@@ -20,6 +20,7 @@ import pytest
 
 from clusterdb.cache.claims import Claim, Claims
 from clusterdb.cache.loading import Loads, calling, flying, loads, stale
+from clusterdb.cache.loading.ahead import Ahead
 from clusterdb.cache.loading.flight import Flight
 from clusterdb.cache.loading.tasks import Tasks
 from clusterdb.cache.runtime import Runtime
@@ -225,7 +226,7 @@ MUTANTS = [
         "revalidating",
         Loads,
         "_start_behind",
-        edit("room > 0", "room < 0"),
+        edit("if fresh and", "if not fresh and"),
     ),
     _one(
         "a renewal ends with a caller that joined it",
@@ -259,6 +260,20 @@ MUTANTS = [
         flying.Flying,
         "fly",
         edit("(flight,) if flight.behind else (*inside(), flight)", "(*inside(), flight)"),
+    ),
+    _one(
+        "a refresh is stored whatever happened to its key",
+        "race_ahead",
+        Ahead,
+        "_commit",
+        edit("[(put.key, version)], [put]", "[], [put]"),
+    ),
+    _one(
+        "a refresh is stored under a tag that nobody watched",
+        "learnt_ahead",
+        Ahead,
+        "_load",
+        edit("not set(context.tags) <= set(still[key].tags) or ", ""),
     ),
     _one(
         "no hard deadline",

@@ -348,6 +348,37 @@ async def renewed_inside(world: World) -> None:
         world.found.append(f"the renewal was refused: {found} is there")
 
 
+async def race_ahead(world: World, load: Load) -> None:
+    """As a race, with live entries that each hit loads again."""
+    for _ in range(3):
+        await world.load("a", Load(ttl=30.0, tags=load.tags, takes=0.1))
+        await race(world, any_writer, load, writes=1)
+        await asyncio.sleep(0.05)
+
+
+async def learnt_ahead(world: World) -> None:
+    """What is loaded ahead needs a tag that the entry does not have, and that is invalidated."""
+    await world.load("a", Load(ttl=30.0, takes=0.1))
+    learns = Load(learns=("t",), takes=0.02, ttl=30.0)
+
+    async def calls() -> None:
+        for _ in range(3):
+            await world.load("a", learns)
+            await world.pause()
+
+    async def end_tag() -> None:
+        await asyncio.sleep(0.02)
+        world.origin.bump("a")
+        await world.pause()
+        await world.cache.invalidate_tag("t")
+
+    await asyncio.gather(world.soon(calls()), world.soon(end_tag()))
+    await asyncio.sleep(0.1)
+    found = await world.cache.lookup("a")
+    if found and found.tags and found.value.version < world.origin.read("a").version:
+        world.found.append(f"stored over the end of its tag: {found}")
+
+
 async def nested(world: World) -> None:
     """Loaders that call for each other in a ring: some are refused, none hangs."""
 
@@ -409,6 +440,7 @@ _SHORT = LoadConfig(hard_deadline="2s")
 _SOFT = LoadConfig(soft_deadline="100ms", hard_deadline=None)
 _REVALIDATE = LoadConfig(hard_deadline=None, stale_while_revalidate="1s")
 _ON_ERROR = LoadConfig(hard_deadline=None, stale_if_error="1s")
+_AHEAD = LoadConfig(hard_deadline=None, refresh_ahead=1000)
 _NEGATIVE = LoadConfig(hard_deadline=None, negative_ttl="10s")
 
 
@@ -491,6 +523,13 @@ SCENARIOS = {
             counts_calls=False,
         ),
         Scenario(name="renewed_inside", play=renewed_inside, loads=_REVALIDATE),
+        Scenario(
+            name="race_ahead",
+            play=partial(race_ahead, load=Load(ttl=30.0, tags=("t",))),
+            loads=_AHEAD,
+            counts_calls=False,
+        ),
+        Scenario(name="learnt_ahead", play=learnt_ahead, loads=_AHEAD, counts_calls=False),
         Scenario(name="nested", play=nested),
         *[
             Scenario(

@@ -80,6 +80,7 @@ class World:
         self.scenario = scenario
         self.loop = loop
         self.random = random.Random(f"actors {seed}")
+        random.seed(f"draws {seed}")  # of the code under test
         self.origin = Origin()
         self.history = History()
         self.found: list[str] = []

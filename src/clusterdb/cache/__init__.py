@@ -14,6 +14,7 @@ from .config import (
     S3,
     BackupConfig,
     BackupStorage,
+    BreakerConfig,
     CacheBackend,
     CacheCoherence,
     CacheConfig,
@@ -56,6 +57,7 @@ from .config import (
 )
 from .decorators import AsyncCached, AsyncCachedMany, Cached, CachedMany, CacheInfo
 from .errors import (
+    BackendSuspended,
     BackendUnavailable,
     BatchError,
     CacheClosed,
@@ -71,6 +73,7 @@ from .errors import (
     InvalidPattern,
     LoadCancelled,
     LoadError,
+    LoaderSuspended,
     LoadTimeout,
     MissingExtra,
     MissingVariable,
@@ -87,6 +90,7 @@ from .errors import (
     WrongLoop,
 )
 from .events import (
+    CircuitTurned,
     Cleared,
     EntryDeleted,
     EntryEvicted,
@@ -107,7 +111,7 @@ from .manager import Cache, CacheManager, CacheMonitor
 from .options import GetOptions, Pattern, PatternOptions, SetOptions, WriteOptions
 from .processing import Handling
 from .regions import Region
-from .stats import CacheStats, RegionStats
+from .stats import CacheStats, CircuitStats, RegionStats
 from .sync import SyncCache, SyncRegion
 from .types import MISSING, Hit, Lookup, Miss, Stale
 from .units import ByteSize
@@ -121,12 +125,14 @@ __all__ = [
     "AlertConfig",
     "AsyncCached",
     "AsyncCachedMany",
+    "BackendSuspended",
     "BackendUnavailable",
     "BackupConfig",
     "BackupStorage",
     "Batch",
     "BatchError",
     "BatchOperation",
+    "BreakerConfig",
     "ByteSize",
     "Cache",
     "CacheBackend",
@@ -143,6 +149,8 @@ __all__ = [
     "CacheStats",
     "Cached",
     "CachedMany",
+    "CircuitStats",
+    "CircuitTurned",
     "Cleanup",
     "Cleared",
     "Codec",
@@ -180,6 +188,7 @@ __all__ = [
     "LoadError",
     "LoadTimeout",
     "Loaded",
+    "LoaderSuspended",
     "Lookup",
     "MaintenanceConfig",
     "MaintenanceTask",

@@ -192,6 +192,8 @@ class Access:
         plan = LoadPlan(
             region=state.settings,
             counters=state.loads,
+            pace=state.pace,
+            circuit=state.circuit,
             loader=loader,
             ttl=resolve_ttl(ttl, state.settings.ttl),
             tags=resolve_tags(tags),
@@ -213,6 +215,8 @@ class Access:
             if state.settings.on_unavailable == "raise" and len(known) < len(keys):
                 raise
             records = []
+        if state.pace.horizon:
+            self.runtime.loads.refresh_ahead(records, plan)
         values = {record.key: record.value for record in records}
         missing = [key for key in keys if key not in values and key not in known]
         if not missing and not known:

@@ -77,6 +77,7 @@ class _Shared:
         self, region: Region[Any], function: Callable[..., Any], keys: CallKeys, ttl: Any
     ) -> None:
         self.region = region
+        self.state = region.access.state
         self.function = function
         self.keys = keys
         self.ttl = ttl
@@ -184,7 +185,8 @@ class AsyncCached(_Decorated[P, R]):
     async def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
         shared = self._shared
         key, tags, call = self._call(args, kwargs)
-        value: Any = shared.hit(key)
+        state = shared.state
+        value: Any = MISSING if state.pace.horizon and state.soon(key) else shared.hit(key)
         if value is not MISSING:
             shared.count(True)
             return value  # type: ignore[no-any-return]
@@ -251,7 +253,8 @@ class Cached(_Decorated[P, R]):
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
         shared = self._shared
         key, tags, call = self._call(args, kwargs)
-        value: Any = shared.hit(key)
+        state = shared.state
+        value: Any = MISSING if state.pace.horizon and state.soon(key) else shared.hit(key)
         if value is not MISSING:
             shared.count(True)
             return value  # type: ignore[no-any-return]

@@ -23,12 +23,14 @@
     ├── ReentrantCall                     changed by a finalizer in the middle of a change
     ├── BackendUnavailable                the backend can't be reached
     │   ├── Degraded                      fewer copies took a write than were asked for
+    │   ├── BackendSuspended              it failed so often that it is not asked for a while
     │   └── OutcomeUnknown                a write was sent and its reply never came
     ├── ServerError                       a server answered a command with an error: ``.code``
     ├── LoadError                         a load could not give a value (a loader's own
     │   │                                 exception is raised as it is, never wrapped)
     │   ├── LoadTimeout                   the loader ran past its hard deadline
     │   ├── LoadCancelled                 the loader was cancelled from inside
+    │   ├── LoaderSuspended               it failed so often that it is not called for a while
     │   └── ReentrantLoad                 a loader waits for the load it is part of
     ├── ScanTimeout                       a scan ran past its timeout
     ├── SharedValueMutated                ``isolation="check"`` found a changed value
@@ -46,6 +48,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 __all__ = [
+    "BackendSuspended",
     "BackendUnavailable",
     "BatchError",
     "CacheClosed",
@@ -62,6 +65,7 @@ __all__ = [
     "LoadCancelled",
     "LoadError",
     "LoadTimeout",
+    "LoaderSuspended",
     "MissingExtra",
     "MissingVariable",
     "NotSupported",
@@ -252,6 +256,19 @@ class Degraded(BackendUnavailable):
         self.acknowledged, self.wanted, self.reply = acknowledged, wanted, reply
 
 
+class BackendSuspended(BackendUnavailable):
+    """The circuit breaker of the backend is open: it was not asked. ``retry_in`` is in seconds,
+    0 while others try whether it is back.
+    """
+
+    def __init__(self, kind: str, failures: int, retry_in: float) -> None:
+        super().__init__(
+            f"backend {kind!r} is not asked: its circuit breaker is open, {failures} calls in a "
+            f"row have failed; {_next_try(retry_in)}"
+        )
+        self.retry_in = retry_in
+
+
 class OutcomeUnknown(BackendUnavailable):
     """A write was sent and its reply never came: it may or may not have been carried out."""
 
@@ -292,6 +309,25 @@ class LoadCancelled(LoadError):
         super().__init__(
             reason or f"the loader of {shown} was cancelled from inside; nothing was stored"
         )
+
+
+class LoaderSuspended(LoadError):
+    """The circuit breaker of a region's loaders is open: none was called. ``retry_in`` is in
+    seconds, 0 while others try whether the origin is back.
+    """
+
+    def __init__(self, region: str, failures: int, retry_in: float) -> None:
+        super().__init__(
+            f"no loader of region {region!r} is called: their circuit breaker is open, {failures} "
+            f"calls in a row have failed; {_next_try(retry_in)}"
+        )
+        self.retry_in = retry_in
+
+
+def _next_try(retry_in: float) -> str:
+    if retry_in > 0:
+        return f"the next is let through in {retry_in:.3g} s"
+    return "others are trying just now whether it is back"
 
 
 class ReentrantLoad(LoadError):

@@ -5,11 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 from .clock import Clock
-from .config import CacheConfig, CacheRegion, Disk, Memory, Redis
+from .config import BreakerConfig, CacheConfig, CacheRegion, Disk, Memory, Redis
 from .errors import MissingExtra, NotSupported
 from .protocols import Backend
 
-__all__ = ["make_backend", "stored_regions"]
+__all__ = ["breaker_of", "make_backend", "stored_regions"]
 
 
 def make_backend(config: CacheConfig, clock: Clock) -> Backend:
@@ -34,6 +34,12 @@ def make_backend(config: CacheConfig, clock: Clock) -> Backend:
                 raise MissingExtra("backend 'redis'", "redis") from error
             return RedisBackend(redis, config, clock)
     raise NotSupported(f"no backend is made of a {type(config.backend).__name__}")
+
+
+def breaker_of(config: CacheConfig) -> BreakerConfig | None:
+    """The circuit breaker round the backend, if it is to have one."""
+    backend = config.backend
+    return backend.breaker if isinstance(backend, Disk | Redis) else None
 
 
 def stored_regions(config: CacheConfig) -> dict[str, CacheRegion]:

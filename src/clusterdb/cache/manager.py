@@ -32,7 +32,7 @@ from .config import (
 )
 from .errors import ConfigError, InactiveSetting, InvalidArgument
 from .events import Event, Subscription
-from .factory import make_backend
+from .factory import breaker_of, make_backend
 from .keys import shown
 from .listening import Listening
 from .observing import collect_health, collect_metrics, collect_statistics
@@ -124,7 +124,8 @@ class Cache(Listening, Region[Any]):
         self._weighers: dict[str, Weigher] = {}
         self._codec = codec
         self._codecs: dict[str, Codec] = {}
-        runtime = Runtime(config.name, backend or make_backend(config, clock), clock)
+        backend = backend or make_backend(config, clock)
+        runtime = Runtime(config.name, backend, clock, breaker_of(config))
         runtime.configure(self._resolve(config, runtime))
         super().__init__(runtime, DEFAULT_REGION)
         self._warn_inactive(config)

@@ -28,10 +28,13 @@ _COUNTERS = {
     "loads": "Loader calls",
     "load_failures": "Loader calls that raised",
     "load_timeouts": "Loader calls cancelled at their deadline",
+    "load_retries": "Loader calls made because the one before raised",
     "load_seconds": "Seconds spent in loaders",
     "joined_loads": "Callers that shared the load of another",
     "lost_fills": "Loaded values not stored because something happened meanwhile",
     "unavailable_loads": "Loads run because the backend could not be reached",
+    "refused_loads": "Loader calls not made because the circuit breaker was open",
+    "refreshes": "Entries loaded again before they expired",
     "stale_while_revalidating": "Expired values given at once while a load renewed them",
     "stale_past_deadline": "Expired values given past the soft deadline of a load",
     "stale_on_error": "Expired values given because the loader failed",
@@ -48,7 +51,12 @@ async def collect_statistics(runtime: Runtime) -> CacheStats:
     uptime = 0.0 if runtime.started is None else runtime.clock.now() - runtime.started
     regions = {name: _region(runtime.state(name), seen) for name, seen in info.regions.items()}
     return CacheStats(
-        name=runtime.name, backend=info.kind, uptime=uptime, tags=info.tags, regions=regions
+        name=runtime.name,
+        backend=info.kind,
+        uptime=uptime,
+        tags=info.tags,
+        regions=regions,
+        circuits={circuit.name: circuit.stats() for circuit in runtime.circuits},
     )
 
 
@@ -87,6 +95,31 @@ def collect_metrics(stats: CacheStats) -> list[Metric]:
                 name, value = f"cache_{short}", float(known)
                 gauge = Metric(name=name, kind="gauge", value=value, labels=labels, help=text)
                 metrics.append(gauge)
+    for name, circuit in stats.circuits.items():
+        labels = {"cache": stats.name, "circuit": name}
+        metrics += [
+            Metric(
+                name="cache_circuit_closed",
+                kind="gauge",
+                value=float(circuit.state == "closed"),
+                labels=labels,
+                help="Whether calls are made as usual",
+            ),
+            Metric(
+                name="cache_circuit_opened",
+                kind="counter",
+                value=float(circuit.opened),
+                labels=labels,
+                help="How often the circuit breaker opened",
+            ),
+            Metric(
+                name="cache_circuit_refused",
+                kind="counter",
+                value=float(circuit.refused),
+                labels=labels,
+                help="Calls not made because the circuit breaker was open",
+            ),
+        ]
     return metrics
 
 
@@ -98,11 +131,26 @@ async def collect_health(runtime: Runtime, inactive: Mapping[str, str]) -> Healt
         await runtime.ready()
         info = await runtime.backend.describe()
     except CacheError as error:
-        return Health((HealthCheck("backend", "failing", str(error)),))
-    checks = [HealthCheck("backend", "ok", info.kind)]
+        return Health((HealthCheck("backend", "failing", str(error)), *_turned(runtime)))
+    checks = [HealthCheck("backend", "ok", info.kind), *_turned(runtime)]
     checks += [HealthCheck("backend", "degraded", problem) for problem in info.problems]
     checks += [
         HealthCheck("configuration", "degraded", f"{part!r} is set, and {reason}")
         for part, reason in inactive.items()
     ]
     return Health(tuple(checks))
+
+
+def _turned(runtime: Runtime) -> list[HealthCheck]:
+    """The circuit breakers that are not closed."""
+    checks: list[HealthCheck] = []
+    for circuit in runtime.circuits:
+        stats = circuit.stats()
+        if stats.state != "closed":
+            detail = (
+                f"{circuit.name}: the circuit breaker is {stats.state.replace('_', ' ')} after "
+                f"{stats.in_row} failures in a row; the next call is let through in "
+                f"{stats.retry_in:.3g} s"
+            )
+            checks.append(HealthCheck("circuit", "degraded", detail))
+    return checks

@@ -346,7 +346,8 @@ class Region(Invalidating, Generic[T]):
         deadline, :class:`ReentrantLoad` for a loader that waits for itself. No round trip for a
         hit in process; else one, and two more to load.
         """
-        found = self.hits.get(key)
+        state = self._state
+        found = MISSING if state.pace.horizon and state.soon(key) else self.hits.get(key)
         if found is MISSING:
             values = await self._access.load(
                 [check_key(key)], Loader(loader, many=False), ttl, tags, type=type

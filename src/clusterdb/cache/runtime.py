@@ -14,16 +14,30 @@ import threading
 import weakref
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Literal
+from typing import Any, Literal
 
+from .breaker import CircuitState
+from .circuit import Circuit, GuardedBackend
 from .clock import Clock
 from .codec import RegionCodec
+from .config import BreakerConfig
 from .errors import CacheClosed, UnknownRegion, WrongLoop
-from .events import EntryEvicted, EntryExpired, EntrySet, Event, Events, Loaded, NodeDown, NodeUp
+from .events import (
+    CircuitTurned,
+    EntryEvicted,
+    EntryExpired,
+    EntrySet,
+    Event,
+    Events,
+    Loaded,
+    NodeDown,
+    NodeUp,
+)
 from .hits import Hits
 from .isolation import Isolation, isolation, plain
 from .loading import Loads
 from .options import TTL, resolve_ttl
+from .pace import Pace
 from .portal import is_background
 from .processing import Handling
 from .protocols import Backend, Put, RemoteChange, Written
@@ -41,21 +55,34 @@ class RegionState:
     """One region's present settings and counters, shared by every face of it."""
 
     __slots__ = (
+        "_now",
+        "_on_turn",
+        "circuit",
         "closures",
         "codec",
         "hits",
         "isolation",
         "loads",
+        "pace",
         "settings",
         "table",
         "unreadable",
     )
 
-    def __init__(self, settings: RegionSettings, hits: Hits) -> None:
+    def __init__(
+        self,
+        settings: RegionSettings,
+        now: Callable[[], float],
+        on_turn: Callable[[Circuit, CircuitState], None],
+    ) -> None:
         self.closures: dict[str, object] = {}  # with automatic keys, by function name
         self.loads = LoadCounters()
+        self.pace = Pace()
         self.unreadable = Unreadable(settings.name)
-        self.hits = hits
+        self.hits = Hits(now)
+        self._now = now
+        self._on_turn = on_turn
+        self.circuit: Circuit | None = None
         self.settings = settings
         self.isolation: Isolation | None = None
         self.codec: RegionCodec | None = None  # where the backend keeps no objects
@@ -69,11 +96,21 @@ class RegionState:
         if self.table is not None and settings.isolation != self.settings.isolation:
             self.table.convert(plain)
         self.settings = settings
+        self.pace.configure(settings.loads.refresh_ahead)
+        self._guard(settings.loads.breaker)
         self.table = table
         self.codec = settings.codec if encodes else None
         self.isolation = None if encodes else isolation(settings.isolation)
         self.hits.near = encodes
         self.hits.table = table if self.shares else None
+
+    def _guard(self, breaker: BreakerConfig | None) -> None:
+        """Have the circuit of these settings; one that is the same already goes on."""
+        if breaker is None:
+            self.circuit = None
+        elif self.circuit is None or self.circuit.config != breaker:
+            name = f"loads.{self.settings.name}"
+            self.circuit = Circuit(name, breaker, self._now, self._on_turn)
 
     @property
     def shares(self) -> bool:
@@ -83,6 +120,16 @@ class RegionState:
     def close(self) -> None:
         """Answer no more hits."""
         self.hits.table = None
+
+    def soon(self, key: Any) -> bool:
+        """Whether ``key`` expires so soon that who brings a loader may have to refresh it: the slow
+        path decides.
+        """
+        table = self.table
+        try:
+            return table is not None and table.expires_by(key, self._now() + self.pace.horizon)
+        except TypeError:  # a key that is no str
+            return False
 
     def entered(self, value: object) -> object:
         """A value on its way into the cache. Raises :class:`EncodeError`."""
@@ -108,10 +155,16 @@ class RegionState:
 class Runtime:
     """The shared part of one cache."""
 
-    def __init__(self, name: str, backend: Backend, clock: Clock) -> None:
+    def __init__(
+        self, name: str, backend: Backend, clock: Clock, breaker: BreakerConfig | None = None
+    ) -> None:
         self.name = name
-        self.backend = backend
         self.clock = clock
+        self._circuit: Circuit | None = None
+        if breaker is not None:
+            self._circuit = Circuit("backend", breaker, clock.now, self._turned)
+            backend = GuardedBackend(backend, self._circuit)
+        self.backend = backend
         self.origin = f"{socket.gethostname()}:{os.getpid()}"
         self.events = Events(self._observe)
         self.handlings: list[Handling] = []
@@ -279,7 +332,7 @@ class Runtime:
         for settings in regions:
             state = self.states.get(settings.name)
             if state is None:
-                state = RegionState(settings, Hits(self.clock.now))
+                state = RegionState(settings, self.clock.now, self._turned)
                 self.states[settings.name] = state
             state.apply(settings, self.backend.table(settings.name), encodes=self.encodes)
 
@@ -290,7 +343,17 @@ class Runtime:
         except KeyError:
             raise UnknownRegion(name, list(self.states)) from None
 
+    @property
+    def circuits(self) -> list[Circuit]:
+        """All circuit breakers: the backend's, and those of the regions' loaders."""
+        found = [self._circuit, *[state.circuit for state in self.states.values()]]
+        return [circuit for circuit in found if circuit is not None]
+
     # -- events
+
+    def _turned(self, circuit: Circuit, state: CircuitState) -> None:
+        name, retry_in = circuit.name, circuit.retry_in
+        self.publish(CircuitTurned, circuit=name, state=state, retry_in=retry_in)
 
     def publish(self, make: Callable[..., Event], **fields: object) -> None:
         """Publish an event, if anybody listens."""

@@ -10,7 +10,9 @@ from typing import Any
 
 import msgspec
 
-__all__ = ["CacheStats", "Counters", "LoadCounters", "ReadCounters", "RegionStats"]
+from .breaker import CircuitState
+
+__all__ = ["CacheStats", "CircuitStats", "Counters", "LoadCounters", "ReadCounters", "RegionStats"]
 
 
 class Counters(msgspec.Struct):
@@ -33,10 +35,13 @@ class LoadCounters(msgspec.Struct):
     loads: int = 0
     load_failures: int = 0
     load_timeouts: int = 0
+    load_retries: int = 0
     load_seconds: float = 0.0
     joined_loads: int = 0
     lost_fills: int = 0
     unavailable_loads: int = 0
+    refused_loads: int = 0
+    refreshes: int = 0
     stale_while_revalidating: int = 0
     stale_past_deadline: int = 0
     stale_on_error: int = 0
@@ -62,10 +67,12 @@ class RegionStats(msgspec.Struct, frozen=True, kw_only=True):
     ``stale_hits`` are reads answered by an expired value within its grace. ``rejections`` were too
     large for their region. ``joined_loads`` are callers that shared another's load, ``lost_fills``
     loads whose result was not stored because the key was written or invalidated meanwhile,
-    ``unavailable_loads`` loads run because the backend could not be reached. ``stale_...`` are
-    values that a load gave although they had expired, or could not be verified: while another was
-    under way, past its soft deadline, as its loader failed, as the backend could not be reached;
-    ``stale_served`` adds them up. ``undecodable`` were
+    ``unavailable_loads`` loads run because the backend could not be reached, ``refused_loads``
+    those that were not, as the circuit breaker was open, ``refreshes`` entries loaded again before
+    they expired. ``stale_...`` are values that a load gave although they had
+    expired, or could not be verified: while another was under way, past its soft deadline, as its
+    loader failed, as the backend could not be reached; ``stale_served`` adds them up.
+    ``undecodable`` were
     stored and could not be read: their reads count as misses. ``items`` and ``weight`` are ``None``
     where the backend does not know them without counting. ``weight`` is in bytes (or the
     weigher's unit); 0 where the region has no ``max_memory`` and weighs nothing.
@@ -88,10 +95,13 @@ class RegionStats(msgspec.Struct, frozen=True, kw_only=True):
     loads: int
     load_failures: int
     load_timeouts: int
+    load_retries: int
     load_seconds: float
     joined_loads: int
     lost_fills: int
     unavailable_loads: int
+    refused_loads: int
+    refreshes: int
     stale_while_revalidating: int
     stale_past_deadline: int
     stale_on_error: int
@@ -115,14 +125,29 @@ class RegionStats(msgspec.Struct, frozen=True, kw_only=True):
         )
 
 
+class CircuitStats(msgspec.Struct, frozen=True, kw_only=True):
+    """A circuit breaker at one moment: how often it opened, how many calls it refused, how many
+    failed since the last success, and seconds until the next is let through.
+    """
+
+    state: CircuitState
+    opened: int
+    refused: int
+    in_row: int
+    retry_in: float
+
+
 class CacheStats(msgspec.Struct, frozen=True, kw_only=True):
-    """A cache at one moment; ``total`` adds up its regions. ``uptime`` is in seconds."""
+    """A cache at one moment; ``total`` adds up its regions. ``uptime`` is in seconds. ``circuits``
+    are those with a breaker: ``backend``, and ``loads.<region>``.
+    """
 
     name: str
     backend: str
     uptime: float
     tags: int
     regions: dict[str, RegionStats]
+    circuits: dict[str, CircuitStats] = {}
 
     @property
     def total(self) -> RegionStats:

@@ -284,7 +284,8 @@ class SyncRegion(Generic[T]):
         ttl: TTL | UnsetType = UNSET,
         tags: Iterable[str] = (),
     ) -> Any:
-        value = self._hits.get(key)
+        state = self.face.access.state
+        value = MISSING if state.pace.horizon and state.soon(key) else self._hits.get(key)
         if value is not MISSING:
             return self.face.given(key, value, type)
         caller, key = Caller(), check_key(key)

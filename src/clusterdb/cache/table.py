@@ -86,6 +86,10 @@ class Table:
                 self._guard.__exit__(None, None, None)
         return value
 
+    def expires_by(self, key: str, moment: float) -> bool:
+        """Whether an entry under ``key``, dead or alive, has its expiry before ``moment``."""
+        return (entry := self._entries.get(key)) is not None and entry.deadline <= moment
+
     def read(self, key: str, now: float, stale: bool = False) -> Record | None:
         """What is under ``key``, counted as a hit or a miss; ``stale`` takes expired ones too."""
         with self._guard:
@@ -232,9 +236,8 @@ class Table:
             for key, _, _, weight, _ in puts:
                 self._check_weight(key, weight)
             done = {key: 0 for key in drops if self._remove(key, RemovalCause.DELETED, now)}
-            for key, value, deadline, weight, tags in puts:
-                states = self._tags.acquire(tags)
-                done[key] = self._store(key, value, deadline, weight, states, now)
+            for key, value, until, weight, tags in puts:
+                done[key] = self._store(key, value, until, weight, self._tags.acquire(tags), now)
             return done
 
     def clear(self) -> int:
@@ -263,9 +266,7 @@ class Table:
         """The live entry; else a claim; else ``None``, as another holds one."""
         with self._guard:
             entry = self._alive(key, now)
-            if entry is not None:
-                return _record(entry, now, self._tier)
-            return self._claims.take(key, tags)
+            return _record(entry, now, self._tier) if entry else self._claims.take(key, tags)
 
     def extend(self, claim: Claim, tags: tuple[str, ...]) -> None:
         """Let ``claim`` depend on the present states of more tags."""

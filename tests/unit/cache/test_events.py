@@ -187,6 +187,7 @@ def test_a_bad_pattern_is_refused():
 def test_every_kind_is_ready_for_the_wire(kind):
     fields: dict[str, Any] = {"region": "r", "key": "k", "tag": "t", "count": 1, "seconds": 1.0}
     fields |= {"outcome": "ok", "pattern": "p*", "node": "n"}
+    fields |= {"outcome": "ok", "circuit": "backend", "state": "open"}
     event = kind(**{name: fields[name] for name in kind.__struct_fields__ if name in fields})
 
     assert msgspec.json.decode(msgspec.json.encode(event), type=kind) == event

@@ -8,6 +8,7 @@ from clusterdb.monitoring.config import AlertConfig, MetricsConfig
 from clusterdb.tracing.config import TracingConfig
 
 from .backend import CacheBackend, Disk, Memory, PoolConfig, Redis, SentinelConfig, TlsConfig
+from .breaker import BreakerConfig
 from .cache import CacheConfig
 from .coherence import (
     CacheCoherence,
@@ -49,6 +50,7 @@ __all__ = [
     "AlertConfig",
     "BackupConfig",
     "BackupStorage",
+    "BreakerConfig",
     "CacheBackend",
     "CacheCoherence",
     "CacheConfig",

@@ -8,6 +8,7 @@ from urllib.parse import SplitResult, unquote, urlsplit
 from msgspec import Meta
 
 from ..errors import InvalidArgument
+from .breaker import BreakerConfig
 from .quantities import (
     Count,
     Duration,
@@ -137,7 +138,8 @@ class Disk(Settings, frozen=True, kw_only=True, tag_field="type", tag="disk"):
     `synchronous`: ``normal`` may lose the last writes at a power cut, ``full`` waits for the disk.
     A call waits at most `timeout` for another process that writes. `near` keeps up to `near_size`
     of each region in this process, where another process's change is seen within `max_staleness`
-    (None: as `coherence.consistency` says, 1 s for ``bounded``).
+    (None: as `coherence.consistency` says, 1 s for ``bounded``). While `breaker` is open
+    no call is made.
     """
 
     path: FilePath
@@ -146,6 +148,7 @@ class Disk(Settings, frozen=True, kw_only=True, tag_field="type", tag="disk"):
     near: bool = True
     near_size: Size = preset("64MB")
     max_staleness: OptionalDuration = preset(None)
+    breaker: BreakerConfig | None = None
 
     def _check(self) -> None:
         """Check that there is time to wait, and to look what others did."""
@@ -161,6 +164,7 @@ class Redis(Settings, frozen=True, kw_only=True, tag_field="type", tag="redis"):
     where another process's change is seen within `max_staleness` (None: as `coherence.consistency`
     says, 1 s for ``bounded``). `read_replicas` lets the replicas of a cluster answer reads at the
     level `eventual`, as far as they are at most `max_replica_lag` behind; such reads are not kept.
+    While `breaker` is open no call is made.
     """
 
     urls: Items[RedisUrl]
@@ -175,6 +179,7 @@ class Redis(Settings, frozen=True, kw_only=True, tag_field="type", tag="redis"):
     max_staleness: OptionalDuration = preset(None)
     read_replicas: bool = False
     max_replica_lag: Duration = preset("1s")
+    breaker: BreakerConfig | None = None
 
     def _check(self) -> None:
         """Check that the URLs agree, and that at most one topology is asked for."""

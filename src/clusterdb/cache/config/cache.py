@@ -65,6 +65,10 @@ class CacheConfig(Settings, frozen=True, kw_only=True):
         strategy, where = self.partitioning.strategy, "partitioning.strategy"
         message = f"{strategy.replicas} copies of each key need as many urls; there are {servers}"
         require(strategy.replicas <= servers, f"{where}.replicas", message)
+        for at, region in enumerate(self.regions):
+            possible = strategy.replicas == 1 or not region.loads.refresh_ahead
+            message = "a ring of several copies can't store on a condition: leave it at 0"
+            require(possible, f"regions[{at}].loads.refresh_ahead", message)
         weights = len(strategy.weights)
         message = f"{weights} weights for {servers} urls: give one for each, in their order"
         require(weights in (0, servers), f"{where}.weights", message)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 import msgspec
-from msgspec import UNSET
+from msgspec import UNSET, Meta
 
+from .breaker import BreakerConfig
 from .near import NearConfig
 from .policy import LRU, EvictionPolicy
 from .quantities import (
@@ -28,20 +29,27 @@ class LoadConfig(Settings, frozen=True, kw_only=True):
     """How `get_or_load` loads.
 
     After `soft_deadline` callers get the stale entry if there is one; at `hard_deadline` the
-    loader is cancelled (None: never). `negative_ttl` remembers a failed load. `lease` is how long
+    loader is cancelled (None: never). A loader that raises is called again up to `retries` times
+    within its hard deadline. `negative_ttl` remembers a failed load. `lease` is how long
     a process may hold the right to load a key without renewing it.
 
     For so long after its expiry an entry is given at once while one load renews it
     (`stale_while_revalidate`), and is given instead of an error (`stale_if_error`).
+    `refresh_ahead` is the factor of the XFetch rule, by which a hit shortly before the expiry may
+    load the entry again: 0 is never, 1 a good start, more is earlier. `breaker` is round the
+    loaders of the region: while it is open none is called.
     """
 
     soft_deadline: OptionalDuration = preset(None)
     hard_deadline: OptionalDuration = preset("30s")
+    retries: Annotated[int, Meta(ge=0, le=100)] = 0
     negative_ttl: OptionalDuration = preset(None)
     max_concurrent_loads: Count = 64
     lease: Duration = preset("30s")
     stale_while_revalidate: Duration = preset(0.0)
     stale_if_error: Duration = preset(0.0)
+    refresh_ahead: Annotated[float, Meta(ge=0, le=1000)] = 0.0
+    breaker: BreakerConfig | None = None
 
     def _check(self) -> None:
         """Check the order of the deadlines."""

@@ -6,6 +6,7 @@ from .backlog import Overflow
 from .subscription import Events, Subscription
 from .types import (
     INVALIDATIONS,
+    CircuitTurned,
     Cleared,
     EntryDeleted,
     EntryEvicted,
@@ -24,6 +25,7 @@ from .types import (
 
 __all__ = [
     "INVALIDATIONS",
+    "CircuitTurned",
     "Cleared",
     "EntryDeleted",
     "EntryEvicted",

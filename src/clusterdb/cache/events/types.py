@@ -11,6 +11,7 @@ import msgspec
 
 __all__ = [
     "INVALIDATIONS",
+    "CircuitTurned",
     "Cleared",
     "EntryDeleted",
     "EntryEvicted",
@@ -114,6 +115,16 @@ class NodeUp(Event, frozen=True, kw_only=True, tag="node_up"):
     """A server that holds entries can be reached again, or is a new one."""
 
     node: str
+
+
+class CircuitTurned(Event, frozen=True, kw_only=True, tag="circuit"):
+    """A circuit breaker turned: that of the ``backend``, or of the loaders of a region,
+    ``loads.<region>``. ``retry_in`` is seconds until an open one lets a call through.
+    """
+
+    circuit: str
+    state: Literal["closed", "open", "half_open"]
+    retry_in: float = 0.0
 
 
 class EventGap(Event, frozen=True, kw_only=True, tag="gap"):

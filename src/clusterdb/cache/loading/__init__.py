@@ -20,7 +20,8 @@ Rejected: a lock a key (waiters queue up behind a cancelled or failed holder, an
 races an invalidation still wins); remembering versions of absent keys (memory without a bound).
 
 ``loads`` joins callers with flights, ``flying`` is what a flight does, ``calling`` runs the loader
-within its limits, ``flight`` is the state they share. ``stale`` gives values past their time.
+within its limits, ``flight`` is the state they share. ``stale`` gives values past their time,
+``ahead`` loads live ones again, ``behind`` says how much of that runs where nobody waits.
 ``returns`` reads a loader's annotation.
 """
 

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Literal, TypeAlias
+from typing import Any, Final, Literal, TypeAlias
 
+from ..backoff import Backoff
+from ..circuit import Circuit
 from ..clock import Clock
-from ..errors import LoadCancelled, LoadTimeout
+from ..errors import LoadCancelled, LoadError, LoaderSuspended, LoadTimeout
 from ..settings import RegionSettings
 from .flight import LoadPlan, inside
 from .loader import LoadContext
@@ -20,6 +23,10 @@ Outcome: TypeAlias = Literal["ok", "failed", "timeout", "cancelled"]
 
 OnLoaded: TypeAlias = Callable[[str, Sequence[str], float, Outcome], None]
 """Told of each loader call that ended: region, keys, seconds, outcome."""
+
+
+_FIRST_PAUSE: Final = 0.05
+_LONGEST_PAUSE: Final = 2.0
 
 
 class _Limits:
@@ -43,17 +50,42 @@ class Calls:
     async def call(self, context: LoadContext, plan: LoadPlan) -> Mapping[str, Any]:
         """The loader's values. Raises what it raises, :class:`LoadTimeout` past the hard deadline,
         and :class:`LoadCancelled` where it was cancelled from inside.
+
+        A loader that raised is called again, as often as the region says and its hard deadline has
+        time for; that holds for all its calls together.
         """
+        loads = plan.region.loads
+        end = math.inf if loads.hard_deadline is None else self._now() + loads.hard_deadline
+        backoff = Backoff(_FIRST_PAUSE, _LONGEST_PAUSE)
+        for _ in range(loads.retries):
+            try:
+                return await self._attempt(context, plan, end)
+            except LoadError:  # it was ended, or waits for itself
+                raise
+            except Exception:
+                pause = backoff.pause()
+                if self._now() + pause >= end:
+                    raise
+                plan.counters.load_retries += 1
+                await asyncio.sleep(pause)
+        return await self._attempt(context, plan, end)
+
+    async def _attempt(self, context: LoadContext, plan: LoadPlan, end: float) -> Mapping[str, Any]:
+        """One call of the loader, until ``end``."""
         started = self._now()
         outcome: Outcome = "cancelled"
-        counters, hard = plan.counters, plan.region.loads.hard_deadline
+        counters, circuit = plan.counters, plan.circuit
+        if circuit is not None and not circuit.admits():
+            counters.refused_loads += 1
+            raise LoaderSuspended(plan.region.name, circuit.in_row, circuit.retry_in)
         counters.loads += 1
         try:
-            task = await self._within_deadline(context, plan, hard)
+            limit = None if end == math.inf else max(0.0, end - started)
+            task = await self._within_deadline(context, plan, limit)
             if task is None:
                 outcome = "timeout"
                 counters.load_timeouts += 1
-                raise LoadTimeout(context.keys, hard or 0.0)
+                raise LoadTimeout(context.keys, plan.region.loads.hard_deadline or 0.0)
             if task.cancelled():
                 raise LoadCancelled(context.keys)
             if task.exception() is not None:
@@ -65,6 +97,10 @@ class Calls:
         finally:
             seconds = self._now() - started
             counters.load_seconds += seconds
+            if outcome == "ok":
+                plan.pace.note(seconds)
+            if circuit is not None:
+                _told(circuit, outcome)
             self._on_loaded(plan.region.name, context.keys, seconds, outcome)
 
     async def call_without_backend(self, context: LoadContext, plan: LoadPlan) -> Mapping[str, Any]:
@@ -101,3 +137,12 @@ class Calls:
         if limit is None or limit.most != most:
             limit = self._limits[region.name] = _Limits(most)
         return limit
+
+
+def _told(circuit: Circuit, outcome: Outcome) -> None:
+    if outcome == "ok":
+        circuit.succeeded()
+    elif outcome == "cancelled":
+        circuit.left()
+    else:
+        circuit.failed()

@@ -16,9 +16,11 @@ from typing import Final
 
 import msgspec
 
+from ..circuit import Circuit
 from ..claims import Claim
 from ..errors import CacheError, ReentrantLoad
 from ..options import TTL
+from ..pace import Pace
 from ..settings import RegionSettings
 from ..stats import LoadCounters
 from ..types import MISSING, Record
@@ -40,6 +42,8 @@ class LoadPlan(msgspec.Struct, frozen=True, kw_only=True, eq=False):
 
     region: RegionSettings
     counters: LoadCounters
+    pace: Pace
+    circuit: Circuit | None
     loader: Loader
     ttl: TTL
     tags: tuple[str, ...]

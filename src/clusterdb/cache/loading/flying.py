@@ -6,8 +6,9 @@ import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final, TypeAlias
 
+from ..backoff import Backoff
 from ..claims import Claim
-from ..errors import BackendUnavailable, CacheError, LoadCancelled
+from ..errors import BackendUnavailable, CacheError, LoadCancelled, LoaderSuspended
 from ..failpoints import FAILPOINTS, hit
 from ..protocols import Backend, Put, Written
 from ..types import Record, Stale
@@ -53,7 +54,7 @@ class Flying:
         be stored.
         """
         CHAIN.set((flight,) if flight.behind else (*inside(), flight))
-        pause = _FIRST_PAUSE
+        backoff = Backoff(_FIRST_PAUSE, _LONGEST_PAUSE)
         pending = flight.keys
         found: dict[str, object] = {}
         while True:
@@ -85,8 +86,8 @@ class Flying:
                 busy.append(record.key)
             if not busy or flight.unattended:
                 return found
-            await asyncio.sleep(pause)
-            pending, pause = busy, min(2 * pause, _LONGEST_PAUSE)
+            await asyncio.sleep(backoff.pause())
+            pending = busy
 
     # -- claims
 
@@ -155,7 +156,7 @@ class Flying:
     ) -> Mapping[str, Any]:
         try:
             return await self._calls.call(context, plan)
-        except LoadCancelled as error:
+        except (LoadCancelled, LoaderSuspended) as error:
             flight.failure = error
             raise
         except Exception as error:
@@ -225,7 +226,7 @@ class Flying:
         context = LoadContext(keys, plan.ttl, plan.tags, None)
         try:
             values = await self._calls.call_without_backend(context, plan)
-        except LoadCancelled as failure:
+        except (LoadCancelled, LoaderSuspended) as failure:
             flight.failure = failure
             raise
         except Exception as failure:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from itertools import islice
 from typing import Final
@@ -13,6 +12,9 @@ from msgspec import structs
 from ..clock import Clock
 from ..errors import CacheClosed, LoadCancelled, ReentrantLoad
 from ..protocols import Backend
+from ..types import Record
+from .ahead import Ahead
+from .behind import Behind
 from .calling import Calls, OnLoaded
 from .flight import Flight, LoadPlan, inside, refuse_cycle, refuse_repeat
 from .flying import Flying, OnStored
@@ -36,10 +38,11 @@ class Loads:
         self._now = clock.now
         self._tasks = Tasks("clusterdb-cache-load")
         calls = Calls(clock, self._tasks, on_loaded)
+        self._behind = Behind(clock.now)
+        self._ahead = Ahead(backend, calls, self._tasks, self._behind, on_stored)
         self._flying = Flying(backend, calls, self._tasks, on_stored, self._remember_failure)
         self._flights: dict[tuple[str, str], Flight] = {}
         self._failures: dict[tuple[str, str], tuple[Exception, float]] = {}
-        self._behind: Counter[str] = Counter()
         self._closing = False
 
     async def load(self, keys: Sequence[str], plan: LoadPlan) -> dict[str, object]:
@@ -83,6 +86,11 @@ class Loads:
                     elif flight is not started:
                         missing.append(key)  # another's loader had none for us: ask our own
         return found
+
+    def refresh_ahead(self, records: Sequence[Record], plan: LoadPlan) -> None:
+        """These were hits: begin to load again, behind the caller, what is soon to expire."""
+        if not self._closing:
+            self._ahead.consider(records, _apart(plan))
 
     def last_values(self, keys: Sequence[str], plan: LoadPlan) -> dict[str, object]:
         """What may be given of ``keys`` while the backend is away, counted."""
@@ -146,8 +154,6 @@ class Loads:
 
     def _ended(self, flight: Flight) -> None:
         self._unregister(flight)
-        if flight.behind:
-            self._behind[flight.region] -= 1
         if not flight.task.cancelled() and (error := flight.task.exception()) is not None:
             flight.traceback = error.__traceback__
 
@@ -221,10 +227,9 @@ class Loads:
             if (flight is None or not flight.joinable(key))
             and self._recent_failure(region, key) is None
         ]
-        room = plan.region.loads.max_concurrent_loads - self._behind[region]
-        if fresh and room > 0 and not self._closing:
-            self._behind[region] += 1
-            self._start(fresh, structs.replace(plan, runner=None), behind=True)
+        if fresh and self._behind.admits(plan.region) and not self._closing:
+            flight = self._start(fresh, _apart(plan), behind=True)
+            self._behind.began(plan.region, flight.task)
 
     async def _instead(
         self, error: Exception, keys: Sequence[str], plan: LoadPlan
@@ -281,3 +286,8 @@ class Loads:
             return error.with_traceback(None)
         del self._failures[region, key]
         return None
+
+
+def _apart(plan: LoadPlan) -> LoadPlan:
+    """``plan`` for a load that its caller, and the caller's thread, does not wait for."""
+    return plan if plan.runner is None else structs.replace(plan, runner=None)

@@ -19,9 +19,9 @@ import random
 from collections.abc import Callable, Sequence
 from typing import Any, ClassVar, Final, NamedTuple, TypeAlias
 
+from ..backoff import Backoff
 from ..config import PoolConfig
 from ..errors import BackendUnavailable, OutcomeUnknown, ServerError
-from .backoff import Backoff
 from .connection import Command, Connection, Reply
 from .endpoint import Endpoint
 from .fleet import Fleet

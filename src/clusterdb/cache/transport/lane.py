@@ -17,8 +17,8 @@ from collections.abc import Awaitable, Callable
 from math import inf
 from typing import Final, Protocol
 
+from ..backoff import Backoff
 from ..errors import BackendUnavailable
-from .backoff import Backoff
 from .connection import Connection
 
 __all__ = ["Lane", "Opener"]

@@ -23,10 +23,10 @@ from itertools import count
 from math import inf
 from typing import Any, Final, NoReturn
 
+from ...backoff import Backoff
 from ...errors import BackendUnavailable, ServerError
 from ...near import HIDDEN
 from ...transport import Command, Connection, Node
-from ...transport.backoff import Backoff
 from .link import Link
 
 __all__ = ["Tracked"]

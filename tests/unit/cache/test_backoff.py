@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from clusterdb.cache.transport.backoff import Backoff
+from clusterdb.cache.backoff import Backoff
 
 
 @given(draws=st.lists(st.floats(0, 1, exclude_max=True), min_size=1, max_size=20))

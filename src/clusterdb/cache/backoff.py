@@ -1,4 +1,8 @@
-"""How long to wait before the next attempt: exponential, with full jitter.
+"""The one retry policy: how long to wait before the next attempt. Exponential, with full jitter.
+
+Whoever tries again takes its pauses from here: the way back to a server, a command that a moving
+slot turned away, a key that another process is loading, a loader that failed (``loads.retries``).
+How often, and for how long in all, is theirs to say, as only they know what a failure means.
 
 Each failure doubles the longest pause, and the pause itself is drawn evenly from nought to it, so
 that clients that lost the same server don't come back at the same moment. Source: M. Brooker,
