@@ -293,9 +293,11 @@ class Access:
             return
         if isinstance(change, Drop):
             if change.cause is RemovalCause.INVALIDATED:
-                runtime.publish(Invalidated, region=region, key=key)
+                version = runtime.exchange.version()
+                runtime.publish(Invalidated, region=region, key=key, version=version)
             elif outcome.applied:
-                runtime.publish(EntryDeleted, region=region, key=key)
+                version = runtime.exchange.version()
+                runtime.publish(EntryDeleted, region=region, key=key, version=version)
         elif outcome.applied and not isinstance(change, Touch):
             tags = change.tags if isinstance(change, Put) else ()
             version = outcome.version

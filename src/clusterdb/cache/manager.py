@@ -32,10 +32,11 @@ from .config import (
 )
 from .errors import ConfigError, InactiveSetting, InvalidArgument
 from .events import Event, Subscription
-from .factory import make_backend
+from .events.types import event_kinds
+from .factory import make_backend, make_channel
 from .keys import shown
 from .listening import Listening
-from .observing import collect_health, collect_metrics, collect_statistics
+from .observing import collect_health, collect_metrics, collect_statistics, collect_traffic
 from .protocols import Backend
 from .regions import Region
 from .runtime import Runtime
@@ -126,6 +127,9 @@ class Cache(Listening, Region[Any]):
         self._codecs: dict[str, Codec] = {}
         runtime = Runtime(config.name, backend or make_backend(config, clock), clock)
         runtime.configure(self._resolve(config, runtime))
+        channel = make_channel(config, clock)
+        if channel is not None:
+            runtime.connect(channel, *_sent(config))
         super().__init__(runtime, DEFAULT_REGION)
         self._warn_inactive(config)
 
@@ -282,8 +286,12 @@ class Cache(Listening, Region[Any]):
         config = structs.replace(config, regions=kept + config.regions)
         self._runtime.check_open()
         self._warn_inactive(config, self._config)
+        changed = config.invalidation != self._config.invalidation
+        channel = make_channel(config, self._runtime.clock) if changed else None
         self._runtime.configure(self._resolve(config, self._runtime))
         self._config = config
+        if changed:
+            await self._runtime.reconnect(channel, *_sent(config))
 
     async def configure_regions(self, regions: Iterable[CacheRegion]) -> None:
         """Add regions, or replace the settings of those there are. None is dropped."""
@@ -328,7 +336,8 @@ class Cache(Listening, Region[Any]):
 
     async def get_metrics(self) -> list[Metric]:
         """The statistics as samples for a metrics system. One round trip a node."""
-        return collect_metrics(await self.get_statistics())
+        samples = collect_metrics(await self.get_statistics())
+        return samples + collect_traffic(self._runtime.name, self._runtime.exchange.traffic)
 
     async def get_health(self) -> Health:
         """Whether the cache can do its work; a closed or unreachable one is reported, not raised.
@@ -373,6 +382,14 @@ class Cache(Listening, Region[Any]):
 def _makes_bytes(runtime: Runtime) -> bool:
     """Whether values become bytes at some point: a backend may keep objects, and persist them."""
     return runtime.encodes or "persistent" in runtime.backend.capabilities
+
+
+def _sent(config: CacheConfig) -> tuple[tuple[type[Event], ...], bool]:
+    """The kinds of events that go over the channel, and whether receivers compare versions."""
+    invalidation = config.invalidation or InvalidationConfig()
+    notification, kinds = invalidation.notification, event_kinds()
+    names = () if notification is None else notification.events
+    return tuple([kinds[name] for name in names]), invalidation.mode == "versioned"
 
 
 def _checked(value: T, kind: type[T], name: str) -> T:

@@ -109,7 +109,6 @@ _ENCODING = ("policy.compression", "serialization")
 _LATER = (
     "monitoring",
     "coherence",
-    "invalidation",
     "maintenance",
     "backup",
     "metrics",

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncGenerator, Awaitable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Iterator, Mapping, Sequence
 from typing import Final, Literal, TypeVar
 
 import msgspec
@@ -34,7 +34,7 @@ from ..protocols import (
 )
 from ..settings import RegionSettings
 from ..table import Table
-from ..types import Record
+from ..types import Record, Version
 
 __all__ = ["FaultyBackend"]
 
@@ -138,6 +138,9 @@ class FaultyBackend:
 
     def observe(self, observer: Observer | None) -> None:
         self._backend.observe(observer)
+
+    def order(self, versions: Iterator[Version]) -> bool:
+        return self._backend.order(versions)
 
     def follow(self, follower: Follower | None) -> None:
         self._backend.follow(follower)

@@ -36,7 +36,7 @@ from ..settings import RegionSettings
 from ..stats import CacheStats
 from ..sync import SyncCache, drive
 from ..table import Table
-from ..types import Record, RemovalCause
+from ..types import Record, RemovalCause, Version
 
 __all__ = ["Reads", "disabled", "recorded"]
 
@@ -110,6 +110,9 @@ class _Forgetful:
 
     def observe(self, observer: Observer | None) -> None:
         self._kept.observe(observer)
+
+    def order(self, versions: Iterator[Version]) -> bool:
+        return self._kept.order(versions)
 
     def follow(self, follower: Follower | None) -> None:
         self._kept.follow(follower)

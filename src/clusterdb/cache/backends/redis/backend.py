@@ -12,7 +12,7 @@ of their own (:mod:`.limits`); of the others `describe` leaves it open.
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncGenerator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
 from typing import ClassVar, Final, Literal, TypeVar
 
 from msgspec.structs import asdict, replace
@@ -39,7 +39,8 @@ from ...protocols import (
 from ...settings import RegionSettings
 from ...stats import Counters
 from ...table import Table
-from ...types import Record, RemovalCause
+from ...types import Record, RemovalCause, Version
+from ...versions import Versions
 from .claiming import Claiming
 from .health import check_version, look_at, problems
 from .limits import Limits
@@ -48,7 +49,6 @@ from .names import Names
 from .nonces import REGION_TAG, Nonces
 from .reading import Reading
 from .scanning import Scanning
-from .stored import Versions
 from .watching import Watching
 from .writing import Writing
 
@@ -125,6 +125,10 @@ class RedisBackend:
 
     def observe(self, observer: Observer | None) -> None:
         """Nobody tells us of what leaves a server by itself."""
+
+    def order(self, versions: Iterator[Version]) -> bool:
+        del versions  # ours are drawn in the same order
+        return True
 
     def follow(self, follower: Follower | None) -> None:
         """Told are servers that come and go; nobody tells us of what other processes change."""
