@@ -110,6 +110,9 @@ class Twin:
     def keep(self, region: str, record: Record, value: object) -> None:
         self.inner.keep(region, record, value)
 
+    def drop_near(self, region: str, keys: Sequence[str]) -> None:
+        self.inner.drop_near(region, keys)
+
     async def write(self, region: str, changes: Sequence[Change]) -> list[Written | CacheError]:
         return await self._call("write", self.inner.write(region, changes))
 

@@ -34,6 +34,7 @@ from .errors import ConfigError, InactiveSetting, InvalidArgument
 from .events import Event, Subscription
 from .events.types import event_kinds
 from .factory import make_backend, make_channel
+from .invalidation import Strategy
 from .keys import shown
 from .listening import Listening
 from .observing import collect_health, collect_metrics, collect_statistics, collect_traffic
@@ -128,6 +129,7 @@ class Cache(Listening, Region[Any]):
         runtime = Runtime(config.name, backend or make_backend(config, clock), clock)
         runtime.configure(self._resolve(config, runtime))
         channel = make_channel(config, clock)
+        runtime.wait(*_waits(config))
         if channel is not None:
             runtime.connect(channel, *_sent(config))
         super().__init__(runtime, DEFAULT_REGION)
@@ -265,6 +267,13 @@ class Cache(Listening, Region[Any]):
         """
         return await self._access.clear(self.regions)
 
+    async def flush_invalidations(self) -> int:
+        """Carry out the invalidations that wait, with the strategies ``deferred`` and ``lazy``;
+        how many keys they were. One round trip a node.
+        """
+        await self._runtime.ready()
+        return await self._runtime.waiting.flush()
+
     # -- settings at run time
 
     async def configure(self, config: CacheConfig) -> None:
@@ -290,6 +299,7 @@ class Cache(Listening, Region[Any]):
         channel = make_channel(config, self._runtime.clock) if changed else None
         self._runtime.configure(self._resolve(config, self._runtime))
         self._config = config
+        self._runtime.wait(*_waits(config))
         if changed:
             await self._runtime.reconnect(channel, *_sent(config))
 
@@ -390,6 +400,14 @@ def _sent(config: CacheConfig) -> tuple[tuple[type[Event], ...], bool]:
     notification, kinds = invalidation.notification, event_kinds()
     names = () if notification is None else notification.events
     return tuple([kinds[name] for name in names]), invalidation.mode == "versioned"
+
+
+def _waits(config: CacheConfig) -> tuple[Strategy, float, int]:
+    """When invalidations of keys are carried out: the strategy, after how long, how many wait."""
+    invalidation = config.invalidation or InvalidationConfig()
+    strategy = (config.coherence or CacheCoherence()).invalidation
+    delay = invalidation.linger if strategy == "lazy" else invalidation.delay
+    return strategy, delay, invalidation.queue
 
 
 def _checked(value: T, kind: type[T], name: str) -> T:

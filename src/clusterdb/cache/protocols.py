@@ -305,6 +305,10 @@ class Backend(Protocol):
         """
         ...
 
+    def drop_near(self, region: str, keys: Sequence[str]) -> None:
+        """Keep ``keys`` near no more, and nothing of them that was read before now."""
+        ...
+
     async def write(self, region: str, changes: Sequence[Change]) -> list[Written | CacheError]:
         """Carry out the changes in order. One round trip a node."""
         ...

@@ -18,25 +18,27 @@ from typing import Literal
 
 from .clock import Clock
 from .codec import RegionCodec
-from .errors import CacheClosed, UnknownRegion, WrongLoop
+from .errors import CacheClosed, CacheError, UnknownRegion, WrongLoop
 from .events import (
     EntryEvicted,
     EntryExpired,
     EntrySet,
     Event,
     Events,
+    Invalidated,
     Loaded,
     NodeDown,
     NodeUp,
 )
 from .exchange import Exchange
 from .hits import Hits
+from .invalidation import Strategy, Waiting
 from .isolation import Isolation, isolation, plain
 from .loading import Loads
 from .options import TTL, resolve_ttl
 from .portal import is_background
 from .processing import Handling
-from .protocols import Backend, Channel, Put, RemoteChange, Written
+from .protocols import Backend, Channel, Drop, Put, RemoteChange, Written
 from .remote import remote_event
 from .settings import RegionSettings
 from .stats import LoadCounters
@@ -124,6 +126,7 @@ class Runtime:
         self.clock = clock
         self.origin = f"{socket.gethostname()}:{os.getpid()}"
         self.events = Events(self._observe, self._heard_by_others)
+        self.waiting = Waiting(self._carry_out)
         self.exchange = Exchange(
             name, backend, clock, self.events, lambda: self.states, self._forget
         )
@@ -158,7 +161,8 @@ class Runtime:
     @property
     def immediate(self) -> bool:
         """Whether the backend is open, and its calls may come from a thread without a loop."""
-        return self._opened and self.loop is not None and self.backend.inline
+        waits = self.waiting or self.waiting.strategy != "immediate"  # in the loop, in order
+        return self._opened and self.loop is not None and self.backend.inline and not waits
 
     @property
     def encodes(self) -> bool:
@@ -207,6 +211,7 @@ class Runtime:
         try:
             await self.backend.open()
             self._opened = True
+            self.waiting.start()
             await self.exchange.start(self.origin)
             for handling in self.handlings:
                 handling.start()
@@ -250,6 +255,7 @@ class Runtime:
             await asyncio.wait({self._opening})
         if self._loads is not None:
             await self._loads.aclose()
+        await self.waiting.aclose()
         await self.exchange.disconnect()
         try:
             await self.backend.aclose()
@@ -277,6 +283,7 @@ class Runtime:
                 handling.forked()
             self.origin = f"{socket.gethostname()}:{os.getpid()}"
             self.exchange.forked(self.origin)
+            self.waiting.forked()
 
     # -- regions
 
@@ -318,6 +325,24 @@ class Runtime:
         self.backend.observe(self._removed if self.events.active else None)
         self.backend.follow(self._followed if self.events.heard else None)
         self.exchange.listen()
+
+    # -- invalidations that wait
+
+    def wait(self, strategy: Strategy, delay: float, limit: int) -> None:
+        """See :meth:`Waiting.configure`. A backend that never waits has nothing to gain by it."""
+        never = "immediate" in self.backend.capabilities
+        self.waiting.configure("immediate" if never else strategy, delay, limit)
+
+    async def _carry_out(self, region: str, keys: Sequence[str]) -> None:
+        """Remove keys whose removal had waited."""
+        drops = [Drop(key, RemovalCause.INVALIDATED) for key in keys]
+        for drop, outcome in zip(drops, await self.backend.write(region, drops), strict=True):
+            if isinstance(outcome, CacheError):
+                raise outcome
+            self.forget(region, drop.key)
+            if self.events.active:
+                version = self.exchange.version()
+                self.publish(Invalidated, region=region, key=drop.key, version=version)
 
     # -- other processes
 

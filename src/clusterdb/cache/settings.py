@@ -82,6 +82,11 @@ def inactive_settings(config: CacheConfig, *, encodes: bool) -> dict[str, str]:
     kind = config.backend.__struct_config__.tag
     if not encodes:
         known |= dict.fromkeys(_ENCODING, f"without effect: the {kind} backend keeps objects")
+    coherence = config.coherence
+    if coherence is not None:
+        coherence = msgspec.structs.replace(coherence, invalidation="immediate")  # that acts
+        coherence = None if coherence == CacheCoherence() else coherence
+        config = msgspec.structs.replace(config, coherence=coherence)
     if isinstance(config.backend, Redis):
         config = _without_what_redis_does(config)
     else:

@@ -172,6 +172,9 @@ class MemoryBackend:
     def keep(self, region: str, record: Record, value: object) -> None:
         """Nothing is nearer than here."""
 
+    def drop_near(self, region: str, keys: Sequence[str]) -> None:
+        """Nothing is nearer than here."""
+
     async def write(self, region: str, changes: Sequence[Change]) -> list[Written | CacheError]:
         table, now = self._tables[region], self._now()
         weights = self._weights(region, changes)

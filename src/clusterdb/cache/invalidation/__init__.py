@@ -3,5 +3,6 @@
 from __future__ import annotations
 
 from .receiving import Receiving
+from .waiting import Strategy, Waiting
 
-__all__ = ["Receiving"]
+__all__ = ["Receiving", "Strategy", "Waiting"]

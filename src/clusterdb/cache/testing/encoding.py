@@ -121,6 +121,9 @@ class EncodingBackend:
     def keep(self, region: str, record: Record, value: object) -> None:
         """Nothing: no record from here has a ``near``."""
 
+    def drop_near(self, region: str, keys: Sequence[str]) -> None:
+        self._backend.drop_near(region, keys)
+
     async def write(self, region: str, changes: Sequence[Change]) -> list[Written | CacheError]:
         return await self._backend.write(region, [self._put(region, each) for each in changes])
 

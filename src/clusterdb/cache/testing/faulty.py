@@ -165,6 +165,9 @@ class FaultyBackend:
         self.calls["keep"] += 1
         self._backend.keep(region, record, value)
 
+    def drop_near(self, region: str, keys: Sequence[str]) -> None:
+        self._backend.drop_near(region, keys)
+
     async def write(self, region: str, changes: Sequence[Change]) -> list[Written | CacheError]:
         await self._before("write")
         return await self._after("write", self._backend.write(region, changes))

@@ -134,6 +134,9 @@ class _Forgetful:
     def keep(self, region: str, record: Record, value: object) -> None:
         """Nothing is kept, near or far."""
 
+    def drop_near(self, region: str, keys: Sequence[str]) -> None:
+        self._kept.drop_near(region, keys)
+
     async def write(self, region: str, changes: Sequence[Change]) -> list[Written | CacheError]:
         outcomes: list[Written | CacheError] = []
         for change in changes:

@@ -182,6 +182,10 @@ class DiskBackend:
             now=self._clock.now(),
         )
 
+    def drop_near(self, region: str, keys: Sequence[str]) -> None:
+        for key in keys:
+            self._near.drop(region, key, self._clock.now())
+
     async def write(self, region: str, changes: Sequence[Change]) -> list[Written | CacheError]:
         def job(transaction: Transaction) -> list[Written | CacheError]:
             outcomes: list[Written | CacheError] = []

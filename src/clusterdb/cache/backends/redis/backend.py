@@ -169,6 +169,9 @@ class RedisBackend:
     def keep(self, region: str, record: Record, value: object) -> None:
         """Nothing is near."""
 
+    def drop_near(self, region: str, keys: Sequence[str]) -> None:
+        """Nothing is near."""
+
     async def write(self, region: str, changes: Sequence[Change]) -> list[Written | CacheError]:
         if self._on_each > 1 or region in self._limits:
             return await self._write_allowed(region, changes)
