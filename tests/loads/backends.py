@@ -9,7 +9,7 @@ by its lease, as a server would do it.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Mapping, Sequence
 from typing import Any, Literal, TypeAlias, TypeVar
 
 from clusterdb.cache import BackendUnavailable, CacheError
@@ -30,7 +30,7 @@ from clusterdb.cache.protocols import (
 )
 from clusterdb.cache.settings import RegionSettings
 from clusterdb.cache.table import Table
-from clusterdb.cache.types import Record
+from clusterdb.cache.types import Record, Version
 
 __all__ = ["Hook", "Outage", "Twin"]
 
@@ -86,6 +86,9 @@ class Twin:
     def observe(self, observer: Observer | None) -> None:
         self.inner.observe(observer)
 
+    def order(self, versions: Iterator[Version]) -> bool:
+        return self.inner.order(versions)
+
     def follow(self, follower: Follower | None) -> None:
         self.inner.follow(follower)
 
@@ -115,6 +118,9 @@ class Twin:
 
     def keep(self, region: str, record: Record, value: object) -> None:
         self.inner.keep(region, record, value)
+
+    def drop_near(self, region: str, keys: Sequence[str]) -> None:
+        self.inner.drop_near(region, keys)
 
     async def write(self, region: str, changes: Sequence[Change]) -> list[Written | CacheError]:
         return await self._call("write", self.inner.write(region, changes))

@@ -15,7 +15,6 @@ from tests.redis.servers import standalone as start_standalone
 
 from clusterdb.cache import Cache
 from clusterdb.cache.backends.redis.names import Names
-from clusterdb.cache.backends.redis.stored import Versions
 from clusterdb.cache.claims import Claim
 from clusterdb.cache.clock import SystemClock
 from clusterdb.cache.codec import region_codec
@@ -25,6 +24,7 @@ from clusterdb.cache.protocols import Add, Backend, Drop, Put, Touch, Written
 from clusterdb.cache.testing import EncodingBackend, ManualClock
 from clusterdb.cache.testing.conformance import region_settings
 from clusterdb.cache.types import MISSING, Record
+from clusterdb.cache.versions import Versions
 
 MOST, LEAST = 2**63 - 1, -(2**63)
 

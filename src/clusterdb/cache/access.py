@@ -135,6 +135,8 @@ class Access:
         """What the backend gave."""
         try:
             await self.runtime.ready()
+            if self.runtime.waiting:
+                keys = await self.runtime.waiting.readable(self.region, keys)
             records = await self.runtime.backend.read(
                 self.region,
                 keys,
@@ -162,6 +164,9 @@ class Access:
         """Whether a live entry is under ``key``."""
         try:
             await self.runtime.ready()
+            waiting = self.runtime.waiting
+            if waiting and not await waiting.readable(self.region, [key]):
+                return False
             [record] = await self.runtime.backend.peek(self.region, [key])
         except BackendUnavailable:
             if self.state.settings.on_unavailable == "miss":
@@ -221,6 +226,8 @@ class Access:
         missing = [key for key in keys if key not in values and key not in known]
         if not missing and not known:
             return values
+        if self.runtime.waiting:
+            await self.runtime.waiting.settle(self.region, missing)
         loaded = known | (await self.runtime.loads.load(missing, plan) if missing else {})
         if encodes:
             loaded = {
@@ -290,11 +297,26 @@ class Access:
     async def write(self, changes: Sequence[Change]) -> list[Written]:
         """Make the changes. Raises the error of an only change, else :class:`BatchError`."""
         await self.runtime.ready()
+        if self.runtime.waiting:
+            await self.runtime.waiting.settle(self.region, [change.key for change in changes])
         write = self.runtime.backend.write
         if not self.runtime.events.active:
             return self._results(changes, await write(self.region, changes))
         with self.runtime.telling():
             return self._results(changes, await write(self.region, changes))
+
+    async def invalidate(self, keys: Sequence[str]) -> int:
+        """Invalidate keys as the strategy says; of how many a copy was there, and where nobody
+        looked how many they are.
+        """
+        await self.runtime.ready()
+        waiting = self.runtime.waiting
+        if waiting.strategy == "immediate":
+            drops = [Drop(key, RemovalCause.INVALIDATED) for key in keys]
+            return sum([written.applied for written in await self.write(drops)])
+        await waiting.add(self.region, keys)
+        self.runtime.backend.drop_near(self.region, keys)
+        return len(keys)
 
     async def drop(self, keys: Sequence[str]) -> int:
         """Invalidate keys without telling of each; how many entries were there."""
@@ -332,6 +354,9 @@ class Access:
     async def commit(self, checks: Sequence[Check], changes: Sequence[Put | Drop]) -> bool:
         """Make all changes if all checks hold."""
         await self.runtime.ready()
+        if self.runtime.waiting:
+            keys = [*[key for key, _ in checks], *[change.key for change in changes]]
+            await self.runtime.waiting.settle(self.region, keys)
         with self.runtime.telling():
             committed = await self.runtime.backend.commit(self.region, checks, changes)
             if committed is None:
@@ -365,9 +390,11 @@ class Access:
             return
         if isinstance(change, Drop):
             if change.cause is RemovalCause.INVALIDATED:
-                runtime.publish(Invalidated, region=region, key=key)
+                version = runtime.exchange.version()
+                runtime.publish(Invalidated, region=region, key=key, version=version)
             elif outcome.applied:
-                runtime.publish(EntryDeleted, region=region, key=key)
+                version = runtime.exchange.version()
+                runtime.publish(EntryDeleted, region=region, key=key, version=version)
         elif outcome.applied and not isinstance(change, Touch):
             tags = change.tags if isinstance(change, Put) else ()
             version = outcome.version

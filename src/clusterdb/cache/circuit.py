@@ -7,7 +7,7 @@ fail open without waiting for a timeout.
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Callable, Coroutine, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Coroutine, Iterator, Mapping, Sequence
 from contextlib import aclosing
 from typing import Any, Literal, TypeVar
 
@@ -31,7 +31,7 @@ from .protocols import (
 from .settings import RegionSettings
 from .stats import CircuitStats
 from .table import Table
-from .types import Record
+from .types import Record, Version
 
 __all__ = ["Circuit", "GuardedBackend"]
 
@@ -194,6 +194,12 @@ class GuardedBackend:
 
     def keep(self, region: str, record: Record, value: object) -> None:
         self._backend.keep(region, record, value)
+
+    def drop_near(self, region: str, keys: Sequence[str]) -> None:
+        self._backend.drop_near(region, keys)
+
+    def order(self, versions: Iterator[Version]) -> bool:
+        return self._backend.order(versions)
 
     async def write(self, region: str, changes: Sequence[Change]) -> list[Written | CacheError]:
         return await self._call(self._backend.write(region, changes))

@@ -17,12 +17,13 @@ __all__ = ["Claim", "Claims"]
 class Claim:
     """One taken claim."""
 
-    __slots__ = ("dropped", "key", "tags")
+    __slots__ = ("dropped", "key", "tags", "version")
 
     def __init__(self, key: str, tags: tuple[TagState, ...]) -> None:
         self.key = key
         self.tags = tags
         self.dropped = False
+        self.version = 0  # of what is filled, where it counts when the load began
 
     def live(self) -> bool:
         """Whether a fill would be accepted, as far as this process knows."""

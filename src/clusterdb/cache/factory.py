@@ -5,11 +5,20 @@ from __future__ import annotations
 from pathlib import Path
 
 from .clock import Clock
-from .config import BreakerConfig, CacheConfig, CacheRegion, Disk, Memory, Redis
-from .errors import MissingExtra, NotSupported
-from .protocols import Backend
+from .config import (
+    BreakerConfig,
+    CacheConfig,
+    CacheRegion,
+    Disk,
+    Memory,
+    Redis,
+    RedisChannel,
+    RedisStream,
+)
+from .errors import ConfigError, MissingExtra, NotSupported
+from .protocols import Backend, Channel
 
-__all__ = ["breaker_of", "make_backend", "stored_regions"]
+__all__ = ["breaker_of", "make_backend", "make_channel", "stored_regions"]
 
 
 def make_backend(config: CacheConfig, clock: Clock) -> Backend:
@@ -40,6 +49,38 @@ def breaker_of(config: CacheConfig) -> BreakerConfig | None:
     """The circuit breaker round the backend, if it is to have one."""
     backend = config.backend
     return backend.breaker if isinstance(backend, Disk | Redis) else None
+
+
+def make_channel(config: CacheConfig, clock: Clock) -> Channel | None:
+    """The channel of events that ``config.invalidation`` names, if it does. Does no I/O. Raises
+    :class:`ConfigError` where nothing says on which servers it is.
+    """
+    wanted = None if config.invalidation is None else config.invalidation.notification
+    if wanted is None:
+        return None
+    server = wanted.backend.server
+    if server is None and isinstance(config.backend, Redis):
+        server = config.backend
+    if server is None:
+        kind = config.backend.__struct_config__.tag
+        path = "invalidation.notification.backend.server"
+        raise ConfigError(
+            f"{path}: is missing, and backend {kind!r} has no Redis server that could carry the "
+            f"events; name one: server=Redis(urls=[...])",
+            path=path,
+        )
+    try:
+        from .backends.redis.channel import RedisPubSub, channel_link
+        from .backends.redis.stream import RedisStreamChannel
+    except ImportError as error:
+        raise MissingExtra("a channel on Redis", "redis") from error
+    link = channel_link(server, config.name, clock)
+    match wanted.backend:
+        case RedisChannel(channel=name):
+            return RedisPubSub(link, name)
+        case RedisStream(stream=name, max_length=length):
+            return RedisStreamChannel(link, name, length)
+    raise NotSupported(f"no channel is made of a {type(wanted.backend).__name__}")
 
 
 def stored_regions(config: CacheConfig) -> dict[str, CacheRegion]:

@@ -12,9 +12,7 @@ from datetime import timedelta
 from .access import Access
 from .keys import check_key, check_keys
 from .options import Pattern, PatternOptions, resolve_tags
-from .protocols import Drop
 from .scanning import invalidate_matching, resolve_pattern
-from .types import RemovalCause
 
 __all__ = ["Invalidating"]
 
@@ -27,16 +25,17 @@ class Invalidating:
     async def invalidate(self, key: str) -> bool:
         """Remove the cached copy under ``key``, and let a running load of it store nothing;
         whether a copy was there. One round trip.
+
+        With the strategies ``deferred`` and ``lazy`` the key is a miss for this process at once,
+        and is removed later: no round trip, and True.
         """
-        [written] = await self._access.write([Drop(check_key(key), RemovalCause.INVALIDATED)])
-        return written.applied
+        return await self._access.invalidate([check_key(key)]) > 0
 
     async def invalidate_many(self, keys: Iterable[str]) -> int:
         """Invalidate all ``keys``; of how many a copy was there. Raises :class:`BatchError` when
-        some failed. One round trip a node.
+        some failed. One round trip a node. With ``deferred`` and ``lazy`` as in :meth:`invalidate`.
         """
-        drops = [Drop(key, RemovalCause.INVALIDATED) for key in check_keys(keys)]
-        return sum([written.applied for written in await self._access.write(drops)])
+        return await self._access.invalidate(check_keys(keys))
 
     async def invalidate_matching(
         self,

@@ -32,10 +32,12 @@ from .config import (
 )
 from .errors import ConfigError, InactiveSetting, InvalidArgument
 from .events import Event, Subscription
-from .factory import breaker_of, make_backend
+from .events.types import event_kinds
+from .factory import breaker_of, make_backend, make_channel
+from .invalidation import Strategy
 from .keys import shown
 from .listening import Listening
-from .observing import collect_health, collect_metrics, collect_statistics
+from .observing import collect_health, collect_metrics, collect_statistics, collect_traffic
 from .protocols import Backend
 from .regions import Region
 from .runtime import Runtime
@@ -127,6 +129,10 @@ class Cache(Listening, Region[Any]):
         backend = backend or make_backend(config, clock)
         runtime = Runtime(config.name, backend, clock, breaker_of(config))
         runtime.configure(self._resolve(config, runtime))
+        channel = make_channel(config, clock)
+        runtime.wait(*_waits(config))
+        if channel is not None:
+            runtime.connect(channel, *_sent(config))
         super().__init__(runtime, DEFAULT_REGION)
         self._warn_inactive(config)
 
@@ -262,6 +268,13 @@ class Cache(Listening, Region[Any]):
         """
         return await self._access.clear(self.regions)
 
+    async def flush_invalidations(self) -> int:
+        """Carry out the invalidations that wait, with the strategies ``deferred`` and ``lazy``;
+        how many keys they were. One round trip a node.
+        """
+        await self._runtime.ready()
+        return await self._runtime.waiting.flush()
+
     # -- settings at run time
 
     async def configure(self, config: CacheConfig) -> None:
@@ -283,8 +296,13 @@ class Cache(Listening, Region[Any]):
         config = structs.replace(config, regions=kept + config.regions)
         self._runtime.check_open()
         self._warn_inactive(config, self._config)
+        changed = config.invalidation != self._config.invalidation
+        channel = make_channel(config, self._runtime.clock) if changed else None
         self._runtime.configure(self._resolve(config, self._runtime))
         self._config = config
+        self._runtime.wait(*_waits(config))
+        if changed:
+            await self._runtime.reconnect(channel, *_sent(config))
 
     async def configure_regions(self, regions: Iterable[CacheRegion]) -> None:
         """Add regions, or replace the settings of those there are. None is dropped."""
@@ -329,7 +347,8 @@ class Cache(Listening, Region[Any]):
 
     async def get_metrics(self) -> list[Metric]:
         """The statistics as samples for a metrics system. One round trip a node."""
-        return collect_metrics(await self.get_statistics())
+        samples = collect_metrics(await self.get_statistics())
+        return samples + collect_traffic(self._runtime.name, self._runtime.exchange.traffic)
 
     async def get_health(self) -> Health:
         """Whether the cache can do its work; a closed or unreachable one is reported, not raised.
@@ -374,6 +393,22 @@ class Cache(Listening, Region[Any]):
 def _makes_bytes(runtime: Runtime) -> bool:
     """Whether values become bytes at some point: a backend may keep objects, and persist them."""
     return runtime.encodes or "persistent" in runtime.backend.capabilities
+
+
+def _sent(config: CacheConfig) -> tuple[tuple[type[Event], ...], bool]:
+    """The kinds of events that go over the channel, and whether receivers compare versions."""
+    invalidation = config.invalidation or InvalidationConfig()
+    notification, kinds = invalidation.notification, event_kinds()
+    names = () if notification is None else notification.events
+    return tuple([kinds[name] for name in names]), invalidation.mode == "versioned"
+
+
+def _waits(config: CacheConfig) -> tuple[Strategy, float, int]:
+    """When invalidations of keys are carried out: the strategy, after how long, how many wait."""
+    invalidation = config.invalidation or InvalidationConfig()
+    strategy = (config.coherence or CacheCoherence()).invalidation
+    delay = invalidation.linger if strategy == "lazy" else invalidation.delay
+    return strategy, delay, invalidation.queue
 
 
 def _checked(value: T, kind: type[T], name: str) -> T:

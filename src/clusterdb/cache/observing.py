@@ -9,11 +9,12 @@ import msgspec
 from clusterdb.monitoring import Health, HealthCheck, Metric
 
 from .errors import CacheError
+from .events.routing import Traffic
 from .protocols import RegionInfo
 from .runtime import RegionState, Runtime
 from .stats import CacheStats, RegionStats
 
-__all__ = ["collect_health", "collect_metrics", "collect_statistics"]
+__all__ = ["collect_health", "collect_metrics", "collect_statistics", "collect_traffic"]
 
 _COUNTERS = {
     "hits": "Reads answered by a live entry",
@@ -40,6 +41,18 @@ _COUNTERS = {
     "stale_on_error": "Expired values given because the loader failed",
     "stale_on_outage": "Last known values given because the backend could not be reached",
     "undecodable": "Stored values that could not be read, and count as misses",
+}
+_TRAFFIC = {
+    "sent": "Events sent to other processes",
+    "received": "Events received from other processes",
+    "dropped": "Events that could not be sent, as too many waited",
+    "echoes": "Messages of this process that came back",
+    "foreign": "Messages of caches of another name",
+    "oversized": "Messages refused because they were too large",
+    "unknown": "Messages refused because their version is not known",
+    "garbage": "Messages refused because they are none",
+    "gaps": "Losses of events that were told to subscribers",
+    "failures": "Attempts to send or to listen that failed",
 }
 _GAUGES = {"items": ("size", "Entries resident"), "weight": ("weight", "Weight of the entries")}
 
@@ -123,6 +136,22 @@ def collect_metrics(stats: CacheStats) -> list[Metric]:
     return metrics
 
 
+def collect_traffic(name: str, traffic: Traffic | None) -> list[Metric]:
+    """What went over the channel of the cache called ``name``, as samples."""
+    if traffic is None:
+        return []
+    return [
+        Metric(
+            name=f"cache_channel_{field}",
+            kind="counter",
+            value=float(getattr(traffic, field)),
+            labels={"cache": name},
+            help=text,
+        )
+        for field, text in _TRAFFIC.items()
+    ]
+
+
 async def collect_health(runtime: Runtime, inactive: Mapping[str, str]) -> Health:
     """Whether the cache can do its work, and what stands in its way."""
     if runtime.closed:
@@ -134,6 +163,8 @@ async def collect_health(runtime: Runtime, inactive: Mapping[str, str]) -> Healt
         return Health((HealthCheck("backend", "failing", str(error)), *_turned(runtime)))
     checks = [HealthCheck("backend", "ok", info.kind), *_turned(runtime)]
     checks += [HealthCheck("backend", "degraded", problem) for problem in info.problems]
+    if runtime.exchange.problem:
+        checks.append(HealthCheck("channel", "degraded", runtime.exchange.problem))
     checks += [
         HealthCheck("configuration", "degraded", f"{part!r} is set, and {reason}")
         for part, reason in inactive.items()

@@ -13,7 +13,7 @@ The factory opens a backend, the manager closes it.
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterator, Mapping, Sequence
 from typing import Any, Literal, Protocol, TypeAlias
 
 import msgspec
@@ -32,6 +32,8 @@ __all__ = [
     "Capability",
     "Change",
     "ChangeKind",
+    "Channel",
+    "ChannelReceiver",
     "Check",
     "Committed",
     "Drop",
@@ -264,6 +266,13 @@ class Backend(Protocol):
         """Tell ``observer`` of removals from now on; ``None`` stops it."""
         ...
 
+    def order(self, versions: Iterator[Version]) -> bool:
+        """Draw versions that can be compared with those that other processes draw, from now on:
+        from ``versions``, where entries have no other order. Whether it does. A filled value has
+        the version of the moment it was claimed, where the backend is in the process.
+        """
+        ...
+
     def follow(self, follower: Follower | None) -> None:
         """Tell ``follower`` of what other processes change, and of servers that come and go, from
         now on; ``None`` stops it.
@@ -310,6 +319,10 @@ class Backend(Protocol):
         """Keep a decoded value near, unless it is ``MISSING`` or something happened to its key
         meanwhile; called once for each record that has a ``near``, which ends with it.
         """
+        ...
+
+    def drop_near(self, region: str, keys: Sequence[str]) -> None:
+        """Keep ``keys`` near no more, and nothing of them that was read before now."""
         ...
 
     async def write(self, region: str, changes: Sequence[Change]) -> list[Written | CacheError]:
@@ -366,4 +379,47 @@ class Backend(Protocol):
 
     async def describe(self) -> BackendInfo:
         """Figures and problems. One round trip a node."""
+        ...
+
+
+class ChannelReceiver(Protocol):
+    """Who hears a channel. Its methods are called in the loop that listens, and don't wait."""
+
+    def connected(self, *, missed: bool) -> None:
+        """What is sent from now on is received; ``missed``: something before may not have been."""
+        ...
+
+    def disconnected(self, reason: str) -> None:
+        """Nothing is received until the next ``connected``. Told of each failed attempt too."""
+        ...
+
+    def received(self, messages: Sequence[bytes]) -> None:
+        """Messages came, in order; our own may be among them, and anybody's."""
+        ...
+
+
+class Channel(Protocol):
+    """A way for small messages between processes: to whoever listens, in order for each sender.
+
+    Used in one event loop at a time, and again in another after that one has ended.
+    """
+
+    async def send(self, messages: Sequence[bytes]) -> None:
+        """Send messages in order. Raises :class:`BackendUnavailable` where some may not have been
+        sent, or :class:`CacheError` where they were refused. One round trip.
+        """
+        ...
+
+    async def listen(self, receiver: ChannelReceiver) -> None:
+        """Receive until cancelled: connect, tell ``receiver``, and connect again whenever the
+        connection is lost. Raises nothing for that.
+        """
+        ...
+
+    async def aclose(self) -> None:
+        """Close every connection. Idempotent."""
+        ...
+
+    def forked(self) -> None:
+        """In the child of a fork: forget the parent's connections."""
         ...

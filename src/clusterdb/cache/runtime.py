@@ -12,7 +12,7 @@ import random
 import socket
 import threading
 import weakref
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Literal
 
@@ -21,7 +21,7 @@ from .circuit import Circuit, GuardedBackend
 from .clock import Clock
 from .codec import RegionCodec
 from .config import BreakerConfig
-from .errors import CacheClosed, UnknownRegion, WrongLoop
+from .errors import CacheClosed, CacheError, UnknownRegion, WrongLoop
 from .events import (
     CircuitTurned,
     EntryEvicted,
@@ -29,18 +29,21 @@ from .events import (
     EntrySet,
     Event,
     Events,
+    Invalidated,
     Loaded,
     NodeDown,
     NodeUp,
 )
+from .exchange import Exchange
 from .hits import Hits
+from .invalidation import Strategy, Waiting
 from .isolation import Isolation, isolation, plain
 from .loading import Loads
 from .options import TTL, resolve_ttl
 from .pace import Pace
 from .portal import is_background
 from .processing import Handling
-from .protocols import Backend, Put, RemoteChange, Written
+from .protocols import Backend, Channel, Drop, Put, RemoteChange, Written
 from .remote import remote_event
 from .settings import RegionSettings
 from .stats import LoadCounters
@@ -166,7 +169,11 @@ class Runtime:
             backend = GuardedBackend(backend, self._circuit)
         self.backend = backend
         self.origin = f"{socket.gethostname()}:{os.getpid()}"
-        self.events = Events(self._observe)
+        self.events = Events(self._observe, self._heard_by_others)
+        self.waiting = Waiting(self._carry_out)
+        self.exchange = Exchange(
+            name, backend, clock, self.events, lambda: self.states, self._forget
+        )
         self.handlings: list[Handling] = []
         self.states: dict[str, RegionState] = {}
         self.started: float | None = None
@@ -198,7 +205,8 @@ class Runtime:
     @property
     def immediate(self) -> bool:
         """Whether the backend is open, and its calls may come from a thread without a loop."""
-        return self._opened and self.loop is not None and self.backend.inline
+        waits = self.waiting or self.waiting.strategy != "immediate"  # in the loop, in order
+        return self._opened and self.loop is not None and self.backend.inline and not waits
 
     @property
     def encodes(self) -> bool:
@@ -255,6 +263,8 @@ class Runtime:
         try:
             await self.backend.open()
             self._opened = True
+            self.waiting.start()
+            await self.exchange.start(self.origin)
             for handling in self.handlings:
                 handling.start()
         finally:
@@ -297,6 +307,8 @@ class Runtime:
             await asyncio.wait({self._opening})
         if self._loads is not None:
             await self._loads.aclose()
+        await self.waiting.aclose()
+        await self.exchange.disconnect()
         try:
             await self.backend.aclose()
         finally:
@@ -322,6 +334,8 @@ class Runtime:
             for handling in self.handlings:
                 handling.forked()
             self.origin = f"{socket.gethostname()}:{os.getpid()}"
+            self.exchange.forked(self.origin)
+            self.waiting.forked()
 
     # -- regions
 
@@ -372,6 +386,52 @@ class Runtime:
     def _observe(self) -> None:
         self.backend.observe(self._removed if self.events.active else None)
         self.backend.follow(self._followed if self.events.heard else None)
+        self.exchange.listen()
+
+    # -- invalidations that wait
+
+    def wait(self, strategy: Strategy, delay: float, limit: int) -> None:
+        """See :meth:`Waiting.configure`. A backend that never waits has nothing to gain by it."""
+        never = "immediate" in self.backend.capabilities
+        self.waiting.configure("immediate" if never else strategy, delay, limit)
+
+    async def _carry_out(self, region: str, keys: Sequence[str]) -> None:
+        """Remove keys whose removal had waited."""
+        drops = [Drop(key, RemovalCause.INVALIDATED) for key in keys]
+        for drop, outcome in zip(drops, await self.backend.write(region, drops), strict=True):
+            if isinstance(outcome, CacheError):
+                raise outcome
+            self.forget(region, drop.key)
+            if self.events.active:
+                version = self.exchange.version()
+                self.publish(Invalidated, region=region, key=drop.key, version=version)
+
+    # -- other processes
+
+    async def reconnect(
+        self, channel: Channel | None, kinds: Iterable[type[Event]], versioned: bool
+    ) -> None:
+        """Leave the present channel for another, or for none."""
+        await self.exchange.disconnect()
+        if channel is not None:
+            self.connect(channel, kinds, versioned)
+            if self._opened:
+                await self.exchange.start(self.origin)
+
+    def connect(self, channel: Channel, kinds: Iterable[type[Event]], versioned: bool) -> None:
+        """See :meth:`Exchange.connect`."""
+        self.exchange.connect(channel, kinds, versioned, self.origin)
+
+    async def _heard_by_others(self) -> None:
+        if self.exchange.connected and not self.closed:
+            await self.ready()
+            await self.exchange.settled()
+
+    def _forget(self, region: str | None, key: str) -> None:
+        if region is None:
+            self.forget_all()
+        else:
+            self.forget(region, key)
 
     def _followed(self, changes: Sequence[RemoteChange]) -> None:
         """What other processes did, or servers, told as what we do is."""
@@ -381,7 +441,7 @@ class Runtime:
                 continue
             if isinstance(event, NodeUp | NodeDown):
                 self.events.publish(event)
-            else:
+            elif not self.exchange.connected:  # else it comes over the channel
                 self.events.tell(event)
 
     def _removed(self, region: str, removals: Sequence[Removal]) -> None:
@@ -407,8 +467,20 @@ class Runtime:
                 self._tell_removed()
 
     def _stored(self, region: str, put: Put, written: Written) -> None:
-        version = written.version
-        self.publish(EntrySet, region=region, key=put.key, version=version, tags=put.tags)
+        """A loaded value was stored. Nothing has changed at its origin, so that copies of processes
+        that keep their own are as good: who has to load a key must not make all others load it.
+        """
+        if not self.events.active:
+            return
+        event = EntrySet(
+            time=self.clock.wall(),
+            origin=self.origin,
+            region=region,
+            key=put.key,
+            version=written.version,
+            tags=put.tags,
+        )
+        (self.events.tell if self.exchange.applies else self.events.publish)(event)
 
     def _loaded(self, region: str, keys: Sequence[str], seconds: float, outcome: str) -> None:
         for key in keys:

@@ -25,7 +25,8 @@ async def scan_keys(
     async with aclosing(_batches(runtime, region, glob, batch_size, timeout)) as batches:
         async for batch in batches:
             for key in batch:
-                yield key
+                if not runtime.waiting.holds(region, key):
+                    yield key
 
 
 async def invalidate_matching(

@@ -176,8 +176,6 @@ _ENCODING = ("policy.compression", "serialization")
 _LATER = (
     "monitoring",
     "coherence.mode",
-    "coherence.invalidation",
-    "invalidation",
     "maintenance",
     "backup",
     "metrics",

@@ -347,6 +347,7 @@ class SyncCache(SyncRegion[Any]):
 
     start = _blocking(Cache.start, may_wait=True)
     clear = _blocking(Cache.clear)
+    flush_invalidations = _blocking(Cache.flush_invalidations)
     configure = _blocking(Cache.configure)
     configure_regions = _blocking(Cache.configure_regions)
     configure_coherence = _blocking(Cache.configure_coherence)

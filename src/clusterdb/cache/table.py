@@ -61,7 +61,7 @@ class Table:
     ) -> None:
         self._guard = Guard(lock)
         self._tags = tags
-        self._versions = versions
+        self.versions = versions
         self._tier = tier
         self._residents = Residents(self._guard, tags, policy, now)
         self._entries = self._residents.entries
@@ -394,7 +394,7 @@ class Table:
             entry = self._residents.insert(key, value, weight, tags, deadline)
         else:
             self._residents.overwrite(entry, value, weight, tags, deadline)
-        entry.version = version or next(self._versions)
+        entry.version = version or next(self.versions)
         self._residents.counters.sets += 1
         return entry.version
 

@@ -300,7 +300,6 @@ TRACING = TracingConfig(service_name="cache-service", sampling_rate=0.1, context
     ("part", "setting"),
     [
         ("coherence", COHERENCE),
-        ("invalidation", INVALIDATION),
         ("maintenance", MAINTENANCE),
         ("backup", DAILY),
         ("metrics", METRICS),
@@ -317,6 +316,20 @@ async def test_what_does_not_act_yet_is_kept_and_said(cache, part, setting):
     health = await cache.get_health()
     assert health.status == "degraded"
     assert part in health.checks[-1].detail
+
+
+async def test_configure_invalidation_acts(cache):
+    """Over a server: tests/redis/test_channel.py."""
+    await cache.set("kept", 1)
+    await cache.configure_invalidation(InvalidationConfig(mode="plain", delay="1s"))
+
+    assert cache.config.invalidation == InvalidationConfig(mode="plain", delay=1.0)
+    assert await cache.get("kept") == 1
+    assert (await cache.get_health()).status == "ok"
+    with pytest.raises(ConfigError, match="server"):
+        await cache.configure_invalidation(INVALIDATION)
+    assert cache.config.invalidation is not None
+    assert cache.config.invalidation.notification is None, "what is refused changes nothing"
 
 
 async def test_configure_monitoring_takes_the_switches_too(cache):

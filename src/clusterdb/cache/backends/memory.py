@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import weakref
-from collections.abc import AsyncGenerator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
 from itertools import count
 from typing import ClassVar, Final, Literal
 
@@ -64,7 +64,8 @@ class MemoryBackend:
         self._lock = TableLock()
         self._guard = Guard(self._lock)
         self._tags = TagStates()
-        self._versions = count(1)
+        self._versions: Iterator[Version] = count(1)
+        self._dated = False
         self._tables: dict[str, Table] = {}
         self._settings: dict[str, RegionSettings] = {}
         self._observer: Observer | None = None
@@ -117,6 +118,12 @@ class MemoryBackend:
         self._observer = observer
         for table in self._tables.values():
             table.record_removals(observer is not None)
+
+    def order(self, versions: Iterator[Version]) -> bool:
+        self._versions, self._dated = versions, True
+        for table in self._tables.values():
+            table.versions = versions
+        return True
 
     def follow(self, follower: Follower | None) -> None:
         del follower  # there are no other processes
@@ -173,6 +180,9 @@ class MemoryBackend:
         return [table.peek(key, now, True) for key in keys]
 
     def keep(self, region: str, record: Record, value: object) -> None:
+        """Nothing is nearer than here."""
+
+    def drop_near(self, region: str, keys: Sequence[str]) -> None:
         """Nothing is nearer than here."""
 
     async def write(self, region: str, changes: Sequence[Change]) -> list[Written | CacheError]:
@@ -241,7 +251,12 @@ class MemoryBackend:
     ) -> list[Record | Claim | None]:
         del lease  # holders are of this process, and give back what they claimed
         table, now = self._tables[region], self._now()
-        return [table.claim(key, tags, now) for key in keys]
+        answers = [table.claim(key, tags, now) for key in keys]
+        if self._dated:
+            for answer in answers:
+                if isinstance(answer, Claim):
+                    answer.version = next(self._versions)
+        return answers
 
     async def extend(self, region: str, claims: Sequence[Claim], tags: tuple[str, ...]) -> None:
         for claim in claims:
@@ -256,7 +271,8 @@ class MemoryBackend:
         for (claim, put), weight in zip(fills, weights, strict=True):
             try:
                 deadline = _deadline(now, put.ttl)
-                version = table.fill(claim, put.value, deadline, _good(weight), now)
+                good = _good(weight)
+                version = table.fill(claim, put.value, deadline, good, now, claim.version)
                 outcomes.append(Written(applied=version > 0, version=version))
             except CacheError as error:
                 table.release([claim])

@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import msgspec
 import typer
 
-from clusterdb.cache import Cache, Event, InvalidArgument
+from clusterdb.cache import Cache, Event, EventGap, InvalidArgument, Redis
 
 from ..units import seconds
 from .output import print_line, safe
@@ -22,6 +22,10 @@ __all__ = ["events"]
 events = typer.Typer(name="events", help="What happens in the cache.", no_args_is_help=True)
 
 _FOLLOWING = "cache: following; Ctrl-C ends it\n"
+_NO_CHANNEL = (
+    "cache: no channel is configured (invalidation.notification, or ?channel=NAME in the URL): "
+    "what other processes do is not heard\n"
+)
 
 
 @events.callback()
@@ -58,6 +62,11 @@ def tail(
 
 async def _follow(cache: Cache, count: int | None, as_json: bool) -> None:
     told = 0
+    config = cache.config
+    if isinstance(config.backend, Redis) and (
+        config.invalidation is None or config.invalidation.notification is None
+    ):
+        sys.stderr.write(_NO_CHANNEL)
     async with cache.get_events() as happening:
         sys.stderr.write(_FOLLOWING)
         sys.stderr.flush()
@@ -73,7 +82,8 @@ def _line(event: Event, fields: dict[str, Any]) -> str:
     """Time, kind, region, key or tag, and who it was."""
     milliseconds = int(event.time % 1 * 1000)
     at = f"{time.strftime('%H:%M:%S', time.localtime(event.time))}.{milliseconds:03}"
-    what = safe(fields.get("key", fields.get("tag", "")))
-    if "count" in fields:
-        what = f"{fields['count']} events were lost"
+    named = [fields[name] for name in ("key", "tag", "pattern", "node") if name in fields]
+    what = safe(named[0] if named else "")
+    if isinstance(event, EventGap):
+        what = f"{event.count or 'some'} events were lost ({event.reason})"
     return f"{at}  {fields['kind']:<15} {fields.get('region', '-'):<12} {what}  {event.origin}"

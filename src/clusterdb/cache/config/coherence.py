@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, TypeAlias
+from typing import Annotated, Final, Literal, TypeAlias
 
 from msgspec import Meta
 
-from .quantities import Count, Duration, preset
+from .backend import Redis
+from .quantities import Count, Duration, Items, preset
 from .settings import Settings, require
 from .storage import StorageBackend
 
 __all__ = [
     "CacheCoherence",
     "CoherenceMode",
+    "EventKind",
     "InvalidationConfig",
     "NotificationBackend",
     "NotificationConfig",
     "ReadThrough",
     "RedisChannel",
+    "RedisStream",
     "ReplicationConfig",
     "WriteAround",
     "WriteBehind",
@@ -90,26 +93,82 @@ class CacheCoherence(Settings, frozen=True, kw_only=True):
 
 
 class RedisChannel(Settings, frozen=True, kw_only=True, tag_field="type", tag="redis"):
-    """Invalidation events over a Redis channel."""
+    """Events over a Redis channel: whoever is away meanwhile misses them, and is told so.
+
+    `server` is where the channel is; by default where the entries are.
+    """
 
     channel: str
+    server: Redis | None = None
 
     def _check(self) -> None:
         """Check that the channel has a name."""
         require(0 < len(self.channel) <= 1024, "channel", "needs 1 to 1024 characters")
 
 
-NotificationBackend: TypeAlias = RedisChannel
+class RedisStream(Settings, frozen=True, kw_only=True, tag_field="type", tag="redis_stream"):
+    """Events over a Redis stream: whoever was away reads what it missed, as far as the last
+    `max_length` messages or so reach.
+
+    `server` is where the stream is; by default where the entries are.
+    """
+
+    stream: str
+    max_length: Count = 10_000
+    server: Redis | None = None
+
+    def _check(self) -> None:
+        """Check that the stream has a name."""
+        require(0 < len(self.stream) <= 1024, "stream", "needs 1 to 1024 characters")
+
+
+NotificationBackend: TypeAlias = RedisChannel | RedisStream
+
+EventKind: TypeAlias = Literal[
+    "set",
+    "delete",
+    "invalidate",
+    "invalidate_matching",
+    "invalidate_tag",
+    "clear",
+    "evict",
+    "expire",
+    "load",
+    "node_down",
+    "node_up",
+]
+"""The kinds of events that can be sent to other processes."""
+
+_CHANGES: Final = ("set", "delete", "invalidate", "invalidate_matching", "invalidate_tag", "clear")
 
 
 class NotificationConfig(Settings, frozen=True, kw_only=True):
-    """Where invalidation events are sent."""
+    """Where events are sent, and which: by default whatever changes an entry."""
 
     backend: NotificationBackend
+    events: Items[EventKind] = preset(_CHANGES)
+
+    def _check(self) -> None:
+        """Check that something is sent."""
+        require(bool(self.events), "events", "needs at least one kind of event")
 
 
 class InvalidationConfig(Settings, frozen=True, kw_only=True):
-    """`versioned`: a receiver drops only what is older than the event; `plain`: what it has."""
+    """How invalidations are carried out, and how others learn of them.
+
+    `mode`: ``versioned``: a receiver drops only what is older than the event; ``plain``: what it
+    has. With ``CacheCoherence(invalidation="deferred")`` invalidations of a key wait at most
+    `delay` to be carried out together, with ``"lazy"`` at most `linger` for the next read; at most
+    `queue` of them wait.
+    """
 
     mode: Literal["versioned", "plain"] = "versioned"
     notification: NotificationConfig | None = None
+    delay: Duration = preset(0.1)
+    linger: Duration = preset(60.0)
+    queue: Annotated[int, Meta(ge=1, le=1_000_000)] = 10_000
+
+    def _check(self) -> None:
+        """Check that what waits waits for something."""
+        for name in ("delay", "linger"):
+            require(getattr(self, name) > 0, name, "must be above 0 seconds")

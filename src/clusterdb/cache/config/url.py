@@ -24,9 +24,9 @@ _COMMON: Final = ("name", "ttl", "max_items", "max_memory")
 _SWITCHES: Final = {
     "memory": _COMMON,
     "disk": (*_COMMON, "synchronous", "near"),
-    "redis": (*_COMMON, "near", "cluster"),
-    "rediss": (*_COMMON, "near", "cluster"),
-    "unix": (*_COMMON, "near", "db"),
+    "redis": (*_COMMON, "near", "channel", "cluster"),
+    "rediss": (*_COMMON, "near", "channel", "cluster"),
+    "unix": (*_COMMON, "near", "channel", "db"),
 }
 _LONGEST: Final = 8192
 
@@ -46,14 +46,24 @@ def load_url(url: str) -> CacheConfig:
     if not url[len(parts.scheme) :].startswith("://") or parts.fragment:
         raise ConfigError(f"{shown!r}: expected {parts.scheme}://... without '#'")
     try:
-        return read_config({"cache": _cache(parts)})
+        return read_config(_document(parts))
     except ConfigError as error:
         raise ConfigError(f"{shown!r}: {error}", path=error.path) from None
 
 
-def _cache(parts: SplitResult) -> dict[str, Any]:
-    """Return the ``cache:`` section of a URL."""
+def _document(parts: SplitResult) -> dict[str, Any]:
+    """Return the document that a URL stands for."""
     switches = _switches(parts)
+    channel = switches.pop("channel", None)
+    document: dict[str, Any] = {"cache": _cache(parts, switches)}
+    if channel is not None:
+        notification = {"backend": {"type": "redis", "channel": channel}}
+        document["invalidation"] = {"notification": notification}
+    return document
+
+
+def _cache(parts: SplitResult, switches: dict[str, str]) -> dict[str, Any]:
+    """Return the ``cache:`` section of a URL."""
     cache: dict[str, Any] = {}
     for switch in ("name", "ttl"):
         if switch in switches:

@@ -5,9 +5,10 @@
 
 from __future__ import annotations
 
-from typing import Final, Literal
+from typing import Annotated, Final, Literal
 
 import msgspec
+from msgspec import Meta
 
 __all__ = [
     "INVALIDATIONS",
@@ -26,7 +27,12 @@ __all__ = [
     "NodeDown",
     "NodeUp",
     "TagInvalidated",
+    "event_kinds",
 ]
+
+
+EventVersion = Annotated[int, Meta(ge=0)]
+EventCount = Annotated[int, Meta(ge=0, le=2**63 - 1)]
 
 
 class Event(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind"):
@@ -46,20 +52,20 @@ class KeyEvent(Event, frozen=True, kw_only=True):
 class EntrySet(KeyEvent, frozen=True, kw_only=True, tag="set"):
     """A value was stored."""
 
-    version: int = 0
+    version: EventVersion = 0
     tags: tuple[str, ...] = ()
 
 
 class EntryDeleted(KeyEvent, frozen=True, kw_only=True, tag="delete"):
     """An entry was deleted. What is stored later has a higher ``version``; 0 says nothing."""
 
-    version: int = 0
+    version: EventVersion = 0
 
 
 class Invalidated(KeyEvent, frozen=True, kw_only=True, tag="invalidate"):
     """A cached copy was removed. What is stored later has a higher ``version``; 0 says nothing."""
 
-    version: int = 0
+    version: EventVersion = 0
 
 
 class TagInvalidated(Event, frozen=True, kw_only=True, tag="invalidate_tag"):
@@ -88,13 +94,13 @@ class Cleared(Event, frozen=True, kw_only=True, tag="clear"):
 class EntryEvicted(KeyEvent, frozen=True, kw_only=True, tag="evict"):
     """An entry left to make room."""
 
-    version: int = 0
+    version: EventVersion = 0
 
 
 class EntryExpired(KeyEvent, frozen=True, kw_only=True, tag="expire"):
     """An entry's time was over, and its memory was given back."""
 
-    version: int = 0
+    version: EventVersion = 0
 
 
 class Loaded(KeyEvent, frozen=True, kw_only=True, tag="load"):
@@ -135,8 +141,15 @@ class EventGap(Event, frozen=True, kw_only=True, tag="gap"):
     was too ``large`` for the channel. What was lost may have been of any kind, region and key.
     """
 
-    count: int
+    count: EventCount
     reason: Literal["queue", "reconnect", "lost", "log", "large"] = "queue"
+
+
+def event_kinds() -> dict[str, type[Event]]:
+    """The kinds of events by their words."""
+    kinds = (EntrySet, EntryDeleted, Invalidated, MatchingInvalidated, TagInvalidated, Cleared)
+    others = (EntryEvicted, EntryExpired, Loaded, NodeDown, NodeUp, EventGap)
+    return {str(kind.__struct_config__.tag): kind for kind in (*kinds, *others)}
 
 
 INVALIDATIONS: Final[tuple[type[Event], ...]] = (

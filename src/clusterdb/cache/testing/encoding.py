@@ -9,7 +9,7 @@ this twin does what the face would, by the codec a region has by default::
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
 from typing import Literal, TypeVar
 
 from msgspec.structs import replace
@@ -33,7 +33,7 @@ from ..protocols import (
 )
 from ..settings import RegionSettings
 from ..table import Table
-from ..types import Record
+from ..types import Record, Version
 
 __all__ = ["EncodingBackend"]
 
@@ -97,6 +97,9 @@ class EncodingBackend:
     def observe(self, observer: Observer | None) -> None:
         self._backend.observe(observer)
 
+    def order(self, versions: Iterator[Version]) -> bool:
+        return self._backend.order(versions)
+
     def follow(self, follower: Follower | None) -> None:
         self._backend.follow(follower)
 
@@ -129,6 +132,9 @@ class EncodingBackend:
 
     def keep(self, region: str, record: Record, value: object) -> None:
         """Nothing: no record from here has a ``near``."""
+
+    def drop_near(self, region: str, keys: Sequence[str]) -> None:
+        self._backend.drop_near(region, keys)
 
     async def write(self, region: str, changes: Sequence[Change]) -> list[Written | CacheError]:
         return await self._backend.write(region, [self._put(region, each) for each in changes])

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncGenerator, Awaitable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Iterator, Mapping, Sequence
 from typing import Final, Literal, TypeVar
 
 import msgspec
@@ -34,7 +34,7 @@ from ..protocols import (
 )
 from ..settings import RegionSettings
 from ..table import Table
-from ..types import Record
+from ..types import Record, Version
 
 __all__ = ["FaultyBackend"]
 
@@ -139,6 +139,9 @@ class FaultyBackend:
     def observe(self, observer: Observer | None) -> None:
         self._backend.observe(observer)
 
+    def order(self, versions: Iterator[Version]) -> bool:
+        return self._backend.order(versions)
+
     def follow(self, follower: Follower | None) -> None:
         self._backend.follow(follower)
 
@@ -171,6 +174,9 @@ class FaultyBackend:
     def keep(self, region: str, record: Record, value: object) -> None:
         self.calls["keep"] += 1
         self._backend.keep(region, record, value)
+
+    def drop_near(self, region: str, keys: Sequence[str]) -> None:
+        self._backend.drop_near(region, keys)
 
     async def write(self, region: str, changes: Sequence[Change]) -> list[Written | CacheError]:
         await self._before("write")

@@ -36,7 +36,7 @@ from ..settings import RegionSettings
 from ..stats import CacheStats
 from ..sync import SyncCache, drive
 from ..table import Table
-from ..types import Record, RemovalCause
+from ..types import Record, RemovalCause, Version
 
 __all__ = ["Reads", "disabled", "recorded"]
 
@@ -111,6 +111,9 @@ class _Forgetful:
     def observe(self, observer: Observer | None) -> None:
         self._kept.observe(observer)
 
+    def order(self, versions: Iterator[Version]) -> bool:
+        return self._kept.order(versions)
+
     def follow(self, follower: Follower | None) -> None:
         self._kept.follow(follower)
 
@@ -139,6 +142,9 @@ class _Forgetful:
 
     def keep(self, region: str, record: Record, value: object) -> None:
         """Nothing is kept, near or far."""
+
+    def drop_near(self, region: str, keys: Sequence[str]) -> None:
+        self._kept.drop_near(region, keys)
 
     async def write(self, region: str, changes: Sequence[Change]) -> list[Written | CacheError]:
         outcomes: list[Written | CacheError] = []

@@ -25,8 +25,8 @@ lost, as no error tells of a machine without power or a cut cable: the connectio
 Rejected: asyncio's streams (a task and a buffer too many), ``asyncio.wait_for`` (a timer a call),
 a connection a call (a cancelled caller has to throw it away, or return it with a reply inside).
 
-`SUBSCRIBE` and its kin, `MONITOR` and `CLIENT REPLY` have no reply of their own and must not be
-called here.
+`SUBSCRIBE` and its kin have no reply of their own and go by `subscribe`; `MONITOR` and `CLIENT
+REPLY` have none either and must not be called here.
 """
 
 from __future__ import annotations
@@ -159,6 +159,14 @@ class Connection:
             return future
         payload = b"".join([pack(each) for each in commands])
         return self._enqueue(payload, deadline, write, [], len(commands))
+
+    def subscribe(self, command: Command, deadline: float) -> Future[Reply]:
+        """Send a command that is confirmed by a push, with a `PING` behind it; the future gets the
+        reply to that, once the push has come. Raises `ServerError` where it is refused; then the
+        reply to the `PING` is one too many, and the connection ends. Cost: one round trip.
+        """
+        payload = pack(command) + pack(("PING",))
+        return self._enqueue(payload, deadline, False, None, 1)
 
     def _enqueue(
         self,

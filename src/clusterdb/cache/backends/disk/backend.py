@@ -21,7 +21,7 @@ from msgspec.structs import asdict, replace
 
 from ...claims import Claim
 from ...clock import Clock
-from ...codec import Encoded
+from ...codec import Encoded, RegionCodec
 from ...config import Disk
 from ...errors import BackendUnavailable, CacheError, Undecodable
 from ...keys import matcher
@@ -43,7 +43,7 @@ from ...residents import Removal
 from ...settings import RegionSettings
 from ...stats import Counters
 from ...table import Table
-from ...types import FOREVER, MISSING, Record
+from ...types import FOREVER, MISSING, Record, Version
 from .attached import Attached
 from .attachment import Attachment
 from .claiming import Held
@@ -108,6 +108,10 @@ class DiskBackend:
 
     def observe(self, observer: Observer | None) -> None:
         self._observer = observer
+
+    def order(self, versions: Iterator[Version]) -> bool:
+        del versions  # the file counts changes
+        return False
 
     def follow(self, follower: Follower | None) -> None:
         self._attachment.follow(follower)
@@ -186,6 +190,10 @@ class DiskBackend:
             weight=len(record.value.payload) + len(record.key),
             now=self._clock.now(),
         )
+
+    def drop_near(self, region: str, keys: Sequence[str]) -> None:
+        for key in keys:
+            self._near.drop(region, key, self._clock.now())
 
     async def write(self, region: str, changes: Sequence[Change]) -> list[Written | CacheError]:
         def job(transaction: Transaction) -> list[Written | CacheError]:
@@ -373,19 +381,10 @@ class DiskBackend:
         return record
 
     def _record(self, region: str, key: str, row: AliveRow, now: float) -> Record:
-        version, deadline, tags, data = row
+        version, deadline, _, _ = row
         codec = self._settings[region].codec
         assert codec is not None, "a region of an encoding backend has a codec"
-        names: tuple[str, ...] = ()
-        try:
-            sealed = codec.unseal(key, data)
-        except Undecodable as error:
-            value: object = error
-        else:
-            value = sealed.encoded
-            names = tuple([name for name, _ in sealed.tags])
-            if sealed.version != version or tags_column(names) != tags:
-                value = Undecodable("swapped: its version or tags are not those of its row")
+        value, names = _opened(codec, key, row)
         expires_in = None if deadline is None else deadline - self._attachment.file.shift - now
         return Record(key, value, version, expires_in, names, "disk")
 
@@ -407,3 +406,16 @@ class DiskBackend:
                 by_region.setdefault(region, []).append(removal)
             for region, removals in by_region.items():
                 observer(region, removals)
+
+
+def _opened(codec: RegionCodec, key: str, row: AliveRow) -> tuple[object, tuple[str, ...]]:
+    """What is in an envelope, or why it can't be opened, and its tags."""
+    version, _, tags, data = row
+    try:
+        sealed = codec.unseal(key, data)
+    except Undecodable as error:
+        return error, ()
+    names = tuple([name for name, _ in sealed.tags])
+    if sealed.version != version or tags_column(names) != tags:
+        return Undecodable("swapped: its version or tags are not those of its row"), names
+    return sealed.encoded, names

@@ -13,7 +13,7 @@ of their own (:mod:`.limits`); of the others `describe` leaves it open.
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Iterable, Iterator, Mapping, Sequence
 from typing import ClassVar, Final, Literal, TypeVar
 
 from msgspec.structs import asdict, replace
@@ -39,7 +39,8 @@ from ...protocols import (
 from ...settings import RegionSettings
 from ...stats import Counters
 from ...table import Table
-from ...types import Record
+from ...types import Record, Version
+from ...versions import Versions
 from .claiming import Claiming
 from .confirming import Confirming
 from .effects import Effects
@@ -53,7 +54,6 @@ from .nonces import REGION_TAG, Nonces
 from .reading import Reading
 from .replicas import Replicas
 from .scanning import Scanning
-from .stored import Versions
 from .succession import Succession
 from .watching import Watching
 from .writing import Writing
@@ -174,6 +174,10 @@ class RedisBackend:
     def observe(self, observer: Observer | None) -> None:
         """Nobody tells us of what leaves a server by itself."""
 
+    def order(self, versions: Iterator[Version]) -> bool:
+        del versions  # ours are drawn in the same order
+        return True
+
     def follow(self, follower: Follower | None) -> None:
         """Told are servers that come and go; nobody tells us of what other processes change."""
         self._watching.follow(follower)
@@ -233,6 +237,9 @@ class RedisBackend:
 
     def keep(self, region: str, record: Record, value: object) -> None:
         self._nearby.keep(region, record, value)
+
+    def drop_near(self, region: str, keys: Sequence[str]) -> None:
+        self._nearby.drop(region, keys)
 
     async def write(self, region: str, changes: Sequence[Change]) -> list[Written | CacheError]:
         if self._on_each > 1 or region in self._limits:

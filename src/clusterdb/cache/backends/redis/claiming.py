@@ -23,6 +23,7 @@ from ...protocols import Put, Written
 from ...settings import RegionSettings
 from ...transport import Command
 from ...types import Record
+from ...versions import Versions
 from .held import Held, HeldClaims
 from .link import BULK_BYTES, Link, explained, raised_if_away
 from .names import Names
@@ -31,7 +32,6 @@ from .scripts import CLAIM, FILL, RELEASE, RENEW
 from .stored import (
     ABSENT,
     TOKEN_BYTES,
-    Versions,
     expiry_ms,
     milliseconds,
     packed,

@@ -19,15 +19,14 @@ it reads as :class:`Undecodable`, and writes replace it.
 
 from __future__ import annotations
 
-import random
 import struct
 from collections.abc import Sequence
 from typing import Final
 
-from ...clock import Clock
 from ...codec import Encoded, RegionCodec, Sealed
 from ...errors import Undecodable
 from ...types import Record, Version
+from ...versions import RANDOM_BITS
 
 __all__ = [
     "ABSENT",
@@ -35,7 +34,6 @@ __all__ = [
     "HEAD_BYTES",
     "LONG_HEAD",
     "TOKEN_BYTES",
-    "Versions",
     "claim_token",
     "expiry_ms",
     "grace_ms",
@@ -67,23 +65,6 @@ ABSENT: Final = b""
 _VERSION: Final = struct.Struct(">Q")
 _COUNT: Final = struct.Struct(">H")
 _EXPIRY: Final = struct.Struct(">d")
-_RANDOM_BITS: Final = 12
-
-
-class Versions:
-    """Draws versions: they grow in this process, and two processes draw the same one in 4096 only
-    if they do it in the same microsecond.
-    """
-
-    def __init__(self, clock: Clock) -> None:
-        self._wall = clock.wall
-        self._last = 0
-
-    def draw(self) -> Version:
-        """The next version, of 64 bits."""
-        drawn = int(self._wall() * 1_000_000) << _RANDOM_BITS | random.getrandbits(_RANDOM_BITS)
-        self._last = max(self._last + 1, drawn)
-        return self._last
 
 
 def packed(version: Version) -> bytes:
@@ -160,7 +141,7 @@ def version_of(data: bytes) -> Version:
 
 def version_micros(data: bytes) -> int:
     """When what is stored was written, in microseconds since 1970; 0 for what is foreign."""
-    return version_of(data) >> _RANDOM_BITS
+    return version_of(data) >> RANDOM_BITS
 
 
 def region_nonce(head: bytes) -> int | None:

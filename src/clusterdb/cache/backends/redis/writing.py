@@ -23,6 +23,7 @@ from ...errors import (
 from ...protocols import Add, Change, Check, Committed, Drop, Put, Touch, Written
 from ...settings import RegionSettings
 from ...transport import Command, Reply
+from ...versions import Versions
 from .link import BULK_BYTES, Link, explained, raised_if_away
 from .names import Names
 from .nonces import REGION_TAG, Nonces
@@ -30,7 +31,6 @@ from .scripts import ADD, COMMIT, DROP, PUT, TOUCH
 from .stored import (
     ABSENT,
     HEAD_BYTES,
-    Versions,
     expiry_ms,
     head_tags,
     milliseconds,
