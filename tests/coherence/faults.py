@@ -210,12 +210,19 @@ async def _until_replaced(scene: Scene, old: Server, within: float = 15.0) -> No
             await asyncio.sleep(0.05)
 
 
+async def _until_demoted(scene: Scene, old: Server, within: float = 15.0) -> None:
+    async with asyncio.timeout(within):
+        while (await scene.info(old, "replication"))["role"] != "slave":
+            await asyncio.sleep(0.05)
+
+
 async def primary_kill(scene: Scene, seconds: float) -> None:
     async with scene.window("primary-kill", fails_over=True):
         old = await _primary(scene)
         old.kill()
         await _until_replaced(scene, old)
-        await asyncio.sleep(max(seconds, 1.0))
+        await asyncio.sleep(0.5)
+    await asyncio.sleep(seconds)
     await asyncio.to_thread(old.start)
 
 
@@ -228,20 +235,28 @@ async def primary_stop(scene: Scene, seconds: float) -> None:
             await _until_replaced(scene, old)
         finally:
             old.thaw()
-        await asyncio.sleep(max(seconds, 2.0))
+        await _until_demoted(scene, old)
+    await asyncio.sleep(seconds)
 
 
 async def failover(scene: Scene, seconds: float) -> None:
     """A planned one."""
+    assert scene.deployment is not None
     async with scene.window("failover", fails_over=True):
-        assert scene.deployment is not None
         if scene.topology == "sentinel":
+            old = await _primary(scene)
             command = ("SENTINEL", "FAILOVER", MASTER)
             await asyncio.to_thread(scene.deployment.sentinels[0].cli, *command)
+            await _until_replaced(scene, old)
+            await _until_demoted(scene, old)
         else:
             replica = scene.chance.choice(await _with_role(scene, "slave"))
             await asyncio.to_thread(replica.cli, "CLUSTER", "FAILOVER")
-        await asyncio.sleep(max(seconds, 3.0))
+            async with asyncio.timeout(10):
+                while (await scene.info(replica, "replication"))["role"] != "master":
+                    await asyncio.sleep(0.05)
+            await asyncio.sleep(0.5)
+    await asyncio.sleep(seconds)
 
 
 async def slots_move(scene: Scene, seconds: float) -> None:
