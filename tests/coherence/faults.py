@@ -27,13 +27,17 @@ Play = Callable[[Scene, float], Awaitable[None]]
 
 @dataclass(frozen=True)
 class Fault:
-    """``play`` makes it happen for about so many seconds. ``lossy``: entries may get lost."""
+    """``play`` makes it happen for about so many seconds. ``lossy``: entries may get lost;
+    ``proxies``: it is made by proxies before the servers; ``fails_over``: another server takes
+    charge.
+    """
 
     name: str
     play: Play
     topologies: frozenset[str]
     lossy: bool = False
     proxies: bool = False
+    fails_over: bool = False
 
 
 async def none(_: Scene, seconds: float) -> None:
@@ -309,9 +313,9 @@ FAULTS: dict[str, Fault] = {
         Fault("deaf", _silent("deaf", deaf=True, mute=False), _ALONE, proxies=True),
         Fault("mute", _silent("mute", deaf=False, mute=True), _ALONE, proxies=True),
         Fault("black-hole", _silent("black-hole", deaf=True, mute=True), _ALONE, proxies=True),
-        Fault("primary-kill", primary_kill, _REPLICATED),
-        Fault("primary-stop", primary_stop, _REPLICATED),
-        Fault("failover", failover, _REPLICATED),
+        Fault("primary-kill", primary_kill, _REPLICATED, fails_over=True),
+        Fault("primary-stop", primary_stop, _REPLICATED, fails_over=True),
+        Fault("failover", failover, _REPLICATED, fails_over=True),
         Fault("slots-move", slots_move, frozenset({"cluster"})),
     )
 }

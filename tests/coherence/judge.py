@@ -74,6 +74,7 @@ class Terms:
 class Verdict:
     """What a history was worth. Times in seconds."""
 
+    runs: int = 0
     operations: int = 0
     reads: int = 0
     reads_in_faults: int = 0

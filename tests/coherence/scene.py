@@ -42,14 +42,19 @@ class Process:
     async def start(cls, orders: Orders, place: Path) -> Process:
         path = place / f"orders-{orders.process}.json"
         orders.write(path)
-        child = await asyncio.create_subprocess_exec(
-            *("setpriv", "--pdeathsig", "KILL"),
-            *(sys.executable, "-m", "tests.coherence.worker", str(path)),
-            cwd=ROOT,
-            stdin=asyncio.subprocess.PIPE,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=(place / f"errors-{orders.process}").open("wb"),
-        )
+        environment = dict(os.environ)
+        if orders.mutant:  # they patch the sources: the compiled package is not before them
+            environment.pop("PYTHONPATH", None)
+        with (place / f"errors-{orders.process}").open("wb") as errors:
+            child = await asyncio.create_subprocess_exec(
+                *("setpriv", "--pdeathsig", "KILL"),
+                *(sys.executable, "-m", "tests.coherence.worker", str(path)),
+                cwd=ROOT,
+                env=environment,
+                stdin=asyncio.subprocess.PIPE,
+                stdout=asyncio.subprocess.PIPE,
+                stderr=errors,
+            )
         return cls(orders, child)
 
     @property
