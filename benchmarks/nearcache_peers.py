@@ -107,7 +107,7 @@ async def stale_for(
 
 
 async def warm_reads(scene: Scene) -> dict[str, Any]:
-    """How many of 500 reads of one key ask the server: is there a near cache at all?"""
+    """How many of 500 reads of one key ask the server."""
     await scene.warm("k")
     before = int((await asyncio.to_thread(scene.server.info, "stats"))["total_commands_processed"])
     for _ in range(500):

@@ -199,25 +199,30 @@ def _silent(name: str, *, deaf: bool, mute: bool) -> Play:
 # -- failovers
 
 
-async def _until_replaced(scene: Scene, old: Server, within: float = 15.0) -> None:
+async def _until_replaced(scene: Scene, old: Server) -> None:
     """Wait until there are as many primaries without ``old`` as there were with it."""
-    others = [server for server in scene.servers if server is not old]
     wanted = 3 if scene.topology == "cluster" else 1
-    async with asyncio.timeout(within):
-        while True:
-            roles = []
-            for server in others:
+
+    async def replaced() -> bool:
+        primaries = 0
+        for server in scene.servers:
+            if server is not old:
                 with suppress(subprocess.SubprocessError):
-                    roles.append((await scene.info(server, "replication")).get("role"))
-            if roles.count("master") >= wanted:
-                return
-            await asyncio.sleep(0.05)
+                    primaries += await _is(scene, server, "master")
+        return primaries >= wanted
+
+    await scene.until(replaced)
 
 
-async def _until_demoted(scene: Scene, old: Server, within: float = 15.0) -> None:
-    async with asyncio.timeout(within):
-        while (await scene.info(old, "replication"))["role"] != "slave":
-            await asyncio.sleep(0.05)
+async def _until(scene: Scene, server: Server, role: str) -> None:
+    async def so() -> bool:
+        return await _is(scene, server, role)
+
+    await scene.until(so)
+
+
+async def _is(scene: Scene, server: Server, role: str) -> bool:
+    return (await scene.info(server, "replication"))["role"] == role
 
 
 async def primary_kill(scene: Scene, seconds: float) -> None:
@@ -239,7 +244,7 @@ async def primary_stop(scene: Scene, seconds: float) -> None:
             await _until_replaced(scene, old)
         finally:
             old.thaw()
-        await _until_demoted(scene, old)
+        await _until(scene, old, "slave")
     await asyncio.sleep(seconds)
 
 
@@ -252,13 +257,11 @@ async def failover(scene: Scene, seconds: float) -> None:
             command = ("SENTINEL", "FAILOVER", MASTER)
             await asyncio.to_thread(scene.deployment.sentinels[0].cli, *command)
             await _until_replaced(scene, old)
-            await _until_demoted(scene, old)
+            await _until(scene, old, "slave")
         else:
             replica = scene.chance.choice(await _with_role(scene, "slave"))
             await asyncio.to_thread(replica.cli, "CLUSTER", "FAILOVER")
-            async with asyncio.timeout(10):
-                while (await scene.info(replica, "replication"))["role"] != "master":
-                    await asyncio.sleep(0.05)
+            await _until(scene, replica, "master")
             await asyncio.sleep(0.5)
     await asyncio.sleep(seconds)
 
@@ -290,8 +293,7 @@ async def _two_primaries(scene: Scene) -> tuple[tuple[Server, str], tuple[Server
 
 
 async def _with_role(scene: Scene, role: str) -> list[Server]:
-    infos = [await scene.info(server, "replication") for server in scene.servers]
-    return [each for each, info in zip(scene.servers, infos, strict=True) if info["role"] == role]
+    return [server for server in scene.servers if await _is(scene, server, role)]
 
 
 FAULTS: dict[str, Fault] = {

@@ -9,7 +9,7 @@ import os
 import random
 import signal
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from time import monotonic_ns
@@ -168,11 +168,21 @@ class Scene:
         replica = Server(self.place / "replica", ["--replicaof", "127.0.0.1", str(proxy.port)])
         await asyncio.to_thread(replica.start)
         self._stack.callback(replica.kill)
-        async with asyncio.timeout(20):
-            while "up" not in (await self.info(replica, "replication"))["master_link_status"]:
-                await asyncio.sleep(0.05)
+
+        async def follows() -> bool:
+            return "up" in (await self.info(replica, "replication"))["master_link_status"]
+
+        await self.until(follows)
         proxy.delay = 0.01
         self.settings = {"port": primary.port, "replica": replica.port}
+
+    async def until(self, true: Callable[[], Awaitable[bool]], within: float = 20.0) -> None:
+        """Wait until something is so."""
+        async with asyncio.timeout(within):
+            while True:
+                if await true():
+                    return
+                await asyncio.sleep(0.05)
 
     async def info(self, server: Server, section: str) -> dict[str, str]:
         return await asyncio.to_thread(server.info, section)

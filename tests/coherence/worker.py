@@ -86,6 +86,7 @@ class Worker:
         self.number = 0
         self.reading = True
         self.calls: set[asyncio.Task[None]] = set()
+        self.failures: list[BaseException] = []
 
     # -- values
 
@@ -250,7 +251,12 @@ class Worker:
     def spawn(self, call: Coroutine[Any, Any, None]) -> None:
         task = asyncio.create_task(self._limited(call))
         self.calls.add(task)
-        task.add_done_callback(self.calls.discard)
+        task.add_done_callback(self._ended)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        self.calls.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self.failures.append(error)
 
     async def _limited(self, call: Coroutine[Any, Any, None]) -> None:
         async with asyncio.timeout(self.orders.limit + 5):
@@ -310,8 +316,9 @@ async def _serve(orders: Orders, lines: asyncio.StreamReader) -> None:
                 elif line == b"quiet":
                     for job in jobs[1:]:
                         job.cancel()
-                    while worker.calls:
-                        await asyncio.sleep(0.02)
+                    await asyncio.gather(*worker.calls, return_exceptions=True)
+                    if worker.failures:  # neither an answer nor an error of the cache, or a hang
+                        raise BaseExceptionGroup("calls that failed", worker.failures[:5])
                     recorder.flush()
                     _say("quiet")
                 elif line == b"final":
