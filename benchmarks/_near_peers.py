@@ -165,9 +165,8 @@ async def _glide(port: int) -> AsyncIterator[Near]:
 async def _coredis(port: int) -> AsyncIterator[Near]:
     coredis = import_module("coredis")
     near = import_module("coredis.patterns.cache").LRUCache()
-    async with coredis.Redis(
-        host=HOST, port=port, cache=near, stream_timeout=TIMEOUT, decode_responses=True
-    ) as client:
+    # A time-out on its streams ends its listener as well, and the listener cancels the caller.
+    async with coredis.Redis(host=HOST, port=port, cache=near, decode_responses=True) as client:
 
         async def put(key: str, value: str) -> None:
             await client.set(key, value, ex=TTL)

@@ -216,8 +216,10 @@ SCENARIOS: dict[str, tuple[str, Callable[[Scene], Awaitable[dict[str, Any]]]]] =
 }
 
 
-async def one(peer: str, scenario: str, limit: float) -> dict[str, Any]:
-    """Play a scenario with a peer."""
+async def one(peer: str, scenario: str, limit: float) -> None:
+    """Play a scenario with a peer, print what was found as JSON, and end the process: a thread or
+    task of a peer may be waiting for a server that is silent.
+    """
     with tempfile.TemporaryDirectory() as place:
         deployment = await asyncio.to_thread(start, "standalone", Path(place))
         try:
@@ -225,9 +227,14 @@ async def one(peer: str, scenario: str, limit: float) -> dict[str, Any]:
             with beside(server.port) as (proxy, reset):
                 scene = Scene(server, proxy, reset, PEERS[peer].opened, limit)
                 await scene.open()
-                return await SCENARIOS[scenario][1](scene)
+                try:
+                    found = await SCENARIOS[scenario][1](scene)
+                except asyncio.CancelledError:
+                    found = {"error": "cancels its caller"}
+                print(json.dumps(found), flush=True)
         finally:
             deployment.stop()
+    os._exit(0)
 
 
 def shown(found: dict[str, Any], limit: float) -> str:
@@ -335,9 +342,7 @@ def main() -> int:
     parser.add_argument("--document", action="store_true", help="only write the page anew")
     given = parser.parse_args()
     if given.one:
-        print(json.dumps(asyncio.run(one(*given.one, given.limit))))
-        sys.stdout.flush()
-        os._exit(0)  # a thread of a peer may be waiting for a server that is silent
+        asyncio.run(one(*given.one, given.limit))
     path = RESULTS / "nearcache_peers.json"
     if not given.document:
         if given.quick:

@@ -29,7 +29,7 @@ Play = Callable[[Scene, float], Awaitable[None]]
 class Fault:
     """``play`` makes it happen for about so many seconds. ``lossy``: entries may get lost;
     ``proxies``: it is made by proxies before the servers; ``fails_over``: another server takes
-    charge.
+    charge; ``apart``: the processes log in as a user of their own.
     """
 
     name: str
@@ -38,6 +38,7 @@ class Fault:
     lossy: bool = False
     proxies: bool = False
     fails_over: bool = False
+    apart: bool = False
 
 
 async def none(_: Scene, seconds: float) -> None:
@@ -67,6 +68,14 @@ async def client_flicker(scene: Scene, seconds: float) -> None:
             await asyncio.sleep(scene.chance.uniform(0.005, 0.15))
             process.thaw()
             await asyncio.sleep(scene.chance.uniform(0.01, 0.1))
+
+
+async def client_busy(scene: Scene, seconds: float) -> None:
+    """A process reads for longer than the bound without a turn of its event loop."""
+    async with scene.window("client-busy"):
+        process = scene.chance.choice(scene.processes)
+        process.say(f"hog {max(seconds * 0.7, 1.5 * scene.bound):.2f}")
+        await asyncio.sleep(max(seconds, 1.6 * scene.bound))
 
 
 async def client_kill(scene: Scene, seconds: float) -> None:
@@ -248,6 +257,31 @@ async def primary_stop(scene: Scene, seconds: float) -> None:
     await asyncio.sleep(seconds)
 
 
+async def primary_cut(scene: Scene, seconds: float) -> None:
+    """The primary is cut off from its replicas and from the sentinels, but not from the clients,
+    who are on the losing side: what they write there will be lost.
+
+    Only the processes under test log in as a user of their own, so it is enough to turn the default
+    user off for a while; no network has to be changed for it.
+    """
+    old = await _primary(scene)
+
+    async def apart(*words: str) -> str:
+        user = ("--user", scene.USER, "--pass", scene.USER, "--no-auth-warning")
+        return await asyncio.to_thread(old.cli, *user, *words)
+
+    async with scene.window("primary-cut", fails_over=True):
+        await apart("ACL", "SETUSER", "default", "off")
+        await apart("CLIENT", "KILL", "USER", "default")
+        try:
+            await _until_replaced(scene, old)
+            await asyncio.sleep(seconds)
+        finally:
+            await apart("ACL", "SETUSER", "default", "on")
+        await _until(scene, old, "slave")
+    await asyncio.sleep(1.0)
+
+
 async def failover(scene: Scene, seconds: float) -> None:
     """A planned one."""
     assert scene.deployment is not None
@@ -302,6 +336,7 @@ FAULTS: dict[str, Fault] = {
         Fault("none", none, _ALL),
         Fault("client-stop", client_stop, _ALL),
         Fault("client-flicker", client_flicker, _ALL),
+        Fault("client-busy", client_busy, _ALL),
         Fault("client-kill", client_kill, _ALL),
         Fault("server-stop", server_stop, _ALONE),
         Fault("server-sleep", server_sleep, _ALONE),
@@ -317,6 +352,7 @@ FAULTS: dict[str, Fault] = {
         Fault("black-hole", _silent("black-hole", deaf=True, mute=True), _ALONE, proxies=True),
         Fault("primary-kill", primary_kill, _REPLICATED, fails_over=True),
         Fault("primary-stop", primary_stop, _REPLICATED, fails_over=True),
+        Fault("primary-cut", primary_cut, frozenset({"sentinel"}), fails_over=True, apart=True),
         Fault("failover", failover, _REPLICATED, fails_over=True),
         Fault("slots-move", slots_move, frozenset({"cluster"})),
     )

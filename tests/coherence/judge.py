@@ -260,12 +260,13 @@ class _Key:
             since = removals.last_before(read.end)
             allowed = read.start - (0 if read.kind == Kind.FRESH else bound)
             first = bisect_left(lasting, since, key=lambda change: change.start)
-            there = next((c for c in lasting[first:] if c.start > since and c.done < allowed), None)
-            # a later write with a TTL, or an undone one, may have taken its place and gone
-            if there is not None and not (
-                bisect_right(fleeting, read.end) > bisect_left(fleeting, there.start)
-            ):
-                self.verdict.add("lost", f"{read}, after {there.value} was written")
+            # a later write with a TTL may have taken its place and gone
+            at = bisect_right(fleeting, read.end)
+            since = max(since, fleeting[at - 1] if at else -1)
+            for change in lasting[first:]:
+                if change.start > since and change.done < allowed:
+                    self.verdict.add("lost", f"{read}, after {change.value} was written")
+                    break
 
     def _converged(self) -> None:
         final = [read for read in self.reads if read.final]
@@ -345,9 +346,10 @@ def _contradicted(read: Call, line: Timeline, removals: _Removals) -> list[Chang
     last = bisect_right(line.changes, read.start, key=lambda change: change.start)
     between = line.changes[first:last]
     if read.value == ABSENT:
-        if any(change.ends < NEVER or change.kind in _BUMPS for change in between):
-            return []  # it ended, or nobody has loaded it
-        between = [change for change in between if change.value != ABSENT]
+        if any(change.kind in _BUMPS for change in between):
+            return []  # nobody has loaded it
+        fleeting = max([change.start for change in between if change.ends < NEVER], default=-1)
+        between = [c for c in between if c.value != ABSENT and c.start > fleeting]
     return [change for change in between if change.done < read.start]
 
 

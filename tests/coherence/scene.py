@@ -101,7 +101,12 @@ class Process:
 
 
 class Scene:
-    """All of one run; `open` makes it. ``chance`` is seeded: the same seed, the same faults."""
+    """All of one run; `open` makes it. ``chance`` is seeded: the same seed, the same faults.
+
+    ``apart``: the processes log in as `USER`, while servers and sentinels use the default user.
+    """
+
+    USER = "apart"
 
     def __init__(
         self,
@@ -116,6 +121,7 @@ class Scene:
         rates: dict[str, float] | None = None,
         layout: dict[str, int] | None = None,
         through_proxies: bool = False,
+        apart: bool = False,
         settings: dict[str, Any] | None = None,
     ) -> None:
         self.place, self.topology, self.seed, self.bound = place, topology, seed, bound
@@ -123,7 +129,7 @@ class Scene:
         self.rates = msgspec.convert(rates or {}, Rates)
         self.layout = layout or {}
         self.settings = settings or {}
-        self.through_proxies = through_proxies
+        self.through_proxies, self.apart = through_proxies, apart
         self.count = processes
         self.chance = random.Random(seed)
         self.windows: list[Window] = []
@@ -154,6 +160,9 @@ class Scene:
             self._stack.callback(self.deployment.stop)
         if self.topology == "replica":
             await self._add_replica()
+        for server in self.servers if self.apart else ():
+            user = ("ACL", "SETUSER", self.USER, "on", f">{self.USER}", "~*", "&*", "+@all")
+            await asyncio.to_thread(server.cli, *user)
         Origin.make(self.place / "origin")
         for slot in range(self.count):
             await self.add_process(slot)
@@ -220,7 +229,10 @@ class Scene:
         urls = self.deployment.urls
         if self.through_proxies:
             urls = [await self._proxied(slot, at) for at in range(len(self.servers))]
-        return backend_settings(self.topology, urls, self.bound) | self.settings
+        settings = backend_settings(self.topology, urls, self.bound)
+        if self.apart:
+            settings["backend"] |= {"username": self.USER, "password": self.USER}
+        return settings | self.settings
 
     async def _proxied(self, slot: int, server: int) -> str:
         if self.topology == "ring":  # addresses say where a key is: they are the same for all
