@@ -19,7 +19,18 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any, Literal
 
-__all__ = ["RESULTS", "ROOT", "Report", "Row", "Section", "Verdict", "build", "judge", "table"]
+__all__ = [
+    "RESULTS",
+    "ROOT",
+    "Report",
+    "Row",
+    "Section",
+    "Table",
+    "Verdict",
+    "build",
+    "judge",
+    "table",
+]
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "benchmarks" / "results"
@@ -65,6 +76,15 @@ class Verdict:
     verdict: str
 
 
+@dataclass(frozen=True)
+class Table:
+    """Rows of text under a header, for what is not one figure a subject."""
+
+    title: str
+    header: Sequence[str]
+    rows: Sequence[Sequence[str]]
+
+
 @dataclass
 class Report:
     """All that one run of one benchmark found."""
@@ -73,6 +93,7 @@ class Report:
     settings: dict[str, Any]
     sections: list[Section] = field(default_factory=list)
     verdicts: list[Verdict] = field(default_factory=list)
+    tables: list[Table] = field(default_factory=list)
     versions: dict[str, str] = field(default_factory=dict)
     about: dict[str, Any] = field(default_factory=lambda: environment())  # noqa: PLW0108
 
@@ -85,6 +106,7 @@ class Report:
             "settings": self.settings,
             "sections": [asdict(section) for section in self.sections],
             "verdicts": [asdict(verdict) for verdict in self.verdicts],
+            **({"tables": [asdict(each) for each in self.tables]} if self.tables else {}),
         }
 
     def write(self, path: Path) -> None:
@@ -95,6 +117,7 @@ class Report:
     def text(self) -> str:
         """The tables for people."""
         parts = [_section_text(section) for section in self.sections]
+        parts += [f"{each.title}\n{table(each.header, each.rows)}" for each in self.tables]
         if self.verdicts:
             parts.append(_verdict_text(self.verdicts))
         return "\n\n".join([_heading(self), *parts])

@@ -27,13 +27,18 @@ Play = Callable[[Scene, float], Awaitable[None]]
 
 @dataclass(frozen=True)
 class Fault:
-    """``play`` makes it happen for about so many seconds. ``lossy``: entries may get lost."""
+    """``play`` makes it happen for about so many seconds. ``lossy``: entries may get lost;
+    ``proxies``: it is made by proxies before the servers; ``fails_over``: another server takes
+    charge; ``apart``: the processes log in as a user of their own.
+    """
 
     name: str
     play: Play
     topologies: frozenset[str]
     lossy: bool = False
     proxies: bool = False
+    fails_over: bool = False
+    apart: bool = False
 
 
 async def none(_: Scene, seconds: float) -> None:
@@ -63,6 +68,14 @@ async def client_flicker(scene: Scene, seconds: float) -> None:
             await asyncio.sleep(scene.chance.uniform(0.005, 0.15))
             process.thaw()
             await asyncio.sleep(scene.chance.uniform(0.01, 0.1))
+
+
+async def client_busy(scene: Scene, seconds: float) -> None:
+    """A process reads for longer than the bound without a turn of its event loop."""
+    async with scene.window("client-busy"):
+        process = scene.chance.choice(scene.processes)
+        process.say(f"hog {max(seconds * 0.7, 1.5 * scene.bound):.2f}")
+        await asyncio.sleep(max(seconds, 1.6 * scene.bound))
 
 
 async def client_kill(scene: Scene, seconds: float) -> None:
@@ -195,19 +208,30 @@ def _silent(name: str, *, deaf: bool, mute: bool) -> Play:
 # -- failovers
 
 
-async def _until_replaced(scene: Scene, old: Server, within: float = 15.0) -> None:
+async def _until_replaced(scene: Scene, old: Server) -> None:
     """Wait until there are as many primaries without ``old`` as there were with it."""
-    others = [server for server in scene.servers if server is not old]
     wanted = 3 if scene.topology == "cluster" else 1
-    async with asyncio.timeout(within):
-        while True:
-            roles = []
-            for server in others:
+
+    async def replaced() -> bool:
+        primaries = 0
+        for server in scene.servers:
+            if server is not old:
                 with suppress(subprocess.SubprocessError):
-                    roles.append((await scene.info(server, "replication")).get("role"))
-            if roles.count("master") >= wanted:
-                return
-            await asyncio.sleep(0.05)
+                    primaries += await _is(scene, server, "master")
+        return primaries >= wanted
+
+    await scene.until(replaced)
+
+
+async def _until(scene: Scene, server: Server, role: str) -> None:
+    async def so() -> bool:
+        return await _is(scene, server, role)
+
+    await scene.until(so)
+
+
+async def _is(scene: Scene, server: Server, role: str) -> bool:
+    return (await scene.info(server, "replication"))["role"] == role
 
 
 async def primary_kill(scene: Scene, seconds: float) -> None:
@@ -215,7 +239,8 @@ async def primary_kill(scene: Scene, seconds: float) -> None:
         old = await _primary(scene)
         old.kill()
         await _until_replaced(scene, old)
-        await asyncio.sleep(max(seconds, 1.0))
+        await asyncio.sleep(0.5)
+    await asyncio.sleep(seconds)
     await asyncio.to_thread(old.start)
 
 
@@ -228,20 +253,51 @@ async def primary_stop(scene: Scene, seconds: float) -> None:
             await _until_replaced(scene, old)
         finally:
             old.thaw()
-        await asyncio.sleep(max(seconds, 2.0))
+        await _until(scene, old, "slave")
+    await asyncio.sleep(seconds)
+
+
+async def primary_cut(scene: Scene, seconds: float) -> None:
+    """The primary is cut off from its replicas and from the sentinels, but not from the clients,
+    who are on the losing side: what they write there will be lost.
+
+    Only the processes under test log in as a user of their own, so it is enough to turn the default
+    user off for a while; no network has to be changed for it.
+    """
+    old = await _primary(scene)
+
+    async def apart(*words: str) -> str:
+        user = ("--user", scene.USER, "--pass", scene.USER, "--no-auth-warning")
+        return await asyncio.to_thread(old.cli, *user, *words)
+
+    async with scene.window("primary-cut", fails_over=True):
+        await apart("ACL", "SETUSER", "default", "off")
+        await apart("CLIENT", "KILL", "USER", "default")
+        try:
+            await _until_replaced(scene, old)
+            await asyncio.sleep(seconds)
+        finally:
+            await apart("ACL", "SETUSER", "default", "on")
+        await _until(scene, old, "slave")
+    await asyncio.sleep(1.0)
 
 
 async def failover(scene: Scene, seconds: float) -> None:
     """A planned one."""
+    assert scene.deployment is not None
     async with scene.window("failover", fails_over=True):
-        assert scene.deployment is not None
         if scene.topology == "sentinel":
+            old = await _primary(scene)
             command = ("SENTINEL", "FAILOVER", MASTER)
             await asyncio.to_thread(scene.deployment.sentinels[0].cli, *command)
+            await _until_replaced(scene, old)
+            await _until(scene, old, "slave")
         else:
             replica = scene.chance.choice(await _with_role(scene, "slave"))
             await asyncio.to_thread(replica.cli, "CLUSTER", "FAILOVER")
-        await asyncio.sleep(max(seconds, 3.0))
+            await _until(scene, replica, "master")
+            await asyncio.sleep(0.5)
+    await asyncio.sleep(seconds)
 
 
 async def slots_move(scene: Scene, seconds: float) -> None:
@@ -271,8 +327,7 @@ async def _two_primaries(scene: Scene) -> tuple[tuple[Server, str], tuple[Server
 
 
 async def _with_role(scene: Scene, role: str) -> list[Server]:
-    infos = [await scene.info(server, "replication") for server in scene.servers]
-    return [each for each, info in zip(scene.servers, infos, strict=True) if info["role"] == role]
+    return [server for server in scene.servers if await _is(scene, server, role)]
 
 
 FAULTS: dict[str, Fault] = {
@@ -281,6 +336,7 @@ FAULTS: dict[str, Fault] = {
         Fault("none", none, _ALL),
         Fault("client-stop", client_stop, _ALL),
         Fault("client-flicker", client_flicker, _ALL),
+        Fault("client-busy", client_busy, _ALL),
         Fault("client-kill", client_kill, _ALL),
         Fault("server-stop", server_stop, _ALONE),
         Fault("server-sleep", server_sleep, _ALONE),
@@ -294,9 +350,10 @@ FAULTS: dict[str, Fault] = {
         Fault("deaf", _silent("deaf", deaf=True, mute=False), _ALONE, proxies=True),
         Fault("mute", _silent("mute", deaf=False, mute=True), _ALONE, proxies=True),
         Fault("black-hole", _silent("black-hole", deaf=True, mute=True), _ALONE, proxies=True),
-        Fault("primary-kill", primary_kill, _REPLICATED),
-        Fault("primary-stop", primary_stop, _REPLICATED),
-        Fault("failover", failover, _REPLICATED),
+        Fault("primary-kill", primary_kill, _REPLICATED, fails_over=True),
+        Fault("primary-stop", primary_stop, _REPLICATED, fails_over=True),
+        Fault("primary-cut", primary_cut, frozenset({"sentinel"}), fails_over=True, apart=True),
+        Fault("failover", failover, _REPLICATED, fails_over=True),
         Fault("slots-move", slots_move, frozenset({"cluster"})),
     )
 }

@@ -43,6 +43,7 @@ _EXAMPLES = 5
 _SEARCH = 300_000
 
 _SINGLE = (Kind.GET, Kind.FRESH, Kind.SET, Kind.DELETE, Kind.INVALIDATE)  # one round trip
+_BUMPS = (Kind.BUMP, Kind.BUMP_TAG)
 _REMOVALS = (Kind.DELETE, Kind.INVALIDATE)
 
 
@@ -73,6 +74,7 @@ class Terms:
 class Verdict:
     """What a history was worth. Times in seconds."""
 
+    runs: int = 0
     operations: int = 0
     reads: int = 0
     reads_in_faults: int = 0
@@ -245,30 +247,32 @@ class _Key:
         """
         if self.key.role not in ("register", "strong"):
             return
-        removals = sorted(c for c in self.line.changes if c.value == ABSENT)
-        last_done: list[int] = []
-        for change in removals:
-            last_done.append(max(change.done, last_done[-1] if last_done else 0))
-        starts = [change.start for change in removals]
-        lasting = [c for c in self.line.changes if c.value != ABSENT and c.ends == NEVER]
+        removals = _Removals(self.line.changes)
+        lasting = [
+            change
+            for change in self.line.changes
+            if change.value != ABSENT and change.ends == NEVER and change.done < NEVER
+        ]
         fleeting = sorted(c.start for c in self.line.changes if c.ends < NEVER)
         for read in self.reads:
             if (read.writer, read.number) != ABSENT:
                 continue
-            at = bisect_right(starts, read.end)
-            since = last_done[at - 1] if at else -1
+            since = removals.last_before(read.end)
             allowed = read.start - (0 if read.kind == Kind.FRESH else bound)
             first = bisect_left(lasting, since, key=lambda change: change.start)
-            there = next((c for c in lasting[first:] if c.start > since and c.done < allowed), None)
-            # a later write with a TTL, or an undone one, may have taken its place and gone
-            if there is not None and not (
-                bisect_right(fleeting, read.end) > bisect_left(fleeting, there.start)
-            ):
-                self.verdict.add("lost", f"{read}, after {there.value} was written")
+            # a later write with a TTL may have taken its place and gone
+            at = bisect_right(fleeting, read.end)
+            since = max(since, fleeting[at - 1] if at else -1)
+            for change in lasting[first:]:
+                if change.start > since and change.done < allowed:
+                    self.verdict.add("lost", f"{read}, after {change.value} was written")
+                    break
 
     def _converged(self) -> None:
         final = [read for read in self.reads if read.final]
         values = {read.value for read in final}
+        if any(c.value in values and c.ends < NEVER for c in self.line.changes):
+            values.discard(ABSENT)  # it ended meanwhile
         if len(values) > 1 and not (self.terms.lossy and len(values - {ABSENT}) <= 1):
             seen = ", ".join(f"{p}: {v}" for p, v in sorted({(r.process, r.value) for r in final}))
             self.verdict.add(
@@ -310,28 +314,58 @@ def _step(call: Call) -> Step | None:
 def _undone(
     changes: Sequence[Change], reads: Sequence[Call], windows: Sequence[Window]
 ) -> set[Change]:
-    """Changes that a failover lost; see above."""
+    """Changes that a failover lost; see above. Until the failover is over, two servers may answer,
+    so it is afterwards that the new value must never be seen again.
+    """
     failovers = [window for window in windows if window.fails_over]
     if not failovers:
         return set()
-    line = Timeline(changes)
+    line, undone = Timeline(changes), set[Change]()
     answered = [read for read in reads if read.tier == Tier.BACKEND]
     latest: dict[tuple[int, int], int] = {}  # the last time the backend gave a value
     for read in answered:
         latest[read.value] = max(read.start, latest.get(read.value, 0))
-    undone: set[Change] = set()
+    removals = _Removals(changes)
     for read in answered:
-        written = line.written(read.value) if read.value != ABSENT else None
-        if written is None:
-            continue
-        for change in changes[bisect_right(changes, written.placed, key=lambda c: c.start) :]:
-            if change.start > read.start:
-                break
-            exposed = any(w.start - _LAG < change.done and change.start < w.end for w in failovers)
-            gone = change.done < read.start and latest.get(change.value, 0) < read.end
-            if exposed and gone:
-                undone.add(change)
+        for change in _contradicted(read, line, removals):
+            for window in failovers:
+                exposed = window.start - _LAG < change.done and change.start < window.end
+                if exposed and latest.get(change.value, 0) < max(read.end, window.end):
+                    undone.add(change)
     return undone
+
+
+def _contradicted(read: Call, line: Timeline, removals: _Removals) -> list[Change]:
+    """The changes that a read can't have seen although they were done before it."""
+    if read.value == ABSENT:
+        since = removals.last_before(read.end)
+    else:
+        written = line.written(read.value)
+        since = written.placed if written is not None else NEVER
+    first = bisect_right(line.changes, since, key=lambda change: change.start)
+    last = bisect_right(line.changes, read.start, key=lambda change: change.start)
+    between = line.changes[first:last]
+    if read.value == ABSENT:
+        if any(change.kind in _BUMPS for change in between):
+            return []  # nobody has loaded it
+        fleeting = max([change.start for change in between if change.ends < NEVER], default=-1)
+        between = [c for c in between if c.value != ABSENT and c.start > fleeting]
+    return [change for change in between if change.done < read.start]
+
+
+class _Removals:
+    """The removals of a key: until when one may have taken effect that had started by a moment."""
+
+    def __init__(self, changes: Sequence[Change]) -> None:
+        removals = [change for change in changes if change.value == ABSENT]
+        self._starts = [change.start for change in removals]
+        self._done: list[int] = []
+        for change in removals:
+            self._done.append(max(change.done, self._done[-1] if self._done else 0))
+
+    def last_before(self, moment: int) -> int:
+        at = bisect_right(self._starts, moment)
+        return self._done[at - 1] if at else -1
 
 
 def _loads(

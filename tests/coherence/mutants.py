@@ -105,7 +105,7 @@ _RACY: dict[str, Any] = {
 MUTANTS: dict[str, Mutant] = {
     "disk-drops-nothing": Mutant(_disk_drops_nothing, "disk", "none"),
     "disk-forgets-tags": Mutant(_disk_forgets_tags, "disk", "none", frozenset({"I1"})),
-    "disk-never-lapses": Mutant(_disk_never_lapses, "disk", "client-stop"),
+    "disk-never-lapses": Mutant(_disk_never_lapses, "disk", "client-busy"),
     "redis-fills-without-token": Mutant(
         _redis_fills_without_token, "standalone", "none", _LOADS, **_RACY
     ),

@@ -82,6 +82,7 @@ async def _played(run: Run, fault: Fault, place: Path) -> tuple[Terms, Any, Any]
         layout=run.layout,
         settings=run.settings,
         through_proxies=fault.proxies,
+        apart=fault.apart,
     ) as scene:
         loop = asyncio.get_running_loop()
         scene.everybody("go")

@@ -9,7 +9,7 @@ import os
 import random
 import signal
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from time import monotonic_ns
@@ -42,14 +42,19 @@ class Process:
     async def start(cls, orders: Orders, place: Path) -> Process:
         path = place / f"orders-{orders.process}.json"
         orders.write(path)
-        child = await asyncio.create_subprocess_exec(
-            *("setpriv", "--pdeathsig", "KILL"),
-            *(sys.executable, "-m", "tests.coherence.worker", str(path)),
-            cwd=ROOT,
-            stdin=asyncio.subprocess.PIPE,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=(place / f"errors-{orders.process}").open("wb"),
-        )
+        environment = dict(os.environ)
+        if orders.mutant:  # they patch the sources: the compiled package is not before them
+            environment.pop("PYTHONPATH", None)
+        with (place / f"errors-{orders.process}").open("wb") as errors:
+            child = await asyncio.create_subprocess_exec(
+                *("setpriv", "--pdeathsig", "KILL"),
+                *(sys.executable, "-m", "tests.coherence.worker", str(path)),
+                cwd=ROOT,
+                env=environment,
+                stdin=asyncio.subprocess.PIPE,
+                stdout=asyncio.subprocess.PIPE,
+                stderr=errors,
+            )
         return cls(orders, child)
 
     @property
@@ -96,7 +101,12 @@ class Process:
 
 
 class Scene:
-    """All of one run; `open` makes it. ``chance`` is seeded: the same seed, the same faults."""
+    """All of one run; `open` makes it. ``chance`` is seeded: the same seed, the same faults.
+
+    ``apart``: the processes log in as `USER`, while servers and sentinels use the default user.
+    """
+
+    USER = "apart"
 
     def __init__(
         self,
@@ -111,6 +121,7 @@ class Scene:
         rates: dict[str, float] | None = None,
         layout: dict[str, int] | None = None,
         through_proxies: bool = False,
+        apart: bool = False,
         settings: dict[str, Any] | None = None,
     ) -> None:
         self.place, self.topology, self.seed, self.bound = place, topology, seed, bound
@@ -118,7 +129,7 @@ class Scene:
         self.rates = msgspec.convert(rates or {}, Rates)
         self.layout = layout or {}
         self.settings = settings or {}
-        self.through_proxies = through_proxies
+        self.through_proxies, self.apart = through_proxies, apart
         self.count = processes
         self.chance = random.Random(seed)
         self.windows: list[Window] = []
@@ -149,6 +160,9 @@ class Scene:
             self._stack.callback(self.deployment.stop)
         if self.topology == "replica":
             await self._add_replica()
+        for server in self.servers if self.apart else ():
+            user = ("ACL", "SETUSER", self.USER, "on", f">{self.USER}", "~*", "&*", "+@all")
+            await asyncio.to_thread(server.cli, *user)
         Origin.make(self.place / "origin")
         for slot in range(self.count):
             await self.add_process(slot)
@@ -163,11 +177,21 @@ class Scene:
         replica = Server(self.place / "replica", ["--replicaof", "127.0.0.1", str(proxy.port)])
         await asyncio.to_thread(replica.start)
         self._stack.callback(replica.kill)
-        async with asyncio.timeout(20):
-            while "up" not in (await self.info(replica, "replication"))["master_link_status"]:
-                await asyncio.sleep(0.05)
+
+        async def follows() -> bool:
+            return "up" in (await self.info(replica, "replication"))["master_link_status"]
+
+        await self.until(follows)
         proxy.delay = 0.01
         self.settings = {"port": primary.port, "replica": replica.port}
+
+    async def until(self, true: Callable[[], Awaitable[bool]], within: float = 20.0) -> None:
+        """Wait until something is so."""
+        async with asyncio.timeout(within):
+            while True:
+                if await true():
+                    return
+                await asyncio.sleep(0.05)
 
     async def info(self, server: Server, section: str) -> dict[str, str]:
         return await asyncio.to_thread(server.info, section)
@@ -205,7 +229,10 @@ class Scene:
         urls = self.deployment.urls
         if self.through_proxies:
             urls = [await self._proxied(slot, at) for at in range(len(self.servers))]
-        return backend_settings(self.topology, urls, self.bound) | self.settings
+        settings = backend_settings(self.topology, urls, self.bound)
+        if self.apart:
+            settings["backend"] |= {"username": self.USER, "password": self.USER}
+        return settings | self.settings
 
     async def _proxied(self, slot: int, server: int) -> str:
         if self.topology == "ring":  # addresses say where a key is: they are the same for all

@@ -10,7 +10,7 @@ import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from time import monotonic
-from typing import Any
+from typing import Any, cast
 
 import hiredis
 import msgspec
@@ -71,7 +71,7 @@ class _Line:
             self._parser = hiredis.Reader()
             opened = await asyncio.open_connection("127.0.0.1", self._port)
             self._reader, self._writer = opened
-        self._writer.write(hiredis.pack_command(words))
+        self._writer.write(hiredis.pack_command(cast("Any", words)))
         return await self.reply()
 
     async def reply(self) -> Any:

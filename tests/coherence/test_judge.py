@@ -275,6 +275,15 @@ def test_an_old_primary_that_answers_is_noticed():
     assert (verdict.undone, verdict.violations) == (0, {"I2": 1})
 
 
+def test_a_value_that_a_failover_lost_is_not_missed():
+    gone = read(1, 2000, 2001, 0, tier=Tier.BACKEND)
+    verdict = judge([FIRST, gone, read(1, 8000, 8001, 0)], REGISTER, FAILOVER)
+    assert (verdict.undone, verdict.violations) == (1, {})
+    back = read(1, 9000, 9001, 1, tier=Tier.BACKEND)
+    verdict = judge([FIRST, gone, back], REGISTER, FAILOVER)
+    assert (verdict.undone, verdict.violations) == (0, {"lost": 1})
+
+
 def test_the_near_tier_alone_proves_no_loss():
     calls = [FIRST, SECOND, read(1, 2000, 2001, 1)]
     assert judge(calls, REGISTER, FAILOVER).violations == {"I2": 1}

@@ -2,9 +2,10 @@
 
     python -m tests.coherence.worker ORDERS
 
-It writes `ready`, then does what the lines of its standard input say: `go`, `quiet` (stop changing
-and loading, write `quiet` when all calls have ended), `final` (read every key once, near and not,
-write `done`). It ends with its input. See `orders` for its part, `history` for what it records.
+It writes `ready`, then does what the lines of its standard input say: `go`, `hog SECONDS`, `quiet`
+(stop changing and loading, write `quiet` when all calls have ended), `final` (read every key once,
+near and not, write `done`). It ends with its input. See `orders` for its part, `history` for what
+it records.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import mmap
 import random
 import struct
 import sys
+import time
 import warnings
 from collections.abc import Awaitable, Callable, Coroutine
 from pathlib import Path
@@ -86,6 +88,7 @@ class Worker:
         self.number = 0
         self.reading = True
         self.calls: set[asyncio.Task[None]] = set()
+        self.failures: list[BaseException] = []
 
     # -- values
 
@@ -250,7 +253,12 @@ class Worker:
     def spawn(self, call: Coroutine[Any, Any, None]) -> None:
         task = asyncio.create_task(self._limited(call))
         self.calls.add(task)
-        task.add_done_callback(self.calls.discard)
+        task.add_done_callback(self._ended)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        self.calls.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self.failures.append(error)
 
     async def _limited(self, call: Coroutine[Any, Any, None]) -> None:
         async with asyncio.timeout(self.orders.limit + 5):
@@ -289,6 +297,15 @@ class Worker:
         jobs = [self.arrivals(rate, self.pick(keys, call)) for rate, keys, call in kinds if keys]
         return [self.bursts(), *jobs]
 
+    async def hog(self, seconds: float) -> None:
+        """Read without a turn of the loop, as long as every read is answered at once: nobody looks
+        for news but the hits themselves.
+        """
+        end = monotonic_ns() + round(seconds * 1e9)
+        while monotonic_ns() < end:
+            await self.get(self.chance.choice(self.near))
+            time.sleep(0.0005)  # noqa: ASYNC251 - that is the point
+
     async def final(self) -> None:
         """Every key once more, as this process sees it and as the backend has it."""
         for key in self.near:
@@ -307,11 +324,14 @@ async def _serve(orders: Orders, lines: asyncio.StreamReader) -> None:
             while line := (await lines.readline()).strip():
                 if line == b"go":
                     jobs = [asyncio.create_task(job) for job in worker.jobs()]
+                elif line.startswith(b"hog"):
+                    worker.spawn(worker.hog(float(line.split()[1])))
                 elif line == b"quiet":
                     for job in jobs[1:]:
                         job.cancel()
-                    while worker.calls:
-                        await asyncio.sleep(0.02)
+                    await asyncio.gather(*worker.calls, return_exceptions=True)
+                    if worker.failures:  # neither an answer nor an error of the cache, or a hang
+                        raise BaseExceptionGroup("calls that failed", worker.failures[:5])
                     recorder.flush()
                     _say("quiet")
                 elif line == b"final":

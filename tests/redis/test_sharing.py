@@ -100,6 +100,23 @@ class TestClaims:
         assert not await fill(one, held, "too late")
         assert await value(other, "k") == ("written" if change == "put" else MISSING)
 
+    async def test_an_entry_whose_tag_has_ended_is_no_answer_while_another_loads(self, pair):
+        one, other = pair
+        assert await fill(one, await claim(one, "k", "t"), "old")
+        await other.invalidate_tags(["t"])
+        nonces = one._backend._nonces
+        alive, rivals = nonces.alive, list[Claim]()
+
+        async def judged(*args, **options):
+            """The other one takes the claim while this one finds out that the entry is dead."""
+            found = await alive(*args, **options)
+            if not rivals:
+                rivals.append(await claim(other, "k", "t"))
+            return found
+
+        nonces.alive = judged
+        assert await ask(one, "k", "t") is None
+
     async def test_a_holder_that_lives_is_renewed(self, pair):
         one, other = pair
         held = await claim(one, "k", lease=0.3)
