@@ -47,7 +47,7 @@ FULL: Final = Size(
     workers=8,
     modules_tallied=240,
     processes=3,
-    reads=10_000,
+    reads=5000,
 )
 QUICK: Final = Size(
     requests=120,
