@@ -133,11 +133,9 @@ class NearTier:
 
     def last_known(self, region: str, keys: Sequence[str], now: float) -> list[Record | None]:
         """What is kept near, whether the lease stands or not, as past its time, and how long ago
-        it was surely current. Nothing after the region's outage.
+        it was surely current.
         """
         age = max(0.0, now - self._verified)
-        if age > self._outages[region]:
-            return [None] * len(keys)
         found = [self._tables[region].peek(key, now, stale=True) for key in keys]
         return [
             record and replace(record, age_bound=age, expires_in=min(0.0, record.expires_in or 0.0))
