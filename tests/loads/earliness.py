@@ -58,6 +58,7 @@ async def a_live_entry_is_loaded_again_by_one(scene: Scene) -> None:
     }
     gate.open()
     await scene.becomes("a", "new")
+    await scene.counts("refreshes")
     assert gate.calls == 1
     statistics = await scene.statistics()
     assert (statistics.refreshes, statistics.misses, statistics.loads) == (1, 1, 2)
