@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from tests.loads.callers import Gate
+from tests.loads.callers import Gate, settle
 from tests.loads.staleness import Check, Scene
 
 from clusterdb.cache import MISSING, LoadContext
@@ -58,6 +58,7 @@ async def a_live_entry_is_loaded_again_by_one(scene: Scene) -> None:
     }
     gate.open()
     await scene.becomes("a", "new")
+    await scene.counts("refreshes")
     assert gate.calls == 1
     statistics = await scene.statistics()
     assert (statistics.refreshes, statistics.misses, statistics.loads) == (1, 1, 2)
@@ -95,9 +96,11 @@ async def a_refresh_that_fails_leaves_the_entry_and_is_tried_once(scene: Scene) 
     broken = Gate(error=OSError("down"))
     broken.open()
     await hit(scene, "a", broken, broken.began.is_set)
+    await scene.counts("load_failures")
     for _ in range(100):
         assert await scene.cache.get_or_load("a", broken) == "old"
-    await scene.counts("load_failures")
+        await asyncio.sleep(0)
+    await settle()
     assert broken.calls == 1
 
 

@@ -163,9 +163,13 @@ async def so_many_are_renewed_at_once(scene: Scene) -> None:
     assert [gate.calls for gate in gates.values()] == [1, 1, 0, 0, 0, 0]
     for gate in gates.values():
         gate.open()
-    await scene.becomes("b", "new")
-    assert await scene.cache.get_or_load("f", gates["f"]) == "old"
-    await scene.becomes("f", "new")
+
+    async def tried_again() -> bool:
+        """A place is free when a renewal has ended, a moment after its value was stored."""
+        return await scene.cache.get_or_load("f", gates["f"]) == "new"
+
+    await scene.until(tried_again)
+    assert gates["f"].calls == 1
 
 
 @check(stale_while_revalidate=10, others={"negative_ttl": "1h"})

@@ -21,6 +21,7 @@ from clusterdb.cache import (
     LoaderSuspended,
 )
 from clusterdb.cache.backends.disk import DiskBackend
+from clusterdb.cache.errors import ServerError
 from clusterdb.cache.testing import FaultyBackend, ManualClock
 
 BREAKER = BreakerConfig(failures=3, pause="5s")
@@ -206,12 +207,13 @@ async def test_a_region_says_what_is_done_while_it_is_open(way: str, tmp_path: P
 
 async def test_an_error_that_is_an_answer_opens_nothing(tmp_path: Path):
     clock = ManualClock()
-    cache, _ = away(tmp_path, clock)
+    cache, backend = away(tmp_path, clock)
     async with cache:
         await cache.set("k", "text")
+        backend.fail("read", error=ServerError("NOPERM no permissions"))
         for _ in range(10):
-            with pytest.raises(TypeError):
-                await cache.increment("k")
+            with pytest.raises(ServerError):
+                await cache.get("other")
         assert [key async for key in cache.scan("*")] == ["k"]
         assert (await cache.get_statistics()).circuits["backend"].state == "closed"
 

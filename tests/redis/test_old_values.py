@@ -68,6 +68,10 @@ async def test_of_two_processes_one_renews_what_expired(pair: tuple[Cache, Cache
     for _ in range(10):
         found = await asyncio.gather(*[cache.get_or_load("a", gate) for cache in pair])
         assert found == ["old", "old"]
+    await gate.began.wait()
+    await asyncio.sleep(0.3)
+    waiting = [len(cache._runtime.loads._flights) for cache in pair]
+    assert sorted(waiting) == [0, 1], "who was not given the claim waits for the other"
     assert gate.calls == 1
     gate.open()
     await asyncio.gather(*[Scene(cache, UNIT, asyncio.sleep).becomes("a", "new") for cache in pair])

@@ -164,12 +164,9 @@ class NearTier:
 
     def last_known(self, region: str, keys: Sequence[str], now: float) -> list[Record | None]:
         """What is kept near, whether the lease stands or not and whether its source is there or
-        not, as past its time, and how long ago it was surely current. Nothing after the region's
-        outage.
+        not, as past its time, and how long ago it was surely current.
         """
         age = max(0.0, now - self._sure_at)
-        if age > self._outages[region]:
-            return [None] * len(keys)
         found = [self._tables[region].last(key, now, HIDDEN) for key in keys]
         return [
             record

@@ -309,9 +309,9 @@ class Backend(Protocol):
 
     def last_known(self, region: str, keys: Sequence[str]) -> list[Record | None]:
         """What this process holds of each key, for a time when the backend can't be reached; no
-        I/O. A value that was kept near may answer past its lease here, for the region's
-        ``stale_if_error``: ``age_bound`` says how long ago it was surely current. Nothing that was
-        removed since, as far as this process has heard.
+        I/O. In a region with ``stale_if_error`` a value that was kept near answers past its lease
+        here: ``age_bound`` says how long ago it was surely current, and the caller whether that is
+        too long. Nothing that was removed since, as far as this process has heard.
         """
         ...
 
