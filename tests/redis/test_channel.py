@@ -350,6 +350,20 @@ async def test_it_can_be_configured_while_the_cache_runs(server):
             assert (await the_next(events)).key == "l"
 
 
+def test_memories_of_sync_users_are_kept_together(server):
+    url = f"redis://127.0.0.1:{server.port}"
+    with Cache(CacheConfig(name="test")).sync as one, private("channel", url).sync as other:
+        one.set("before", 1)
+        one.configure_invalidation(invalidation("channel", Redis(urls=[url])))
+        other.set("k", 1)
+        with other.subscribe(Invalidated) as events:
+            one.invalidate("k")
+            event: Any = next(events)
+            assert event.key == "k"
+        assert other.get("k") is None
+        assert one.get("before") == 1
+
+
 def test_a_channel_needs_a_server():
     with pytest.raises(ConfigError, match=r"backend\.server"):
         Cache(CacheConfig(invalidation=invalidation("channel")))

@@ -25,25 +25,35 @@ def invalidate(
             show_default=False,
         ),
     ] = None,
+    matching: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--matching",
+            help="Every key that matches this glob; may be given several times.",
+            show_default=False,
+        ),
+    ] = None,
     region: RegionName = None,
     config: ConfigFile = None,
     url: Url = None,
     json: AsJson = False,
 ) -> None:
-    """Make entries misses, by key or by tag, and let running loads of them store nothing."""
-    if not keys and not tag:
-        raise InvalidArgument("name keys, or tags by --tag")
+    """Make entries misses, by key, glob or tag, and let running loads of them store nothing."""
+    if not keys and not tag and not matching:
+        raise InvalidArgument("name keys, globs by --matching, or tags by --tag")
 
     async def work(chosen: Region[Any]) -> int:
         for each in tag or ():
             await chosen.invalidate_tag(each)
-        return sum([await chosen.invalidate(key) for key in keys or ()])
+        removed = sum([await chosen.invalidate_matching(glob) for glob in matching or ()])
+        return removed + (await chosen.invalidate_many(keys) if keys else 0)
 
     count = on_region(config, url, region, work)
     if json:
         said = {"region": region or "default", "keys": keys or [], "tags": tag or []}
+        said["matching"] = matching or []
         print_json({**said, "invalidated": count})
-    elif keys:
+    elif keys or matching:
         print_line(f"{count} invalidated")
     else:
         print_line("invalidated")

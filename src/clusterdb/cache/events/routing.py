@@ -173,8 +173,6 @@ class Router:
             dropped, self._dropped = self._dropped, 0
         messages = list(pack(self._cache, self._sender, self._origin, self._sent, events))
         self._sent += len(events) + dropped
-        if dropped and events:
-            messages += pack(self._cache, self._sender, self._origin, self._sent, ())
         return messages
 
     async def _send(self) -> None:

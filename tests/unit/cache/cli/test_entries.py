@@ -169,9 +169,12 @@ def test_invalidating(cli: Run):
 
     assert cli("invalidate", "--tag", "t", "--tag", "u") == (0, "invalidated\n", "")
     assert cli("invalidate", "c", "nothing") == (0, "1 invalidated\n", "")
+    cli("set", "user:1", "1")
+    cli("set", "user:2", "1")
+    assert cli("invalidate", "--matching", "user:*") == (0, "2 invalidated\n", "")
     assert cli("scan")[1] == ""
     code, _, err = cli("invalidate")
-    assert (code, err) == (2, "cache: name keys, or tags by --tag\n")
+    assert (code, err) == (2, "cache: name keys, globs by --matching, or tags by --tag\n")
 
 
 def test_clearing_all_or_one_region(cli: Run, tmp_path: Path):

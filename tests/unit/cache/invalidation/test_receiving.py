@@ -177,13 +177,20 @@ async def test_a_load_that_runs_is_ended(world, event):
 
 async def test_a_load_makes_nobody_else_load(world):
     """Or two processes would take the same key from each other for ever."""
-    async with world.cache() as one, world.cache() as other, other.subscribe() as events:
+    async with (
+        world.cache() as one,
+        world.cache() as other,
+        one.subscribe(Invalidated) as at_one,
+        other.subscribe(EntrySet, Invalidated) as events,
+    ):
         await other.get_or_load("k", lambda: "theirs")
+        await other.invalidate("first")
+        await asyncio.wait_for(anext(at_one), 5)  # it has heard whatever was sent
         world.clock.advance(1)
-        await one.get_or_load("k", lambda: "mine")
-        await one.invalidate("sign")
-        seen = [await asyncio.wait_for(anext(events), 5) for _ in range(3)]
-        assert [type(event).__name__ for event in seen] == ["Loaded", "EntrySet", "Invalidated"]
+        assert await one.get_or_load("k", lambda: "mine") == "mine"
+        await one.invalidate("second")
+        seen: list[Any] = [await asyncio.wait_for(anext(events), 5) for _ in range(3)]
+        assert [event.key for event in seen] == ["k", "first", "second"]
         assert await other.get("k") == "theirs"
 
 
