@@ -39,7 +39,7 @@ async def test_a_toy_near_cache_is_caught_and_its_staleness_measured(tmp_path):
     run = replace(CONTROL, subject="toy", settings={"late": 0.7}, during=2.0)
     verdict = await play(run, tmp_path)
     assert verdict.violations["I2"] > 0
-    assert 0.5 < verdict.worst_staleness < 0.8  # the length of the delay, as a reader can see it
+    assert 0.5 < verdict.worst_staleness < 1.5  # about the delay, on a machine that is busy
     assert verdict.near_share > 0.5
 
 
