@@ -10,7 +10,7 @@ from dataclasses import replace
 import pytest
 from tests.coherence.faults import FAULTS, TOPOLOGIES, faults_of
 from tests.coherence.mutants import MUTANTS
-from tests.coherence.run import Run, of_mutant, play
+from tests.coherence.run import Run, judged_again, of_mutant, play
 
 pytestmark = pytest.mark.server
 
@@ -55,6 +55,7 @@ async def test_a_missing_guard_is_noticed(name, tmp_path):
     run = of_mutant(name, before=0.3, during=2.0, after=0.3, bound=0.5)
     verdict = await play(run, tmp_path)
     assert MUTANTS[name].noticed & verdict.violations.keys()
+    assert judged_again(tmp_path) == verdict  # from what was kept
 
 
 def test_each_mutant_names_a_fault_of_its_topology():
