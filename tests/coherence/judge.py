@@ -259,10 +259,10 @@ class _Key:
                 continue
             since = removals.last_before(read.end)
             allowed = read.start - (0 if read.kind == Kind.FRESH else bound)
-            first = bisect_left(lasting, since, key=lambda change: change.start)
             # a later write with a TTL may have taken its place and gone
             at = bisect_right(fleeting, read.end)
             since = max(since, fleeting[at - 1] if at else -1)
+            first = bisect_left(lasting, since, key=lambda change: change.start)
             for change in lasting[first:]:
                 if change.start > since and change.done < allowed:
                     self.verdict.add("lost", f"{read}, after {change.value} was written")

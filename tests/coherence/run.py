@@ -1,8 +1,9 @@
 """One run: a cache, a topology, a fault that comes and goes, and what the checkers say.
 
-As a program it plays one run and tells what it found:
+As a program it plays one run and tells what it found, or checks a history again:
 
-    python -m tests.coherence.run --topology standalone --fault black-hole --seed 3
+    python -m tests.coherence.run --topology standalone --fault black-hole --seed 3 --keep HERE
+    python -m tests.coherence.run --check HERE
 """
 
 from __future__ import annotations
@@ -15,12 +16,15 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import msgspec
 from tests.coherence.faults import FAULTS, Fault
+from tests.coherence.history import finished, read_file
 from tests.coherence.judge import Terms, Verdict, judge
 from tests.coherence.mutants import MUTANTS
+from tests.coherence.orders import Orders
 from tests.coherence.scene import Scene
 
-__all__ = ["Run", "of_mutant", "play"]
+__all__ = ["Run", "judged_again", "of_mutant", "play"]
 
 
 @dataclass(frozen=True)
@@ -93,7 +97,15 @@ async def _played(run: Run, fault: Fault, place: Path) -> tuple[Terms, Any, Any]
         await asyncio.sleep(run.after)
         await scene.quiet()
         terms = Terms(bound=run.bound, lossy=fault.lossy, windows=tuple(scene.windows))
+        (place / "terms.json").write_bytes(msgspec.json.encode(terms))
         return terms, scene.calls(), scene.started[0].keys
+
+
+def judged_again(place: Path) -> Verdict:
+    """Check a history that was kept."""
+    terms = msgspec.json.decode((place / "terms.json").read_bytes(), type=Terms)
+    records = [record for path in sorted(place.glob("calls-*")) for record in read_file(path)]
+    return judge(finished(records), Orders.read(place / "orders-0.json").keys, terms)
 
 
 def main() -> int:
@@ -106,15 +118,23 @@ def main() -> int:
     parser.add_argument("--during", type=float, default=4.0)
     parser.add_argument("--bound", type=float, default=1.0)
     parser.add_argument("--keep", type=Path, help="where the history stays")
+    parser.add_argument("--check", type=Path, help="only check the history that was kept there")
     given = vars(parser.parse_args())
-    keep = given.pop("keep")
+    keep, check = given.pop("keep"), given.pop("check")
+    if check is not None:
+        return told(str(check), judged_again(check))
     run = of_mutant(given["mutant"]) if given["mutant"] else Run(**given)
     with tempfile.TemporaryDirectory() as place:
         verdict = asyncio.run(play(run, keep or Path(place)))
-    print(run.name)
-    for name, value in vars(verdict).items():
-        if name != "examples":
-            print(f"  {name}: {dict(value) if isinstance(value, dict) else value}")
+    return told(run.name, verdict)
+
+
+def told(name: str, verdict: Verdict) -> int:
+    """Print a verdict; the exit code."""
+    print(name)
+    for figure, value in vars(verdict).items():
+        if figure != "examples":
+            print(f"  {figure}: {dict(value) if isinstance(value, dict) else value}")
     print(f"  near share: {verdict.near_share:.3f}")
     for example in verdict.examples:
         print(f"  {example}")

@@ -10,7 +10,7 @@ from dataclasses import replace
 import pytest
 from tests.coherence.faults import FAULTS, TOPOLOGIES, faults_of
 from tests.coherence.mutants import MUTANTS
-from tests.coherence.run import Run, of_mutant, play
+from tests.coherence.run import Run, judged_again, of_mutant, play
 
 pytestmark = pytest.mark.server
 
@@ -39,7 +39,7 @@ async def test_a_toy_near_cache_is_caught_and_its_staleness_measured(tmp_path):
     run = replace(CONTROL, subject="toy", settings={"late": 0.7}, during=2.0)
     verdict = await play(run, tmp_path)
     assert verdict.violations["I2"] > 0
-    assert 0.5 < verdict.worst_staleness < 0.8  # the length of the delay, as a reader can see it
+    assert 0.5 < verdict.worst_staleness < 1.5  # about the delay, on a machine that is busy
     assert verdict.near_share > 0.5
 
 
@@ -55,6 +55,7 @@ async def test_a_missing_guard_is_noticed(name, tmp_path):
     run = of_mutant(name, before=0.3, during=2.0, after=0.3, bound=0.5)
     verdict = await play(run, tmp_path)
     assert MUTANTS[name].noticed & verdict.violations.keys()
+    assert judged_again(tmp_path) == verdict  # from what was kept
 
 
 def test_each_mutant_names_a_fault_of_its_topology():

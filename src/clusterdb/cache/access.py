@@ -54,7 +54,7 @@ class Access:
 
     async def get(self, key: str, options: GetOptions | None, type: Any = None) -> Any:
         """The value that :meth:`read` gives for one key, else ``MISSING``."""
-        if options is not None or self.state.codec is None:
+        if options is not None or self.state.codec is None or self.runtime.waiting:
             record = (await self.read([key], options, type, brief=True)).get(key)
             return MISSING if record is None else record.value
         try:
@@ -203,7 +203,7 @@ class Access:
             ttl=resolve_ttl(ttl, state.settings.ttl),
             tags=resolve_tags(tags),
             store_ttl=state.store_ttl,
-            enter=self._entering(loader, wanted) if encodes else state.entered,
+            enter=_entering(state, loader, wanted) if encodes else state.entered,
             leave=partial(self._decoding.leave, wanted=wanted) if encodes else state.left,
             unreadable=partial(self._decoding.unreadable, wanted=wanted) if encodes else None,
             remove=self._decoding.remove,
@@ -211,7 +211,7 @@ class Access:
         )
         known: dict[str, object] = {}
         try:
-            records = await self._records(keys, None, brief=True)
+            records = await self._records(keys, None, brief=not state.pace.horizon)
             if encodes:
                 found = await self._decoded(records, None, wanted, loading=True)
                 records = list(found.values())
@@ -245,23 +245,6 @@ class Access:
     def _wanted(self, type: Any) -> Any:
         """The call's type, else the region's."""
         return self._of_region if type is None else type
-
-    def _entering(self, loader: Loader, wanted: Any) -> Callable[[object], object]:
-        """Encodes what was loaded, and refuses what nobody could read back: the next call would be
-        a hit, and fail.
-        """
-
-        def enter(value: object) -> object:
-            encoded: Any = self.state.entered(value)
-            if encoded.flags & TYPED and wanted is None:
-                raise TypeRequired(
-                    f"{loader.name} gave a {type(value).__qualname__}, whose type can't be told "
-                    f"from its bytes when it is read back: annotate what {loader.name} returns, "
-                    f"pass type=, or give the region a type, region({self.region!r}, type=...)"
-                )
-            return encoded
-
-        return enter
 
     # -- writing
 
@@ -399,3 +382,21 @@ class Access:
             tags = change.tags if isinstance(change, Put) else ()
             version = outcome.version
             runtime.publish(EntrySet, region=region, key=key, version=version, tags=tags)
+
+
+def _entering(state: RegionState, loader: Loader, wanted: Any) -> Callable[[object], object]:
+    """Encodes what was loaded, and refuses what nobody could read back: the next call would be
+    a hit, and fail.
+    """
+
+    def enter(value: object) -> object:
+        encoded: Any = state.entered(value)
+        if encoded.flags & TYPED and wanted is None:
+            raise TypeRequired(
+                f"{loader.name} gave a {type(value).__qualname__}, whose type can't be told "
+                f"from its bytes when it is read back: annotate what {loader.name} returns, "
+                f"pass type=, or give the region a type, region({state.settings.name!r}, type=...)"
+            )
+        return encoded
+
+    return enter

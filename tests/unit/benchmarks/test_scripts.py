@@ -31,6 +31,8 @@ def run(name: str, *arguments: str) -> str:
         ("disk", {"near"}),
         pytest.param("redis", set(), marks=pytest.mark.server),
         pytest.param("coherence", set(), marks=pytest.mark.server),
+        pytest.param("nearcache_peers", set(), marks=pytest.mark.server),
+        pytest.param("faults", set(), marks=pytest.mark.server),
     ],
 )
 def test_quick_run(name, targets, tmp_path):
