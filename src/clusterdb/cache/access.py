@@ -268,7 +268,7 @@ class Access:
         runtime = self.runtime
         if not runtime.settled():
             await runtime.ready()
-        if runtime.events.active:
+        if runtime.events.active or runtime.waiting:
             [written] = await self.write([change])
             return written
         [outcome] = await runtime.backend.write(self.region, [change])

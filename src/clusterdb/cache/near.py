@@ -167,7 +167,7 @@ class NearTier:
         not, as past its time, and how long ago it was surely current.
         """
         age = max(0.0, now - self._sure_at)
-        found = [self._tables[region].last(key, now, HIDDEN) for key in keys]
+        found = [self._tables[region].peek(key, now, True, HIDDEN) for key in keys]
         return [
             record
             and replace(

@@ -212,9 +212,11 @@ class Residents:
                 entry.weight = weight
 
 
-def valid(entry: Entry) -> bool:
-    """Whether none of the entry's tags has ended since it was written."""
+def valid(entry: Entry, ignored: str | None = None) -> bool:
+    """Whether none of the entry's tags has ended since it was written, but for those whose names
+    begin with ``ignored``.
+    """
     for state in entry.tags:
-        if not state.live:
+        if not state.live and (ignored is None or not state.name.startswith(ignored)):
             return False
     return True

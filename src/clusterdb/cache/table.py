@@ -106,11 +106,13 @@ class Table:
             self._residents.policy.touch(entry)
             return _record(entry, now, self._tier)
 
-    def peek(self, key: str, now: float, stale: bool = False) -> Record | None:
-        """As :meth:`read`, leaving no trace in counters and policy."""
+    def peek(
+        self, key: str, now: float, stale: bool = False, ignored: str | None = None
+    ) -> Record | None:
+        """As :meth:`read`, leaving no trace in counters and policy. ``ignored``: see `valid`."""
         with self._guard:
             entry = self._entries.get(key)
-            if entry is None or not valid(entry):
+            if entry is None or not valid(entry, ignored):
                 return None
             limit = entry.deadline + self._residents.grace if stale else entry.deadline
             return _record(entry, now, self._tier) if limit > now else None
@@ -123,20 +125,11 @@ class Table:
         """Every live entry, the next victim first. O(n)."""
         with self._guard:
             self._drain()
-            entries = self._residents.policy.ordered()
-            alive = [entry for entry in entries if entry.deadline > now and valid(entry)]
-            return [_record(entry, now, self._tier) for entry in alive]
-
-    def last(self, key: str, now: float, ignored: str) -> Record | None:
-        """As a stale :meth:`peek`, whatever became of tags whose names begin with ``ignored``."""
-        with self._guard:
-            entry = self._entries.get(key)
-            if entry is None or entry.deadline + self._residents.grace <= now:
-                return None
-            for state in entry.tags:
-                if not state.live and not state.name.startswith(ignored):
-                    return None
-            return _record(entry, now, self._tier)
+            return [
+                _record(entry, now, self._tier)
+                for entry in self._residents.policy.ordered()
+                if entry.deadline > now and valid(entry)
+            ]
 
     def __len__(self) -> int:
         return len(self._entries)
@@ -254,8 +247,7 @@ class Table:
         """
         with self._guard:
             self._drain()
-            expired = self._residents.expire(now, limit)
-            return expired + self._residents.purge(limit, None, thorough)
+            return self._residents.expire(now, limit) + self._residents.purge(limit, None, thorough)
 
     @property
     def sweeping(self) -> bool:

@@ -75,8 +75,9 @@ class Connection:
 
     ``name`` is the server in messages, ``generation`` tells connections to a server apart,
     ``client_id`` is the server's number for this one and ``run_id`` names the server's process.
-    ``now`` is the clock of all deadlines.
-    ``on_push`` gets pushes, ``on_lost`` is called once, before the calls under way end.
+    ``doubtful``: a write that was sent has no answer, and may still be on its way. ``now`` is the
+    clock of all deadlines. ``on_push`` gets pushes, ``on_lost`` is called once, before the calls
+    under way end.
     """
 
     def __init__(
@@ -95,7 +96,6 @@ class Connection:
         self.client_id = 0
         self.run_id = ""
         self.doubtful = False
-        """A write that was sent has no answer, and may still be on its way."""
         self.heard_at = now()
         self.on_push = on_push
         self.on_lost = on_lost
@@ -109,9 +109,7 @@ class Connection:
         self._call_soon = self._loop.call_soon
         self._transport: asyncio.Transport | None = None
         self._closed = self._create_future()
-        self._reader = Reader(
-            protocolError=ProtocolError, replyError=ServerError, notEnoughData=_MORE
-        )
+        self._reader = Reader(ProtocolError, ServerError, notEnoughData=_MORE)
         self._unwritten: deque[_Call] = deque()
         self._payloads: deque[bytes] = deque()
         self._unwritten_bytes = 0
@@ -126,8 +124,7 @@ class Connection:
         self._alarm_at = inf
 
     def __repr__(self) -> str:
-        state = self.lost or "open"
-        return f"<Connection {self.generation} to {self.name}: {state}, {self.load} under way>"
+        return f"<Connection {self.generation} to {self.name}: {self.lost or 'open'}>"
 
     # -- calls
 
@@ -165,8 +162,7 @@ class Connection:
         reply to that, once the push has come. Raises `ServerError` where it is refused; then the
         reply to the `PING` is one too many, and the connection ends. Cost: one round trip.
         """
-        payload = pack(command) + pack(("PING",))
-        return self._enqueue(payload, deadline, False, None, 1)
+        return self._enqueue(pack(command) + pack(("PING",)), deadline, False, None, 1)
 
     def _enqueue(
         self,
@@ -266,7 +262,8 @@ class Connection:
         answered = 0
         while (reply := gets()) is not _MORE:
             if type(reply) is PushNotification:
-                self._pushed(reply)
+                if self.on_push is not None and self.lost is None:
+                    self.on_push(self, reply)
                 continue
             if not sent:
                 if self.lost is None:  # else a push's handler closed the connection
@@ -296,17 +293,12 @@ class Connection:
         else:
             raise ProtocolError("a reply to nothing that was asked")
 
-    def _pushed(self, push: list[Any]) -> None:
-        if self.on_push is not None and self.lost is None:
-            self.on_push(self, push)
-
     # -- deadlines
 
     def _arm(self, moment: float) -> None:
         if self._alarm is not None:
             self._alarm.cancel()
-        self._alarm_at = moment
-        self._alarm = None
+        self._alarm, self._alarm_at = None, moment
         if moment < inf:
             delay = max(moment - self._now(), _TICK)
             self._alarm = self._loop.call_later(delay, self._ring)

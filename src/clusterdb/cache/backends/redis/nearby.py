@@ -7,9 +7,8 @@ tier. The lease of the tables is the least of what the connected servers vouch f
 ``verified_at``, and where they could be replaced the moment up to which they surely were primaries.
 A server that vouches for nothing takes its entries with it, and the others go on.
 
-**Tags.** An entry lives while the nonces it carries are current. Known nonces are kept here, read
-over the tracked connections of the servers that hold them; a push for a nonce ends the tag's state,
-and with it every entry near that has it. So in the steady state tags cost nothing.
+An entry with tags also depends on what is known of them (:mod:`.known`): a push for a nonce ends
+the tag's state, and with it every entry near that has it.
 """
 
 from __future__ import annotations
@@ -17,42 +16,32 @@ from __future__ import annotations
 import asyncio
 from asyncio import Future
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Final, NamedTuple
+from typing import Final
 
 from msgspec.structs import replace
 
 from ...claims import Claim
 from ...codec import Encoded, Sealed
-from ...errors import BackendUnavailable, ServerError
+from ...errors import BackendUnavailable
 from ...failpoints import FAILPOINTS, hit
-from ...near import HIDDEN, NearTier
+from ...near import NearTier
 from ...settings import RegionSettings
 from ...table import Table
 from ...transport import Command, Node, Reply
 from ...types import FOREVER, MISSING, Record
 from .confirming import Confirming
+from .known import Known, state_of
 from .link import Link
 from .names import REGION, TAG, Names
-from .nonces import REGION_TAG, Nonces, Stamps, nonce_of
+from .nonces import REGION_TAG, Nonces
 from .reading import Reading
 from .scripts import READ
 from .tracking import Tracked
 
 __all__ = ["Nearby"]
 
-_MOST_TAGS: Final = 100_000
 _TICK: Final = 1.0
 _SWEEP: Final = 1000
-_FOR_GOOD: Final = frozenset({"MOVED", "READONLY", "CLUSTERDOWN", "MASTERDOWN", "LOADING"})
-"""What a server says that is not the primary it was."""
-
-
-class _Known(NamedTuple):
-    """A nonce that is current as long as the source it was read from tells of no other."""
-
-    nonce: int
-    tracked: Tracked
-    source: str
 
 
 class Nearby:
@@ -81,8 +70,7 @@ class Nearby:
         self.tier = NearTier(link.now())
         self._tracked: dict[Node, Tracked] = {}
         self._leaving: list[Tracked] = []
-        self._known: dict[str, _Known] = {}
-        self._asked: dict[str, object] = {}
+        self._known = Known(nonces, self._tracked_for)
         self._version = -1
         self._upkeep: asyncio.Task[None] | None = None
 
@@ -131,7 +119,6 @@ class Nearby:
         """Forget the connections, and what was read over them."""
         self._upkeep, self._tracked, self._leaving, self._version = None, {}, [], -1
         self._known.clear()
-        self._asked.clear()
         self.tier.lapse()
 
     @property
@@ -234,7 +221,7 @@ class Nearby:
                 raise answer
             for number, at in enumerate(found):
                 reply = answer[number] if atomic else answer[2 * number : 2 * number + 2]
-                if self._refuses(tracked, reply):
+                if tracked.refuses(reply):
                     refused.append(at)
                     continue
                 record, sealed = self._reading.opened(
@@ -267,17 +254,6 @@ class Nearby:
                 commands += [("GET", name), ("PTTL", name)]
         return connection.calls(commands, deadline)
 
-    def _refuses(self, tracked: Tracked, reply: Reply) -> bool:
-        """Whether a server sends us elsewhere, and let go of it if it is no primary any more."""
-        for part in reply if type(reply) is list else (reply,):
-            if type(part) is ServerError and part.code != "WRONGTYPE":
-                if part.code in _FOR_GOOD:
-                    tracked.distrust(f"{tracked.node.name}: {part}")
-                return True
-        return False
-
-    # -- tags
-
     async def _judge(
         self,
         region: str,
@@ -288,8 +264,8 @@ class Nearby:
         deadline: float,
     ) -> None:
         """Take out the records whose tags have ended; give the others the right to be kept."""
-        stamps = {at: sealed.tags for at, sealed in opened.items() if sealed.tags}
-        current = await self._current(region, stamps.values(), deadline) if stamps else {}
+        stamps = [sealed.tags for sealed in opened.values() if sealed.tags]
+        current = await self._known.current(region, stamps, deadline) if stamps else {}
         for at, sealed in opened.items():
             record = records[at]
             if any(current.get(tag) != nonce for tag, nonce in sealed.tags):
@@ -297,84 +273,13 @@ class Nearby:
             mark = marks.get(at)
             if record is None or mark is None or record.stale:
                 continue
-            needs = self._needs(region, sealed.tags)
+            needs = self._known.needs(region, sealed.tags)
             if needs is not None:
                 if needs:
                     self.tier.depend(region, mark, needs)
                 left = record.expires_in
                 expires = FOREVER if left is None else sent_at + left
                 records[at] = replace(record, near=(mark, expires))
-
-    def _needs(self, region: str, stamps: Stamps) -> tuple[str, ...] | None:
-        """What an entry with these tags depends on: their states, and the servers that tell of
-        them. ``None`` where one of its nonces is not known, or another, by now.
-        """
-        needs: list[str] = []
-        for tag, nonce in stamps:
-            state = _state(region, tag)
-            known = self._known.get(state)
-            if known is None or known.nonce != nonce or known.source != known.tracked.source:
-                return None
-            needs += [state, known.source]
-        return tuple(dict.fromkeys(needs))
-
-    async def _current(
-        self, region: str, stamps: Iterable[Stamps], deadline: float
-    ) -> dict[str, int | None]:
-        """The present nonces of tags: those that are known, and the others read from their nodes.
-        Cost: nothing, or one round trip a server.
-        """
-        current: dict[str, int | None] = {}
-        unknown: list[str] = []
-        for tag in dict.fromkeys(tag for each in stamps for tag, _ in each):
-            known = self._known.get(_state(region, tag))
-            if known is not None and known.source == known.tracked.source:
-                current[tag] = known.nonce
-            else:
-                unknown.append(tag)
-        if unknown:
-            current |= await self._learn(region, unknown, deadline)
-        return current
-
-    async def _learn(
-        self, region: str, tags: Sequence[str], deadline: float
-    ) -> dict[str, int | None]:
-        """Read nonces, over tracked connections where there are, and know those from now on."""
-        found: dict[str, int | None] = {}
-        plain: list[str] = []
-        asked: list[tuple[str, Tracked, str, object, Future[Reply]]] = []
-        for tag in tags:
-            name = self._nonces.name(region, tag)
-            tracked = self._tracked_for(name)
-            if tracked is None or tracked.connection is None:
-                plain.append(tag)
-                continue
-            token = self._asked[_state(region, tag)] = object()
-            future = tracked.connection.call(("GET", name), deadline)
-            asked.append((tag, tracked, tracked.source, token, future))
-        replies = await asyncio.gather(*[each[-1] for each in asked], return_exceptions=True)
-        for (tag, tracked, source, token, _), reply in zip(asked, replies, strict=True):
-            state = _state(region, tag)
-            clean = self._asked.get(state) is token
-            if clean:
-                del self._asked[state]
-            if isinstance(reply, BackendUnavailable) or self._refuses(tracked, reply):
-                plain.append(tag)
-                continue
-            if isinstance(reply, BaseException) and type(reply) is not ServerError:
-                raise reply
-            nonce = found[tag] = nonce_of(reply)
-            if clean and nonce is not None and source == tracked.source:
-                self._know(state, _Known(nonce, tracked, source))
-        if plain:
-            found |= await self._nonces.current(region, plain, deadline)
-        return found
-
-    def _know(self, state: str, known: _Known) -> None:
-        self._known.pop(state, None)
-        self._known[state] = known
-        if len(self._known) > _MOST_TAGS:
-            del self._known[next(iter(self._known))]
 
     # -- what happened
 
@@ -391,12 +296,11 @@ class Nearby:
 
     def clear(self, region: str) -> None:
         """A region is cleared, or was."""
-        self._end(_state(region, REGION_TAG))
+        self._end(state_of(region, REGION_TAG))
         self.tier.clear(region)
 
     def _end(self, state: str) -> None:
-        self._asked.pop(state, None)
-        self._known.pop(state, None)
+        self._known.end(state)
         self.tier.end_tag(state)
 
     def _changed(self, names: list[bytes]) -> None:
@@ -410,7 +314,7 @@ class Nearby:
             if kind == TAG:
                 self._end(key)
             elif kind == REGION:
-                self._end(_state(key, REGION_TAG))
+                self._end(state_of(key, REGION_TAG))
             else:
                 self.tier.drop(kind, key, now)
 
@@ -481,8 +385,3 @@ class Nearby:
                     self._used(region, self.tier.used(region))
             for each in [each for each in self._leaving if each.ended]:
                 self._leaving.remove(each)
-
-
-def _state(region: str, tag: str) -> str:
-    """The name of a tag's state: a user's tag is its own, that of a region is hidden."""
-    return tag or f"{HIDDEN}region:{region}"

@@ -26,7 +26,7 @@ from typing import Any, Final, NoReturn
 from ...backoff import Backoff
 from ...errors import BackendUnavailable, ServerError
 from ...near import HIDDEN
-from ...transport import Command, Connection, Node
+from ...transport import Command, Connection, Node, Reply
 from .link import Link
 
 __all__ = ["Tracked"]
@@ -35,6 +35,9 @@ _FIRST_PAUSE: Final = 0.02
 _LONGEST_PAUSE: Final = 1.0
 _REFUSED_PAUSE: Final = 30.0
 _SHORTEST: Final = 0.01
+_FOR_GOOD: Final = frozenset({"MOVED", "READONLY", "CLUSTERDOWN", "MASTERDOWN", "LOADING"})
+"""What a server says that is not the primary it was."""
+
 _numbers = count(1)
 
 
@@ -84,6 +87,15 @@ class Tracked:
         """Close the connection: the server may not be what it was."""
         if self.connection is not None:
             self.connection.abort(reason)
+
+    def refuses(self, reply: Reply) -> bool:
+        """Whether the server sends us elsewhere; if it is no primary any more it is let go of."""
+        for part in reply if type(reply) is list else (reply,):
+            if type(part) is ServerError and part.code != "WRONGTYPE":
+                if part.code in _FOR_GOOD:
+                    self.distrust(f"{self.node.name}: {part}")
+                return True
+        return False
 
     def cancel(self) -> None:
         """Close the connection, and end soon."""
