@@ -210,7 +210,7 @@ async def test_settings_whose_part_is_not_there_are_kept_and_said(cache, tmp_pat
         await cache.configure_backup(backup)
     assert cache.config.backup == backup
     coherence = CacheCoherence(mode=WriteThrough(backend=SQLite(path="db", table="t")))
-    with pytest.warns(InactiveSetting, match="'coherence'"):
+    with pytest.warns(InactiveSetting, match="'coherence.mode'"):
         await cache.configure_coherence(coherence)
     with pytest.warns(InactiveSetting, match="'metrics'"):
         await cache.configure_monitoring(MetricsConfig(metrics=("cache_hits",)))
@@ -218,7 +218,7 @@ async def test_settings_whose_part_is_not_there_are_kept_and_said(cache, tmp_pat
     assert health.status == "degraded"
     assert {check.detail.split()[0] for check in health.checks if check.status != "ok"} == {
         "'backup'",
-        "'coherence'",
+        "'coherence.mode'",
         "'metrics'",
     }
 

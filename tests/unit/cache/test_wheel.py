@@ -78,7 +78,9 @@ def test_it_gives_back_what_a_list_would(steps):
             limit = 2 if step == "advance by 2" else 1000
             due = [found for found in model if is_due(found.deadline, now)]
             given_back = wheel.advance(now, 0.0, limit)
-            assert len(given_back) == min(limit, len(due))
+            assert len(given_back) <= limit
+            if not wheel.pending:  # it looked at all; else some may have been filed anew
+                assert len(given_back) == len(due)
             assert {id(found) for found in given_back} <= {id(found) for found in due}
             model = [found for found in model if all(found is not back for back in given_back)]
         validate(wheel, model)
