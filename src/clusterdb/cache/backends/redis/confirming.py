@@ -87,13 +87,13 @@ class Confirming:
         """Whether a primary could be replaced without our knowing, and somebody wants to know."""
         return self.by != "none" and self._link.topology.promotes
 
-    async def check(self, names: Iterable[bytes], bound: float | None) -> float:
+    async def check(self, names: Iterable[bytes], bound: float | None, deadline: float) -> float:
         """After the replies to reads of these keys: wait until their servers surely were primaries
         at most ``bound`` seconds ago, or without one after the replies. How many seconds ago that
-        is. Raises `BackendUnavailable` where they don't show it in time.
+        is. Raises `BackendUnavailable` where they don't show it by ``deadline``.
         """
         strong = bound is None
-        replied_at, deadline = self._link.now(), self._link.deadline()
+        replied_at = self._link.now()
         moment = replied_at - (bound or 0.0)
         sure_at = replied_at
         for node in {self._link.topology.node_for(name) for name in names}:

@@ -55,15 +55,15 @@ class Levels:
         self, region: str, keys: Sequence[str], *, stale: bool, consistent: bool, brief: bool
     ) -> list[Record | None]:
         """See :meth:`Backend.read`; counts nothing."""
-        settings = self._settings[region]
+        settings, deadline = self._settings[region], self._link.deadline()
         strong = consistent or settings.strong
         while True:
             if settings.near is not None and not strong:
-                records = await self._nearby.read(region, keys, stale)
+                records = await self._nearby.read(region, keys, stale, deadline)
             else:
                 replicas = self._replicas if settings.replicas and not strong else None
                 records = await self._reading.read(
-                    region, keys, stale=stale, brief=brief, replicas=replicas
+                    region, keys, stale=stale, brief=brief, replicas=replicas, deadline=deadline
                 )
             if not self._succession.due:
                 break
@@ -71,7 +71,7 @@ class Levels:
             await self._succession.repeat()
         if self._confirming.needed:
             bound = None if strong else settings.max_staleness
-            records = await self._confirmed(region, keys, records, bound)
+            records = await self._confirmed(region, keys, records, bound, deadline)
         if self._claiming.claims:
             missing = [key for key, found in zip(keys, records, strict=True) if found is None]
             await self._claiming.compare_tags(region, missing)
@@ -94,6 +94,7 @@ class Levels:
         keys: Sequence[str],
         records: Sequence[Record | None],
         bound: float | None,
+        deadline: float,
     ) -> list[Record | None]:
         """What servers said that surely were primaries, with how long ago that was."""
         asked = [
@@ -102,7 +103,7 @@ class Levels:
             if record is None or record.tier != "near"
         ]
         try:
-            age = await self._confirming.check(asked, bound) if asked else 0.0
+            age = await self._confirming.check(asked, bound, deadline) if asked else 0.0
         except BaseException:
             self._nearby.release(region, records)
             raise

@@ -128,7 +128,9 @@ class Nearby:
 
     # -- reading
 
-    async def read(self, region: str, keys: Sequence[str], stale: bool) -> list[Record | None]:
+    async def read(
+        self, region: str, keys: Sequence[str], stale: bool, deadline: float
+    ) -> list[Record | None]:
         """As `Reading.read`, from the near tier where it answers. A record that may be kept has its
         ``near``; one of tier ``near`` counts as a hit of its table.
         """
@@ -141,10 +143,10 @@ class Nearby:
             return records
         marks: dict[int, Claim] = {}
         try:
-            refused = await self._ask(region, keys, missing, stale, records, marks)
+            refused = await self._ask(region, keys, missing, stale, deadline, records, marks)
             if refused:
                 asked = [keys[at] for at in refused]
-                found = await self._reading.read(region, asked, stale=stale)
+                found = await self._reading.read(region, asked, stale=stale, deadline=deadline)
                 for at, record in zip(refused, found, strict=True):
                     records[at] = record
         except BaseException:
@@ -187,11 +189,12 @@ class Nearby:
         keys: Sequence[str],
         places: Sequence[int],
         stale: bool,
+        deadline: float,
         records: list[Record | None],
         marks: dict[int, Claim],
     ) -> list[int]:
         """Ask for ``places`` over tracked connections; which of them got no answer there."""
-        deadline, sent_at = self._link.deadline(), self._link.now()
+        sent_at = self._link.now()
         atomic = stale or self._settings[region].grace > 0
         groups: dict[Tracked, list[int]] = {}
         refused: list[int] = []
@@ -344,7 +347,11 @@ class Nearby:
 
     def _tracked_for(self, name: bytes) -> Tracked | None:
         """The tracked connection of a key's server, while it vouches for what it says."""
-        tracked = self._tracked.get(self._link.topology.node_for(name))
+        try:
+            node = self._link.topology.node_for(name)
+        except BackendUnavailable:
+            return None  # who asks without us looks for the server, too
+        tracked = self._tracked.get(node)
         return tracked if tracked is not None and tracked.vouches else None
 
     def _source_ended(self, tracked: Tracked) -> None:

@@ -68,13 +68,16 @@ class Reading:
         stale: bool = False,
         brief: bool = False,
         replicas: Replicas | None = None,
+        deadline: float | None = None,
     ) -> list[Record | None]:
         """See :meth:`Backend.read`. Cost: one round trip a server; one more where there are tags.
         ``replicas`` may answer instead of the primaries.
 
         A key whose value was large the last time is asked for on the connection of large values.
         """
-        settings, deadline = self._settings[region], self._link.deadline()
+        if deadline is None:
+            deadline = self._link.deadline()
+        settings = self._settings[region]
         codec = settings.codec
         assert codec is not None, "a region of an encoding backend has a codec"
         if stale or settings.grace > 0:
