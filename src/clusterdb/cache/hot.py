@@ -24,5 +24,16 @@ HOT_MODULES: Final = (
     "policy.lru",
     "policy.lfu",
     "policy.recording",
+    "policy.ghosts",
+    "policy.sieve",
+    "policy.s3fifo",
+    "policy.arc",
+    "policy.two_queue",
+    "policy.lirs",
+    "policy.history",
+    "policy.segmented",
+    "policy.shadows",
+    "policy.adaptive",
+    "policy.w_tinylfu",
 )
 """Names inside ``clusterdb.cache``. They are compiled together or not at all."""

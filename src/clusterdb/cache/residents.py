@@ -42,6 +42,7 @@ class Residents:
         self.grace = 0.0
         self.max_items: int | None = None
         self.max_weight: int | None = None
+        self._capacity = 0
         self.counters = Counters()
         self.removals: list[Removal] | None = None
         self._tags = tags
@@ -52,6 +53,7 @@ class Residents:
         self, key: str, value: object, weight: int, tags: tuple[TagState, ...], deadline: float
     ) -> Entry:
         """Put in a new entry, after making room; ``tags`` are already counted as used."""
+        self.policy.expect(key)
         self.make_room(1, weight)
         entry = Entry(key, value)
         entry.tags = tags
@@ -96,12 +98,23 @@ class Residents:
         entries go first, as far as a short look finds them.
         """
         while self._lacks_room(items, weight):
+            self._measure_capacity()
             if self.purge(_LOOK_AT, spared) and not self._lacks_room(items, weight):
                 return
             victim = self.policy.victim(spared)
             if victim is None:
                 return
             self.discard(victim, RemovalCause.EVICTED)
+
+    def _measure_capacity(self) -> None:
+        """Where the weights are what limits, tell the policy how many entries fit, about."""
+        count = len(self.entries)
+        if self.max_weight is None or count == self.max_items:
+            return
+        known = self._capacity
+        if count and not 7 * known <= 8 * count <= 9 * known:
+            self._capacity = count
+            self.policy.resize(count)
 
     def _lacks_room(self, items: int, weight: int) -> bool:
         return (self.max_items is not None and len(self.entries) + items > self.max_items) or (
@@ -150,7 +163,10 @@ class Residents:
         del self.entries[entry.key]
         self._guard.dropped.append(entry)
         entry.resident = False
-        self.policy.remove(entry)
+        if cause is RemovalCause.EVICTED:
+            self.policy.evict(entry)
+        else:
+            self.policy.remove(entry)
         self._wheel.remove(entry)
         self._tags.release(entry.tags)
         self.weight -= entry.weight
@@ -177,20 +193,31 @@ class Residents:
     ) -> None:
         """Change limits and policy; entries stay, as many as fit, in the old policy's order."""
         if policy.name != self.policy.name:
+            policy.resize(self._room(max_items, max_weight))
             for entry in self.policy.ordered():
                 self.policy.remove(entry)
                 policy.insert(entry)
             self.policy = policy
+            self._capacity = 0
         if max_weight is None:
             self.weight = 0
             for entry in self.entries.values() if self.max_weight is not None else ():
                 entry.weight = 0
         self.max_items, self.max_weight = max_items, max_weight
+        self._capacity = self._room(max_items, max_weight)
+        self.policy.resize(self._capacity)
         if grace != self.grace:
             self.grace = grace
             for entry in self.entries.values():
                 self.schedule(entry, entry.deadline)
         self.make_room(0, 0)
+
+    def _room(self, max_items: int | None, max_weight: int | None) -> int:
+        """How many entries fit, about; 0 is no limit."""
+        if max_weight is None or not self.weight:
+            return max_items or 0
+        fitting = max(1, max_weight * len(self.entries) // self.weight)
+        return fitting if max_items is None else min(fitting, max_items)
 
     @property
     def looking(self) -> bool:

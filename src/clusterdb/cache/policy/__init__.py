@@ -8,22 +8,50 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final
 
-from .base import LinkedList, Policy
+from .adaptive import Adaptive
+from .arc import Arc
+from .base import LinkedList, Policy, Segment
 from .fifo import Fifo
 from .lfu import Lfu
+from .lirs import Lirs
 from .lru import Lru
 from .recording import CountingLru, RecentLru
+from .s3fifo import S3Fifo
+from .segmented import Segmented
+from .sieve import Sieve
+from .two_queue import TwoQueue
+from .w_tinylfu import WTinyLfu
 
 __all__ = [
     "POLICIES",
+    "Adaptive",
+    "Arc",
     "CountingLru",
     "Fifo",
     "Lfu",
     "LinkedList",
+    "Lirs",
     "Lru",
     "Policy",
     "RecentLru",
+    "S3Fifo",
+    "Segment",
+    "Segmented",
+    "Sieve",
+    "TwoQueue",
+    "WTinyLfu",
 ]
 
-POLICIES: Final[dict[str, Callable[[], Policy]]] = {"fifo": Fifo, "lru": Lru, "lfu": Lfu}
+POLICIES: Final[dict[str, Callable[[], Policy]]] = {
+    "adaptive": Adaptive,
+    "lru": Lru,
+    "fifo": Fifo,
+    "lfu": Lfu,
+    "sieve": Sieve,
+    "s3fifo": S3Fifo,
+    "arc": Arc,
+    "2q": TwoQueue,
+    "lirs": Lirs,
+    "w_tinylfu": WTinyLfu,
+}
 """How to make each policy, by the name it has in a configuration."""
