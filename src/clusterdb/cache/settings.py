@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from operator import attrgetter
 from typing import Literal
 
@@ -9,11 +10,18 @@ import msgspec
 from msgspec import UNSET
 
 from .codec import Codec, RegionCodec, region_codec
-from .config import CacheCoherence, CacheConfig, CacheRegion, LoadConfig, Redis
+from .config import Admission, CacheCoherence, CacheConfig, CacheRegion, LoadConfig, Redis
+from .policy import kept_order
 from .units import ByteSize
 from .weigh import Weigher
 
-__all__ = ["DEFAULT_REGION", "RegionSettings", "inactive_settings", "resolve_region"]
+__all__ = [
+    "DEFAULT_REGION",
+    "RegionSettings",
+    "inactive_settings",
+    "kept_order_problems",
+    "resolve_region",
+]
 
 DEFAULT_REGION = "default"
 """The region that the operations of the cache itself use."""
@@ -39,6 +47,7 @@ class RegionSettings(msgspec.Struct, frozen=True, kw_only=True):
     weigher: Weigher | None
     codec: RegionCodec | None
     own_limits: bool = False
+    admission: Admission = Admission()
     instant_clear: bool = False
 
 
@@ -68,12 +77,25 @@ def resolve_region(
         weigher=weigher,
         codec=_codec(config, region, codec) if encodes else None,
         own_limits=region.eviction is not None and limits != type(limits)(),
+        admission=limits.admission,
         instant_clear=region.instant_clear,
     )
 
 
 def _codec(config: CacheConfig, region: CacheRegion, own: Codec | None) -> RegionCodec:
     return region_codec(region.name, config.serialization, config.policy.compression, own)
+
+
+def kept_order_problems(backend: str, regions: Iterable[RegionSettings]) -> list[str]:
+    """Sentences about the policies that a backend outside of this process lacks; the default, which
+    promises no order, needs none.
+    """
+    return [
+        f"region {each.name}: the {backend} backend has no policy {each.policy} and evicts by "
+        f"{kept_order(each.policy)}: give the region one of adaptive, lru, fifo, lfu"
+        for each in regions
+        if each.own_limits and each.policy not in ("adaptive", kept_order(each.policy))
+    ]
 
 
 def inactive_settings(config: CacheConfig, *, encodes: bool) -> dict[str, str]:

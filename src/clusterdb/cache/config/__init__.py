@@ -35,16 +35,30 @@ from .management import (
 )
 from .observation import CacheStatistics, MonitoringConfig
 from .partitioning import Consistent, PartitioningConfig
-from .policy import FIFO, LFU, LRU, CachePolicy, Compression, EvictionPolicy
+from .policy import (
+    ARC,
+    FIFO,
+    LFU,
+    LIRS,
+    LRU,
+    S3FIFO,
+    SIEVE,
+    Adaptive,
+    Admission,
+    CachePolicy,
+    Compression,
+    EvictionPolicy,
+    TwoQueue,
+    WTinyLFU,
+)
 from .region import CacheRegion, LoadConfig
 from .serialization import SchemaConfig, SerializationConfig
 from .storage import PostgreSQL, SQLite, StorageBackend
 
 __all__ = [
-    "FIFO",
-    "LFU",
-    "LRU",
-    "S3",
+    "ARC",
+    "Adaptive",
+    "Admission",
     "AlertConfig",
     "BackupConfig",
     "BackupStorage",
@@ -62,7 +76,11 @@ __all__ = [
     "Directory",
     "Disk",
     "EvictionPolicy",
+    "FIFO",
     "InvalidationConfig",
+    "LFU",
+    "LIRS",
+    "LRU",
     "LoadConfig",
     "MaintenanceConfig",
     "MaintenanceTask",
@@ -79,6 +97,9 @@ __all__ = [
     "Redis",
     "RedisChannel",
     "ReplicationConfig",
+    "S3",
+    "S3FIFO",
+    "SIEVE",
     "SQLite",
     "SchemaConfig",
     "SentinelConfig",
@@ -86,6 +107,8 @@ __all__ = [
     "StorageBackend",
     "TlsConfig",
     "TracingConfig",
+    "TwoQueue",
+    "WTinyLFU",
     "WriteAround",
     "WriteBehind",
     "WriteThrough",

@@ -7,7 +7,7 @@ from typing import Literal
 import msgspec
 from msgspec import UNSET
 
-from .policy import LRU, EvictionPolicy
+from .policy import Adaptive, EvictionPolicy
 from .quantities import (
     Count,
     Duration,
@@ -77,7 +77,7 @@ class CacheRegion(_Named, frozen=True, kw_only=True):
         """The limits in force: the policy with `size` as its memory; None is the cache's own."""
         if self.size is None:
             return self.policy
-        return msgspec.structs.replace(self.policy or LRU(), max_memory=self.size)
+        return msgspec.structs.replace(self.policy or Adaptive(), max_memory=self.size)
 
     def _check(self) -> None:
         """Check that memory is limited, in one place."""

@@ -40,6 +40,7 @@ __all__ = [
     "Sieve",
     "TwoQueue",
     "WTinyLfu",
+    "kept_order",
 ]
 
 POLICIES: Final[dict[str, Callable[[], Policy]]] = {
@@ -55,3 +56,10 @@ POLICIES: Final[dict[str, Callable[[], Policy]]] = {
     "w_tinylfu": WTinyLfu,
 }
 """How to make each policy, by the name it has in a configuration."""
+
+
+def kept_order(policy: str) -> str:
+    """The order that a backend outside of this process keeps for a policy: ``fifo``, ``lfu``, else
+    ``lru``, as it knows the uses only in batches.
+    """
+    return policy if policy in ("fifo", "lfu") else "lru"

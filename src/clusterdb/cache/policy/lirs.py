@@ -58,22 +58,22 @@ class Lirs(Policy):
                 self._demote()
         else:
             self._queue.append(entry)
+        self._prune()
 
     def touch(self, entry: Entry) -> None:
         key = entry.key
         in_stack = key in self._stack
         self._stack[key] = entry
         self._stack.move_to_end(key)
-        if entry.uses:
-            self._prune()
-        elif in_stack:
+        if not entry.uses and in_stack:
             self._queue.unlink(entry)
             entry.uses = 1
             self._lir += 1
             if self._lir > self._lir_size:
                 self._demote()
-        else:
+        elif not entry.uses:
             self._queue.renew(entry)
+        self._prune()
 
     def remove(self, entry: Entry) -> None:
         self._stack.pop(entry.key, None)

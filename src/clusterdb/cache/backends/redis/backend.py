@@ -36,7 +36,7 @@ from ...protocols import (
     Touch,
     Written,
 )
-from ...settings import RegionSettings
+from ...settings import RegionSettings, kept_order_problems
 from ...stats import Counters
 from ...table import Table
 from ...types import Record, RemovalCause
@@ -255,7 +255,10 @@ class RedisBackend:
             kind=self.kind,
             tags=0,
             regions=regions,
-            problems=tuple(problems(servers, self._eviction)),
+            problems=(
+                *problems(servers, self._eviction),
+                *kept_order_problems(self.kind, self._settings.values()),
+            ),
             servers=tuple(servers),
         )
 
