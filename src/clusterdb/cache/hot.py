@@ -32,6 +32,7 @@ HOT_MODULES: Final = (
     "policy.lirs",
     "policy.history",
     "policy.segmented",
+    "policy.admission",
     "policy.shadows",
     "policy.adaptive",
     "policy.w_tinylfu",

@@ -14,6 +14,7 @@ from typing import Final
 
 from .entries import Entry, TagState
 from .guard import Guard
+from .policy.admission import Gate
 from .policy.base import Policy
 from .stats import Counters
 from .tags import TagStates
@@ -24,6 +25,8 @@ __all__ = ["Removal", "Residents", "valid"]
 
 _LOOK_AT: Final = 16
 _WORTH_IT: Final = 16
+_LARGE: Final = 4
+_PATIENCE: Final = 4
 
 Removal = tuple[str, Version, RemovalCause]
 """A key that left by itself: key, version, why."""
@@ -43,6 +46,10 @@ class Residents:
         self.max_items: int | None = None
         self.max_weight: int | None = None
         self._capacity = 0
+        self.gate: Gate | None = None
+        self.pressure = False
+        self.max_entry: int | None = None
+        self.weighed = False
         self.counters = Counters()
         self.removals: list[Removal] | None = None
         self._tags = tags
@@ -50,12 +57,21 @@ class Residents:
         self._round: list[str] = []
 
     def insert(
-        self, key: str, value: object, weight: int, tags: tuple[TagState, ...], deadline: float
+        self,
+        key: str,
+        value: object,
+        weight: int,
+        tags: tuple[TagState, ...],
+        deadline: float,
+        now: float,
     ) -> Entry:
-        """Put in a new entry, after making room; ``tags`` are already counted as used."""
-        self.policy.expect(key)
-        self.make_room(1, weight)
+        """Put in a new entry, after making room; ``tags`` are already counted as used. One that is
+        refused is not resident, and leaves as if it was evicted at once.
+        """
         entry = Entry(key, value)
+        if self._refused(key, weight, now):
+            self._tags.release(tags)
+            return entry
         entry.tags = tags
         entry.weight = weight
         entry.resident = True
@@ -93,18 +109,65 @@ class Residents:
         entry.deadline = deadline
         self._wheel.add(entry, deadline + self.grace)
 
-    def make_room(self, items: int, weight: int, spared: Entry | None = None) -> None:
+    def _refused(self, key: str, weight: int, now: float) -> bool:
+        """Whether a new entry stays out, counted; room is made for one that does not, by what is
+        expired first.
+        """
+        while self._lacks_room(1, weight) and self.expire(now, _LOOK_AT):
+            pass
+        counters, gate = self.counters, self.gate
+        if self.pressure:
+            counters.refused_by_memory += 1
+            return True
+        if gate is not None:
+            if gate.too_fast(now):
+                counters.refused_by_rate += 1
+                return True
+            victim = self.policy.victim() if self._lacks_room(1, weight) else None
+            if gate.filters_out(key, None if victim is None else victim.key):
+                counters.refused_by_filter += 1
+                return True
+        policy, count = self.policy, len(self.entries)
+        policy.expect(key)
+        if self.max_weight is None or weight * count <= _LARGE * self.weight:
+            self.make_room(1, weight)
+            return False
+        # So much larger than the mean that many would leave for it: not more of the hot ones than
+        # it was used itself.
+        if self.make_room(1, weight, patience=_PATIENCE + policy.promise(key)):
+            return False
+        counters.refused_by_weight += 1
+        return True
+
+    def make_room(
+        self, items: int, weight: int, spared: Entry | None = None, patience: int = -1
+    ) -> bool:
         """Evict until ``items`` more entries of ``weight`` in all fit, but never ``spared``; dead
-        entries go first, as far as a short look finds them.
+        entries go first, as far as a short look finds them. False where that would take entries
+        that were used more than ``patience`` times in all, beyond their first use.
         """
         while self._lacks_room(items, weight):
             self._measure_capacity()
             if self.purge(_LOOK_AT, spared) and not self._lacks_room(items, weight):
-                return
+                return True
             victim = self.policy.victim(spared)
             if victim is None:
-                return
+                return True
+            if patience >= 0:
+                patience -= max(0, self.policy.heat(victim) - 1)
+                if patience < 0:
+                    return False
             self.discard(victim, RemovalCause.EVICTED)
+        return True
+
+    def shrink(self, count: int) -> int:
+        """Evict as many entries, in the policy's order; how many it were."""
+        for number in range(count):
+            victim = self.policy.victim()
+            if victim is None:
+                return number
+            self.discard(victim, RemovalCause.EVICTED)
+        return count
 
     def _measure_capacity(self) -> None:
         """Where the weights are what limits, tell the policy how many entries fit, about."""
@@ -113,8 +176,13 @@ class Residents:
             return
         known = self._capacity
         if count and not 7 * known <= 8 * count <= 9 * known:
-            self._capacity = count
-            self.policy.resize(count)
+            self._resize(count)
+
+    def _resize(self, capacity: int) -> None:
+        self._capacity = capacity
+        self.policy.resize(capacity)
+        if self.gate is not None:
+            self.gate.resize(capacity)
 
     def _lacks_room(self, items: int, weight: int) -> bool:
         return (self.max_items is not None and len(self.entries) + items > self.max_items) or (
@@ -189,7 +257,13 @@ class Residents:
             return found
 
     def configure(
-        self, policy: Policy, max_items: int | None, max_weight: int | None, grace: float
+        self,
+        policy: Policy,
+        max_items: int | None,
+        max_weight: int | None,
+        grace: float,
+        max_entry: int | None,
+        gate: Gate | None,
     ) -> None:
         """Change limits and policy; entries stay, as many as fit, in the old policy's order."""
         if policy.name != self.policy.name:
@@ -199,13 +273,15 @@ class Residents:
                 policy.insert(entry)
             self.policy = policy
             self._capacity = 0
-        if max_weight is None:
+        if max_weight is None and max_entry is None:
             self.weight = 0
-            for entry in self.entries.values() if self.max_weight is not None else ():
+            for entry in self.entries.values() if self.weighed else ():
                 entry.weight = 0
+        self.weighed = max_weight is not None or max_entry is not None
+        self.max_entry = max_weight if max_entry is None else min(max_entry, max_weight or max_entry)
+        self.gate = gate
         self.max_items, self.max_weight = max_items, max_weight
-        self._capacity = self._room(max_items, max_weight)
-        self.policy.resize(self._capacity)
+        self._resize(self._room(max_items, max_weight))
         if grace != self.grace:
             self.grace = grace
             for entry in self.entries.values():

@@ -48,6 +48,11 @@ class RegionSettings(msgspec.Struct, frozen=True, kw_only=True):
     codec: RegionCodec | None
     own_limits: bool = False
     admission: Admission = Admission()
+
+    @property
+    def weighs(self) -> bool:
+        """Whether a limit is in weights."""
+        return self.max_weight is not None or self.admission.max_entry_size is not None
     instant_clear: bool = False
 
 

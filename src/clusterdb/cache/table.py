@@ -25,8 +25,9 @@ from typing import Final, Literal
 
 from .claims import Claim, Claims
 from .entries import Entry, TagState
-from .errors import EntryTooLarge
+from .errors import CacheError, EntryTooLarge, OutOfMemory
 from .guard import Guard, TableLock
+from .policy.admission import Gate
 from .policy.base import Policy
 from .residents import Removal, Residents, valid
 from .stats import Counters
@@ -68,6 +69,7 @@ class Table:
         self._claims = Claims(tags)
         self._touched: list[Entry] = []
         self.lease: float = FOREVER
+        self._budget: tuple[int, int] | None = None
 
     def get(self, key: str, now: float) -> object:
         """The live value under ``key``, else ``MISSING``, which is not yet counted as a miss."""
@@ -156,7 +158,7 @@ class Table:
     ) -> Version:
         """Store; the new version, or 0 where ``when`` forbids it.
 
-        Raises :class:`EntryTooLarge` before anything changes.
+        Raises :class:`EntryTooLarge` or :class:`OutOfMemory` before anything changes.
         """
         with self._guard:
             self._check_weight(key, weight)
@@ -211,7 +213,7 @@ class Table:
         """All of ``puts`` (key, value, deadline, weight, tags) and ``drops``, if every check holds:
         the new version of each key, 0 for one that was dropped. ``None`` if a check failed.
 
-        Raises :class:`EntryTooLarge` before anything changes.
+        Raises :class:`EntryTooLarge` or :class:`OutOfMemory` before anything changes.
         """
         with self._guard:
             for key, version in checks:
@@ -277,7 +279,7 @@ class Table:
                 return 0
             try:
                 self._check_weight(claim.key, weight)
-            except EntryTooLarge:
+            except CacheError:
                 self._claims.release(claim)
                 raise
             self._tags.retain(claim.tags)
@@ -295,12 +297,31 @@ class Table:
             self._claims.clear()
 
     def configure(
-        self, policy: Policy, max_items: int | None, max_weight: int | None, grace: float
+        self,
+        policy: Policy,
+        max_items: int | None,
+        max_weight: int | None,
+        grace: float,
+        max_entry: int | None = None,
+        gate: Gate | None = None,
     ) -> None:
-        """Change limits and policy; entries stay, as many as fit, in the old policy's order."""
+        """Change limits, policy and admission; entries stay, as many as fit, in the old policy's
+        order. ``max_entry`` is the largest weight of one, where that is less than ``max_weight``.
+        """
         with self._guard:
             self._drain()
-            self._residents.configure(policy, max_items, max_weight, grace)
+            self._residents.configure(policy, max_items, max_weight, grace, max_entry, gate)
+
+    def press(self, budget: tuple[int, int] | None, admitting: bool, evict: float = 0.0) -> int:
+        """Memory is short: take in nothing new unless ``admitting``; fail each write with
+        :class:`OutOfMemory` where there is a ``budget`` (used, limit); evict a share of the
+        entries. How many were evicted.
+        """
+        with self._guard:
+            self._drain()
+            self._budget = budget
+            self._residents.pressure = not admitting
+            return self._residents.shrink(int(len(self._entries) * evict))
 
     def convert(self, function: Callable[[object], object]) -> None:
         """Replace every value by what ``function``, which must not call the table, gives."""
@@ -339,6 +360,10 @@ class Table:
         for entry in batch:
             if entry.resident:
                 policy.touch(entry)
+        gate = self._residents.gate
+        if gate is not None and gate.counts_uses:
+            for entry in batch:
+                gate.used(entry.key)
 
     def _alive(self, key: str, now: float) -> Entry | None:
         entry = self._entries.get(key)
@@ -358,7 +383,10 @@ class Table:
         return None
 
     def _check_weight(self, key: str, weight: int) -> None:
-        limit = self._residents.max_weight
+        if self._budget is not None:
+            self._residents.counters.rejections += 1
+            raise OutOfMemory(*self._budget)
+        limit = self._residents.max_entry
         if limit is not None and weight > limit:
             self._residents.counters.rejections += 1
             raise EntryTooLarge(key, weight, ByteSize(limit))
@@ -379,7 +407,7 @@ class Table:
         self._residents.expire(now, _EXPIRE_A_WRITE)
         entry = self._entries.get(key)
         if entry is None:
-            entry = self._residents.insert(key, value, weight, tags, deadline)
+            entry = self._residents.insert(key, value, weight, tags, deadline, now)
         else:
             self._residents.overwrite(entry, value, weight, tags, deadline)
         entry.version = version or next(self._versions)

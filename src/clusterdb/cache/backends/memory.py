@@ -21,7 +21,7 @@ from ..errors import CacheError, InvalidArgument, TypeMismatch
 from ..guard import Guard, TableLock
 from ..isolation import plain
 from ..keys import matcher
-from ..policy import POLICIES
+from ..policy import POLICIES, Gate
 from ..protocols import (
     Add,
     BackendInfo,
@@ -108,6 +108,8 @@ class MemoryBackend:
                 settings.max_items,
                 settings.max_weight,
                 settings.grace,
+                settings.admission.max_entry_size,
+                self._gate(settings),
             )
 
     def table(self, region: str) -> Table | None:
@@ -259,6 +261,12 @@ class MemoryBackend:
 
     # -- inside
 
+    def _gate(self, settings: RegionSettings) -> Gate | None:
+        admission = settings.admission
+        if admission.filter is None and admission.max_rate is None:
+            return None
+        return Gate(admission.filter or "", admission.max_rate or 0, self._now())
+
     def _make_table(self, settings: RegionSettings) -> Table:
         table = Table(
             lock=self._lock,
@@ -276,7 +284,7 @@ class MemoryBackend:
         """
         settings = self._settings[region]
         weights: list[int | CacheError] = [0] * len(changes)
-        if settings.max_weight is not None:
+        if settings.weighs:
             for at, change in enumerate(changes):
                 if isinstance(change, Put):
                     try:
@@ -310,7 +318,7 @@ class MemoryBackend:
     def _weigh_all(self, name: str, settings: RegionSettings) -> dict[str, tuple[Version, int]]:
         """The weight by new settings of every entry of a region, with its version."""
         table = self._tables.get(name)
-        if table is None or settings.max_weight is None:
+        if table is None or not settings.weighs:
             return {}
         now = self._now()
         weights: dict[str, tuple[Version, int]] = {}
@@ -373,7 +381,7 @@ def _add(
         total = int(value) + change.delta
         if not _INT_MIN <= total <= _INT_MAX:
             raise InvalidArgument(f"increment of {change.key!r} would leave 64 bits: {total}")
-        weight = 0 if settings.max_weight is None else _weight(settings, change.key, total)
+        weight = _weight(settings, change.key, total) if settings.weighs else 0
         version = table.swap(change.key, seen, total, deadline=deadline, weight=weight, now=now)
         if version:
             return Written(applied=True, version=version, total=total)

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import Final
 
 from .adaptive import Adaptive
+from .admission import Gate
 from .arc import Arc
 from .base import LinkedList, Policy, Segment
 from .fifo import Fifo
@@ -28,6 +29,7 @@ __all__ = [
     "Arc",
     "CountingLru",
     "Fifo",
+    "Gate",
     "Lfu",
     "LinkedList",
     "Lirs",

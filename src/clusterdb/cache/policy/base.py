@@ -60,6 +60,11 @@ class Policy:
         del entry
         return 0
 
+    def promise(self, key: str) -> int:
+        """How often a key that is not resident was used lately, as far as the policy knows."""
+        del key
+        return 0
+
 
 class LinkedList:
     """A circular list through ``prev`` and ``next`` of the entries themselves, O(1) throughout."""

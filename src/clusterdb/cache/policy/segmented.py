@@ -92,9 +92,7 @@ class Segmented(Policy):
 
     def insert(self, entry: Entry) -> None:
         self._grow_older()
-        history = self._history
-        known = 0 if history is None else history.get(hash(entry.key) & HASH)
-        entry.uses = self._age << _BITS | min(_MOST, known + 1)
+        entry.uses = self._age << _BITS | min(_MOST, self.promise(entry.key) + 1)
         self._window.append(entry)
         self._rebalance()
 
@@ -151,6 +149,10 @@ class Segmented(Policy):
         uses = entry.uses
         missed = self._age - (uses >> _BITS)
         return (uses & _MOST) >> missed if missed < _FORGOTTEN else 0
+
+    def promise(self, key: str) -> int:
+        history = self._history
+        return 0 if history is None else history.get(hash(key) & HASH)
 
     def _grow_older(self) -> None:
         """Count a use; halve all counts when it is time."""

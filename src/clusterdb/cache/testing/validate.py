@@ -104,6 +104,7 @@ def _validate_limits(residents: Residents) -> None:
 
 
 def _validate_policy(policy: Policy, entries: dict[str, Entry]) -> None:
+    _validate_segments(policy, len(entries))
     victim = policy.victim()
     _require(policy.victim() is victim, f"policy {policy.name} changes its mind about the victim")
     ordered = policy.ordered()
@@ -123,7 +124,7 @@ def _validate_policy(policy: Policy, entries: dict[str, Entry]) -> None:
     elif isinstance(policy, Lfu):
         _validate_buckets(policy)
     else:
-        _validate_segments(policy, len(known))
+        _validate_segments(policy, len(known))  # again: to name a victim may have moved some
         if isinstance(policy, Adaptive) and policy._shadows is not None:
             validate_shadows(policy._shadows)
         _validate_ghosts(policy, entries)
