@@ -16,6 +16,8 @@ HOT_MODULES: Final = (
     "claims",
     "guard",
     "wheel",
+    "intake",
+    "profile",
     "residents",
     "table",
     "hits",

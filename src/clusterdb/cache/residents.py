@@ -14,8 +14,9 @@ from typing import Final
 
 from .entries import Entry, TagState
 from .guard import Guard
-from .policy.admission import Gate
+from .intake import Intake
 from .policy.base import Policy
+from .profile import Profile
 from .stats import Counters
 from .tags import TagStates
 from .types import RemovalCause, Version
@@ -46,11 +47,10 @@ class Residents:
         self.max_items: int | None = None
         self.max_weight: int | None = None
         self._capacity = 0
-        self.gate: Gate | None = None
-        self.pressure = False
-        self.max_entry: int | None = None
-        self.weighed = False
+        self._weighed = False
         self.counters = Counters()
+        self.intake = Intake(self.counters)
+        self.profile = Profile()
         self.removals: list[Removal] | None = None
         self._tags = tags
         self._wheel = TimerWheel(now)
@@ -79,6 +79,7 @@ class Residents:
         self.entries[key] = entry
         self.weight += weight
         self.policy.insert(entry)
+        self.profile.came(entry)
         self._wheel.add(entry, deadline + self.grace)
         return entry
 
@@ -115,18 +116,9 @@ class Residents:
         """
         while self._lacks_room(1, weight) and self.expire(now, _LOOK_AT):
             pass
-        counters, gate = self.counters, self.gate
-        if self.pressure:
-            counters.refused_by_memory += 1
+        victim = self.policy.victim() if self._lacks_room(1, weight) else None
+        if self.intake.keeps_out(key, victim, now):
             return True
-        if gate is not None:
-            if gate.too_fast(now):
-                counters.refused_by_rate += 1
-                return True
-            victim = self.policy.victim() if self._lacks_room(1, weight) else None
-            if gate.filters_out(key, None if victim is None else victim.key):
-                counters.refused_by_filter += 1
-                return True
         policy, count = self.policy, len(self.entries)
         policy.expect(key)
         if self.max_weight is None or weight * count <= _LARGE * self.weight:
@@ -136,7 +128,7 @@ class Residents:
         # it was used itself.
         if self.make_room(1, weight, patience=_PATIENCE + policy.promise(key)):
             return False
-        counters.refused_by_weight += 1
+        self.counters.refused_by_weight += 1
         return True
 
     def make_room(
@@ -181,8 +173,7 @@ class Residents:
     def _resize(self, capacity: int) -> None:
         self._capacity = capacity
         self.policy.resize(capacity)
-        if self.gate is not None:
-            self.gate.resize(capacity)
+        self.intake.resize(capacity)
 
     def _lacks_room(self, items: int, weight: int) -> bool:
         return (self.max_items is not None and len(self.entries) + items > self.max_items) or (
@@ -210,6 +201,24 @@ class Residents:
                 self.discard(entry, RemovalCause.INVALIDATED)
                 found += 1
         return found
+
+    def alive(self, key: str, now: float) -> Entry | None:
+        """The entry if it is live."""
+        entry = self.entries.get(key)
+        return entry if entry is not None and entry.deadline > now and valid(entry) else None
+
+    def present(self, key: str, now: float) -> Entry | None:
+        """The entry if it is live or within its grace; one that is neither is discarded."""
+        entry = self.entries.get(key)
+        if entry is None:
+            return None
+        if not valid(entry):
+            self.discard(entry, RemovalCause.INVALIDATED)
+        elif entry.deadline + self.grace <= now:
+            self.discard(entry, RemovalCause.EXPIRED)
+        else:
+            return entry
+        return None
 
     def expire(self, now: float, limit: int) -> int:
         """Discard at most ``limit`` entries that are past their deadline and grace."""
@@ -262,8 +271,7 @@ class Residents:
         max_items: int | None,
         max_weight: int | None,
         grace: float,
-        max_entry: int | None,
-        gate: Gate | None,
+        weighed: bool,
     ) -> None:
         """Change limits and policy; entries stay, as many as fit, in the old policy's order."""
         if policy.name != self.policy.name:
@@ -273,13 +281,11 @@ class Residents:
                 policy.insert(entry)
             self.policy = policy
             self._capacity = 0
-        if max_weight is None and max_entry is None:
+        if not weighed:
             self.weight = 0
-            for entry in self.entries.values() if self.weighed else ():
+            for entry in self.entries.values() if self._weighed else ():
                 entry.weight = 0
-        self.weighed = max_weight is not None or max_entry is not None
-        self.max_entry = max_weight if max_entry is None else min(max_entry, max_weight or max_entry)
-        self.gate = gate
+        self._weighed = weighed
         self.max_items, self.max_weight = max_items, max_weight
         self._resize(self._room(max_items, max_weight))
         if grace != self.grace:

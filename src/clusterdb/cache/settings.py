@@ -53,6 +53,7 @@ class RegionSettings(msgspec.Struct, frozen=True, kw_only=True):
     def weighs(self) -> bool:
         """Whether a limit is in weights."""
         return self.max_weight is not None or self.admission.max_entry_size is not None
+
     instant_clear: bool = False
 
 
@@ -82,7 +83,7 @@ def resolve_region(
         weigher=weigher,
         codec=_codec(config, region, codec) if encodes else None,
         own_limits=region.eviction is not None and limits != type(limits)(),
-        admission=limits.admission,
+        admission=limits.admission or Admission(),
         instant_clear=region.instant_clear,
     )
 

@@ -25,7 +25,7 @@ from typing import Final, Literal
 
 from .claims import Claim, Claims
 from .entries import Entry, TagState
-from .errors import CacheError, EntryTooLarge, OutOfMemory
+from .errors import CacheError
 from .guard import Guard, TableLock
 from .policy.admission import Gate
 from .policy.base import Policy
@@ -33,7 +33,6 @@ from .residents import Removal, Residents, valid
 from .stats import Counters
 from .tags import TagStates
 from .types import FOREVER, MISSING, Record, RemovalCause, Tier, Version
-from .units import ByteSize
 
 __all__ = ["Check", "Removal", "Table", "When"]
 
@@ -69,7 +68,6 @@ class Table:
         self._claims = Claims(tags)
         self._touched: list[Entry] = []
         self.lease: float = FOREVER
-        self._budget: tuple[int, int] | None = None
 
     def get(self, key: str, now: float) -> object:
         """The live value under ``key``, else ``MISSING``, which is not yet counted as a miss."""
@@ -93,7 +91,7 @@ class Table:
         with self._guard:
             self._drain()
             counters = self._residents.counters
-            entry = self._present(key, now)
+            entry = self._residents.present(key, now)
             if entry is None or (entry.deadline <= now and not stale):
                 counters.misses += 1
                 return None
@@ -161,9 +159,9 @@ class Table:
         Raises :class:`EntryTooLarge` or :class:`OutOfMemory` before anything changes.
         """
         with self._guard:
-            self._check_weight(key, weight)
+            self._residents.intake.check(key, weight)
             if when != "always" or keep_deadline:
-                old = self._alive(key, now)
+                old = self._residents.alive(key, now)
                 if when != "always" and (old is None) != (when == "absent"):
                     return 0
                 if keep_deadline and old is not None:
@@ -174,7 +172,7 @@ class Table:
         """Give a live entry a new deadline; its version, or 0 where there is none."""
         with self._guard:
             self._drain()
-            entry = self._alive(key, now)
+            entry = self._residents.alive(key, now)
             if entry is None:
                 return 0
             self._residents.schedule(entry, deadline)
@@ -189,10 +187,10 @@ class Table:
         """
         with self._guard:
             self._drain()
-            entry = self._alive(key, now)
+            entry = self._residents.alive(key, now)
             if seen != (0 if entry is None else entry.version):
                 return 0
-            self._check_weight(key, weight)
+            self._residents.intake.check(key, weight)
             if entry is None:
                 return self._store(key, value, deadline, weight, (), now)
             self._tags.retain(entry.tags)
@@ -217,11 +215,11 @@ class Table:
         """
         with self._guard:
             for key, version in checks:
-                entry = self._alive(key, now)
+                entry = self._residents.alive(key, now)
                 if (None if entry is None else entry.version) != version:
                     return None
             for key, _, _, weight, _ in puts:
-                self._check_weight(key, weight)
+                self._residents.intake.check(key, weight)
             done = {key: 0 for key in drops if self._remove(key, RemovalCause.DELETED, now)}
             for key, value, deadline, weight, tags in puts:
                 states = self._tags.acquire(tags)
@@ -253,7 +251,7 @@ class Table:
     def claim(self, key: str, tags: tuple[str, ...], now: float) -> Record | Claim | None:
         """The live entry; else a claim; else ``None``, as another holds one."""
         with self._guard:
-            entry = self._alive(key, now)
+            entry = self._residents.alive(key, now)
             if entry is not None:
                 return _record(entry, now, self._tier)
             return self._claims.take(key, tags)
@@ -278,7 +276,7 @@ class Table:
                 self._claims.release(claim)
                 return 0
             try:
-                self._check_weight(claim.key, weight)
+                self._residents.intake.check(claim.key, weight)
             except CacheError:
                 self._claims.release(claim)
                 raise
@@ -310,7 +308,10 @@ class Table:
         """
         with self._guard:
             self._drain()
-            self._residents.configure(policy, max_items, max_weight, grace, max_entry, gate)
+            largest = max_weight if max_entry is None else min(max_entry, max_weight or max_entry)
+            self._residents.intake.configure(largest, gate)
+            weighed = largest is not None
+            self._residents.configure(policy, max_items, max_weight, grace, weighed)
 
     def press(self, budget: tuple[int, int] | None, admitting: bool, evict: float = 0.0) -> int:
         """Memory is short: take in nothing new unless ``admitting``; fail each write with
@@ -319,8 +320,7 @@ class Table:
         """
         with self._guard:
             self._drain()
-            self._budget = budget
-            self._residents.pressure = not admitting
+            self._residents.intake.press(budget, not admitting)
             return self._residents.shrink(int(len(self._entries) * evict))
 
     def convert(self, function: Callable[[object], object]) -> None:
@@ -360,36 +360,8 @@ class Table:
         for entry in batch:
             if entry.resident:
                 policy.touch(entry)
-        gate = self._residents.gate
-        if gate is not None and gate.counts_uses:
-            for entry in batch:
-                gate.used(entry.key)
-
-    def _alive(self, key: str, now: float) -> Entry | None:
-        entry = self._entries.get(key)
-        return entry if entry is not None and entry.deadline > now and valid(entry) else None
-
-    def _present(self, key: str, now: float) -> Entry | None:
-        """The entry if it is live or within its grace; one that is neither is discarded."""
-        entry = self._entries.get(key)
-        if entry is None:
-            return None
-        if not valid(entry):
-            self._residents.discard(entry, RemovalCause.INVALIDATED)
-        elif entry.deadline + self._residents.grace <= now:
-            self._residents.discard(entry, RemovalCause.EXPIRED)
-        else:
-            return entry
-        return None
-
-    def _check_weight(self, key: str, weight: int) -> None:
-        if self._budget is not None:
-            self._residents.counters.rejections += 1
-            raise OutOfMemory(*self._budget)
-        limit = self._residents.max_entry
-        if limit is not None and weight > limit:
-            self._residents.counters.rejections += 1
-            raise EntryTooLarge(key, weight, ByteSize(limit))
+        self._residents.profile.hits(batch)
+        self._residents.intake.used(batch)
 
     def _store(
         self,
@@ -417,7 +389,7 @@ class Table:
     def _remove(self, key: str, cause: RemovalCause, now: float) -> bool:
         self._claims.drop(key)
         self._drain()
-        entry = self._present(key, now)
+        entry = self._residents.present(key, now)
         if entry is None:
             return False
         alive = entry.deadline > now

@@ -64,9 +64,7 @@ def hits_of_reference(simulator, name, capacity, requests):
 
 
 def hits_of_ours(policy, capacity, requests):
-    table = Table(
-        lock=TableLock(), tags=TagStates(), versions=count(1), policy=policy(), now=0.0
-    )
+    table = Table(lock=TableLock(), tags=TagStates(), versions=count(1), policy=policy(), now=0.0)
     table._residents.policy = policy()
     table.configure(table._residents.policy, capacity, None, 0.0)
     names = [str(key) for key in range(max(requests) + 1)]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 from .quantities import Count, OptionalSize, Size, preset
 from .settings import Settings, require
@@ -50,7 +50,11 @@ class _Limits(Settings, frozen=True, kw_only=True):
 
     max_memory: OptionalSize = preset(None)
     max_items: Count | None = None
-    admission: Admission = Admission()
+    admission: Admission | None = None
+
+    def __rich_repr__(self) -> list[tuple[str, Any]]:
+        shown = super().__rich_repr__()
+        return [each for each in shown if each != ("admission", None)]
 
     def _check(self) -> None:
         """Check that there is room for something."""

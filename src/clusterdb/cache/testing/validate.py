@@ -160,12 +160,12 @@ def _validate_segment(segment: Segment) -> None:
 def _validate_ghosts(policy: Policy, entries: dict[str, Entry]) -> None:
     """A ghost is not resident, and there are as many as may be, at most."""
     kept: list[tuple[Ghosts, int]] = []
-    if isinstance(policy, S3Fifo):
-        kept = [(policy._ghosts, policy._ghost_size)]
-    elif isinstance(policy, TwoQueue):
+    if isinstance(policy, S3Fifo) or isinstance(policy, TwoQueue):
         kept = [(policy._ghosts, policy._ghost_size)]
     elif isinstance(policy, Arc):
-        kept = [(ghosts, policy._capacity) for ghosts in (policy._once_ghosts, policy._again_ghosts)]
+        kept = [
+            (ghosts, policy._capacity) for ghosts in (policy._once_ghosts, policy._again_ghosts)
+        ]
     elif isinstance(policy, Lirs):
         kept = [(policy._ghosts, policy._ghost_size)]
         _validate_stack(policy)
