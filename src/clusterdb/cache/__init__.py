@@ -5,6 +5,7 @@ from __future__ import annotations
 from clusterdb.monitoring import AlertConfig, Health, HealthCheck, Metric, MetricsConfig
 from clusterdb.tracing import TracingConfig
 
+from .advice import Advice
 from .batch import Batch, BatchOperation
 from .codec import Codec
 from .config import (
@@ -84,6 +85,7 @@ from .errors import (
     NotSupported,
     NotSupportedOnRing,
     OutcomeUnknown,
+    OutOfMemory,
     ReentrantCall,
     ReentrantLoad,
     ScanTimeout,
@@ -127,6 +129,7 @@ __all__ = [
     "SIEVE",
     "Adaptive",
     "Admission",
+    "Advice",
     "AlertConfig",
     "AsyncCached",
     "AsyncCachedMany",
@@ -202,6 +205,7 @@ __all__ = [
     "NotSupportedOnRing",
     "NotificationBackend",
     "NotificationConfig",
+    "OutOfMemory",
     "OutcomeUnknown",
     "PartitioningConfig",
     "Pattern",

@@ -95,7 +95,13 @@ def _trimmed(curve: Sequence[tuple[int, float]]) -> tuple[tuple[int, float], ...
 
 
 def _ratio(curve: Sequence[tuple[int, float]], size: float) -> float:
-    return max([ratio for at, ratio in curve if at <= size], default=0.0)
+    """What a size hits: between two points, in proportion."""
+    below, low = 0, 0.0
+    for at, ratio in curve:
+        if at >= size:
+            return low + (ratio - low) * (size - below) / (at - below)
+        below, low = at, ratio
+    return low
 
 
 def _enough(curve: Sequence[tuple[int, float]]) -> int | None:

@@ -121,9 +121,7 @@ class OutOfMemory(CacheError, MemoryError):
     def __init__(self, used: int, limit: int) -> None:
         self.used, self.limit = used, limit
         self.cause = f"cache size exceeded: the process holds {used} bytes and may hold {limit}"
-        self.solution = (
-            "increase limits.max_process_memory, or evict: smaller regions, shorter TTLs"
-        )
+        self.solution = "increase max_process_memory, or evict: smaller regions, shorter TTLs"
         super().__init__(f"out of memory; cause: {self.cause}; solution: {self.solution}")
 
 

@@ -14,6 +14,7 @@ the table's guard, and takes some 300 kB a table at most.
 
 from __future__ import annotations
 
+import sys
 from array import array
 from bisect import bisect_left
 from heapq import heappop, heappush
@@ -128,7 +129,35 @@ class Profile:
             known = hot.pop(least)
         hot[key] = known + 1
 
+    # -- recording
+
+    def record(self, share: float | None, entries: dict[str, Entry]) -> None:
+        """Note every request of a share of the keys from now on; ``None`` ends it."""
+        self.tap = None if share is None else array("Q")
+        self.tap_below = 0 if share is None else max(1, int(share * _WHOLE))
+        below = max(self._threshold, self.tap_below)
+        for key, entry in entries.items():
+            entry.watched = ((hash(key) & HASH) >> _AT) & (_WHOLE - 1) < below
+
+    def recorded(self) -> bytes:
+        """What was noted since the last call."""
+        tap = self.tap
+        if tap is None:
+            return b""
+        self.tap = array("Q")
+        return _little_endian(tap)
+
     # -- what it found
+
+    def copy(self) -> Profile:
+        """One that does not change."""
+        other = Profile()
+        other._threshold = self._threshold
+        other._counts = list(self._counts)
+        other._cold, other._expected = self._cold, self._expected
+        other._log, other._logged = self._log[:], self._logged
+        other._hot, other._hot_seen = dict(self._hot), self._hot_seen
+        return other
 
     def requests(self) -> float:
         """How many requests of sampled keys the curve is made of."""
@@ -169,3 +198,9 @@ class Profile:
         seen = max(self._hot_seen, 1)
         ranked = sorted(self._hot.items(), key=lambda item: -item[1])
         return [(key, count / seen) for key, count in ranked]
+
+
+def _little_endian(numbers: array[int]) -> bytes:
+    if sys.byteorder == "big":
+        numbers.byteswap()
+    return numbers.tobytes()

@@ -29,6 +29,7 @@ from .errors import CacheError
 from .guard import Guard, TableLock
 from .policy.admission import Gate
 from .policy.base import Policy
+from .profile import Profile
 from .residents import Removal, Residents, valid
 from .stats import Counters
 from .tags import TagStates
@@ -136,6 +137,29 @@ class Table:
         """What happened so far, every hit counted."""
         self.drain()
         return self._residents.counters
+
+    @property
+    def policy_name(self) -> str:
+        """The policy in force."""
+        return self._residents.policy.name
+
+    def profiled(self) -> Profile:
+        """A copy of what is known of the requests, for who looks at it outside of the lock."""
+        with self._guard:
+            self._drain()
+            return self._residents.profile.copy()
+
+    def record_requests(self, share: float | None) -> None:
+        """Begin to record the requests of a share of the keys, or end (``None``). O(n)."""
+        with self._guard:
+            self._drain()
+            self._residents.profile.record(share, self._entries)
+
+    def recorded_requests(self) -> bytes:
+        """The hashed keys that were recorded since the last call, 8 bytes a request."""
+        with self._guard:
+            self._drain()
+            return self._residents.profile.recorded()
 
     def drain(self) -> None:
         """Bring counters and policy up to date."""

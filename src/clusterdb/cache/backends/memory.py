@@ -41,6 +41,7 @@ from ..table import Table
 from ..tags import TagStates
 from ..types import FOREVER, Record, Version
 from ..weigh import checked, weigh
+from .pressure import Pressure
 
 __all__ = ["MemoryBackend"]
 
@@ -59,7 +60,8 @@ class MemoryBackend:
         {"objects", "atomic", "near", "immediate"}
     )
 
-    def __init__(self, clock: Clock) -> None:
+    def __init__(self, clock: Clock, budget: int | None = None) -> None:
+        self.pressure = None if budget is None else Pressure(int(budget))
         self._now = clock.now
         self._lock = TableLock()
         self._guard = Guard(self._lock)
@@ -141,6 +143,13 @@ class MemoryBackend:
             given += table.sweep(self._now(), _SWEEP_BATCH, thorough=thorough)
             self._report(name, table)
         return given
+
+    def relieve(self) -> None:
+        """Keep to the memory budget, if there is one."""
+        if self.pressure is not None:
+            self.pressure.apply(list(self._tables.values()))
+            for name, table in list(self._tables.items()):
+                self._report(name, table)
 
     @property
     def sweeping(self) -> bool:
@@ -224,7 +233,13 @@ class MemoryBackend:
         for name, table in self._tables.items():
             counters = replace(table.counters)
             regions[name] = RegionInfo(items=len(table), weight=table.weight, counters=counters)
-        return BackendInfo(kind=self.kind, tags=len(self._tags), regions=regions)
+        problem = None if self.pressure is None else self.pressure.problem
+        return BackendInfo(
+            kind=self.kind,
+            tags=len(self._tags),
+            regions=regions,
+            problems=() if problem is None else (problem,),
+        )
 
     # -- claims
 
@@ -339,6 +354,10 @@ async def _sweep(backend: weakref.ref[MemoryBackend]) -> None:
     """Once a second give back memory; ends with the backend, of which it keeps nothing alive."""
     for second in count(1):
         await asyncio.sleep(_SWEEP_EVERY)
+        pressed = backend()
+        if pressed is not None:
+            pressed.relieve()
+        del pressed
         while True:
             swept = backend()
             if swept is None:
