@@ -29,13 +29,14 @@ _NEIGHBOURS: Final = 4
 class Advice(msgspec.Struct, frozen=True, kw_only=True):
     """What a region's last requests say of its settings. Ratios are shares of requests, 0 to 1.
 
-    ``hit_ratio`` is what was counted. ``curve``: sizes in entries, and what an LRU of the size would
-    hit; ``at`` the same at half, same, double and ten times the present size. ``enough``: the size
-    from which on doubling gains less than one percent. ``policies``: what each would have hit on the
-    sample, at the present size; ``better`` is the best of them where it gains more than one percent
-    over the present one, by ``gain``. ``hot_keys`` with their share of the hits. ``loop``: so many
-    keys are asked for round and round, more than fit; ``scan``: the share of keys that came once.
-    ``sampled`` requests stand behind it; with fewer than 500 there is no advice but the counts.
+    ``hit_ratio`` is what was counted. ``curve``: sizes in entries, and what an LRU of the size
+    would hit; ``at`` the same at half, same, double and ten times the present size. ``enough``: the
+    size from which on doubling gains less than one percent. ``policies``: what each would have hit
+    on the sample, at the present size; ``better`` is the best of them where it gains more than one
+    percent over the present one, by ``gain``. ``hot_keys`` with their share of the hits. ``loop``:
+    so many keys are asked for round and round, more than fit; ``scan``: the share of keys that came
+    once. ``sampled`` requests stand behind it; with fewer than 500 there is no advice but the
+    counts.
     """
 
     region: str

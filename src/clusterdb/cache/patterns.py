@@ -21,7 +21,9 @@ _MOST: Final = 20_000_000
 
 
 async def give_advice(runtime: Runtime, region: str) -> Advice:
-    """Advice on ``region``, worked out in a thread. Raises :class:`NotSupported` without a table."""
+    """Advice on ``region``, worked out in a thread. Raises :class:`NotSupported` without a
+    table.
+    """
     table = await _table(runtime, region)
     settings = runtime.state(region).settings
     counters = table.counters

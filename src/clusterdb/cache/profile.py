@@ -1,12 +1,13 @@
-"""What the requests of one table look like: a miss-ratio curve, the last sampled requests, hot keys.
+"""What the requests of one table look like: a miss-ratio curve, the last sampled requests, hot
+keys.
 
 **The curve** comes from the reuse distances of sampled keys: how many other keys were asked for
 since a key's last use. An LRU of more entries than that hits. Keys are sampled by their hash; once
 more than 1,024 are known the share is lowered and the highest hashes are forgotten, so the memory
-is constant. Source: C. Waldspurger, N. Park, A. Garthwaite and I. Ahmad, "Efficient MRC Construction
-with SHARDS", FAST 2015 (fixed size, with the correction for hot keys that fall in or out of the
-sample). **Hot keys** are counted among every 251st hit: A. Metwally, D. Agrawal and A. El Abbadi,
-"Efficient Computation of Frequent and Top-k Elements in Data Streams", ICDT 2005.
+is constant. Source: C. Waldspurger, N. Park, A. Garthwaite and I. Ahmad, "Efficient MRC
+Construction with SHARDS", FAST 2015 (fixed size, with the correction for hot keys that fall in or
+out of the sample). **Hot keys** are counted among every 251st hit: A. Metwally, D. Agrawal and A.
+El Abbadi, "Efficient Computation of Frequent and Top-k Elements in Data Streams", ICDT 2005.
 
 A hit on a key outside of the sample pays for one look at a bit of its entry. Everything runs under
 the table's guard, and takes some 300 kB a table at most.

@@ -2,7 +2,8 @@
 
 ``replay`` drives the real table: a request is a ``get``, and on a miss a ``put``. ``optimum`` is
 Belady's: it knows the future, and evicts what is needed last, or never takes it in. Source: L.
-Belady, "A study of replacement algorithms for a virtual-storage computer", IBM Systems Journal 1966.
+Belady, "A study of replacement algorithms for a virtual-storage computer", IBM Systems Journal
+1966.
 """
 
 from __future__ import annotations
@@ -84,7 +85,9 @@ def optimum(requests: Sequence[str], capacity: int) -> int:
 
 
 def _furthest(heap: list[tuple[int, str]], resident: dict[str, int]) -> tuple[str, int]:
-    """Take the resident key that is needed last off the heap; those that have changed are dropped."""
+    """Take the resident key that is needed last off the heap; those that have changed are
+    dropped.
+    """
     while heap:
         needed, key = heappop(heap)
         if resident.get(key) == -needed:

@@ -62,12 +62,13 @@ class RegionStats(msgspec.Struct, frozen=True, kw_only=True):
     ``stale_hits`` are reads answered by an expired value within its grace. ``rejections`` were too
     large for their region, or came when memory was out: their write failed. The ``refused_by`` are
     new entries that were written and not kept: by the admission filter, by the rate limit, because
-    hotter entries would have had to leave for a large one, and because memory was short. ``joined_loads`` are callers that shared another's load, ``lost_fills``
-    loads whose result was not stored because the key was written or invalidated meanwhile,
-    ``unavailable_loads`` loads run because the backend could not be reached. ``undecodable`` were
-    stored and could not be read: their reads count as misses. ``items`` and ``weight`` are ``None``
-    where the backend does not know them without counting. ``weight`` is in bytes (or the
-    weigher's unit); 0 where the region has no ``max_memory`` and weighs nothing.
+    hotter entries would have had to leave for a large one, and because memory was short.
+    ``joined_loads`` are callers that shared another's load, ``lost_fills`` loads whose result was
+    not stored because the key was written or invalidated meanwhile, ``unavailable_loads`` loads run
+    because the backend could not be reached. ``undecodable`` were stored and could not be read:
+    their reads count as misses. ``items`` and ``weight`` are ``None`` where the backend does not
+    know them without counting. ``weight`` is in bytes (or the weigher's unit); 0 where the region
+    has no ``max_memory`` and weighs nothing.
     """
 
     name: str

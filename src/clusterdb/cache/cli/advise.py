@@ -16,7 +16,6 @@ from ..entries import Entry
 from ..policy import POLICIES
 from ..profile import Profile
 from ..replay import replay
-from .demo.plot import Bars
 from .output import make_console, plain_table, print_json, safe
 from .simulate import Trace, size_in
 from .target import AsJson
@@ -79,6 +78,8 @@ def _show(found: Advice) -> None:
     if not found.curve:
         console.print("Too few requests for advice: at least 500 of sampled keys are needed.")
         return
+    from .demo.plot import Bars  # brings rich, which the plain commands start without
+
     step = max(1, len(found.curve) // _BARS)
     points = [*found.curve[::step], found.curve[-1]]
     console.print(Bars([(f"{size:,}", [("LRU", ratio)]) for size, ratio in points]))

@@ -59,7 +59,7 @@ def read_requests(path: Path) -> tuple[list[str], float]:
 def _numbers(data: bytes, width: int, path: Path) -> list[str]:
     if len(data) % width:
         raise InvalidArgument(
-            f"{str(path)!r} is cut short: {len(data)} bytes are no whole number of {width}-byte keys"
+            f"{str(path)!r} is cut short: {len(data)} bytes are no whole number of keys of {width}"
         )
     numbers = array.array("I" if width == 4 else "Q")
     numbers.frombytes(data)
@@ -74,7 +74,7 @@ def _text(data: bytes, path: Path) -> list[str]:
         text = data.decode("utf-8")
     except UnicodeDecodeError as error:
         raise InvalidArgument(
-            f"{str(path)!r} is no trace: neither text nor a recording, and not named *.u32 ({error})"
+            f"{str(path)!r} is no trace: neither text, nor a recording, nor named *.u32 ({error})"
         ) from error
     if "\0" in text:
         raise InvalidArgument(f"{str(path)!r} is no trace: it has NUL characters")

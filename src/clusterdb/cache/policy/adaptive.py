@@ -1,14 +1,14 @@
 """Adaptive, the default: the window and the rule that would have hit most lately.
 
-No fixed policy is best everywhere. LRU wins where what was used last is used next, and finds nothing
-in a loop; W-TinyLFU wins on steady popularity, and locks out what is new when popularity moves;
-S3-FIFO lies between. This policy is a :class:`Segmented` cache, which is any of them at the turn
-of two numbers, and six shadow caches that vote on the two numbers (:mod:`.shadows`). A change
+No fixed policy is best everywhere. LRU wins where what was used last is used next, and finds
+nothing in a loop; W-TinyLFU wins on steady popularity, and locks out what is new when popularity
+moves; S3-FIFO lies between. This policy is a :class:`Segmented` cache, which is any of them at the
+turn of two numbers, and six shadow caches that vote on the two numbers (:mod:`.shadows`). A change
 flushes nothing: entries stay where they are, and the segments grow or shrink as entries come.
 
 The votes are hits of sampled keys. They fade, so that the vote follows the load, and a challenger
-must lead by half a percent of the requests, so that noise changes nothing. A hit on a key outside of
-the sample costs what it costs in W-TinyLFU: a count and a move in a list.
+must lead by half a percent of the requests, so that noise changes nothing. A hit on a key outside
+of the sample costs what it costs in W-TinyLFU: a count and a move in a list.
 
 The sources are those of the parts. What is new, as far as we know, is that the shadows vote on
 the rule of admission as well as on the window, and that the rules reach from LRU to LFU.

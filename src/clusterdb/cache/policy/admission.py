@@ -2,9 +2,10 @@
 
 The **doorkeeper** refuses a key that was not seen lately: of the many keys that are used once, none
 takes the place of another. The **frequency** filter refuses a key that was used less often than the
-next victim, which needs every use to be counted. Both remember in a :class:`.History`, eight cells an
-entry. Source: G. Einziger, R. Friedman and B. Manes, "TinyLFU: A Highly Efficient Cache Admission
-Policy", ACM Transactions on Storage 2017. The **rate** limit is a bucket of tokens that fills evenly.
+next victim, which needs every use to be counted. Both remember in a :class:`.History`, eight cells
+an entry. Source: G. Einziger, R. Friedman and B. Manes, "TinyLFU: A Highly Efficient Cache
+Admission Policy", ACM Transactions on Storage 2017. The **rate** limit is a bucket of tokens that
+fills evenly.
 
 Bad at: traffic whose second use comes soon (the doorkeeper makes it miss once more), which is why
 the default policy needs none of it.

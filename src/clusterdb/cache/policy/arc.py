@@ -62,9 +62,11 @@ class Arc(Policy):
                 self._once_ghosts.pop()
             else:
                 self._forgets = True  # the first list fills the cache: its oldest just leaves
-        elif once + self._again.count + len(self._again_ghosts) >= 2 * capacity:
-            if len(self._again_ghosts):
-                self._again_ghosts.pop()
+        elif (
+            len(self._again_ghosts)
+            and once + self._again.count + len(self._again_ghosts) >= 2 * capacity
+        ):
+            self._again_ghosts.pop()
 
     def insert(self, entry: Entry) -> None:
         (self._again if entry.key == self._returning else self._once).append(entry)

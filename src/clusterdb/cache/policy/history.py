@@ -1,12 +1,12 @@
 """How often keys were used that are not in the cache: four small counters a bucket.
 
 A bucket is one integer of 61 bits: four cells of a 10-bit fingerprint and a 4-bit count, and the
-age (modulo 32) at which it was last looked at. A full bucket gives up the cell of the lowest
-count. Ageing halves every count, and costs nothing: a bucket is halved when it is next looked at,
-once for each age it missed. Two bytes a cell; a strange key is taken for a known one with a chance
-of one in 256. Rejected: a count-min sketch, whose error grows with every key that passes by, so that
-a fixed threshold ("was it used twice?") soon says yes to all; it needs ten times the memory for the
-same answer.
+age (modulo 32) at which it was last looked at. A full bucket gives up the cell of the lowest count.
+Ageing halves every count, and costs nothing: a bucket is halved when it is next looked at, once for
+each age it missed. Two bytes a cell; a strange key is taken for a known one with a chance of one in
+256. Rejected: a count-min sketch, whose error grows with every key that passes by, so that a fixed
+threshold ("was it used twice?") soon says yes to all; it needs ten times the memory for the same
+answer.
 """
 
 from __future__ import annotations

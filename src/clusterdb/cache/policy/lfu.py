@@ -5,10 +5,10 @@ frequency, so the victim is the first entry of the first bucket and every operat
 Source: K. Shah, A. Mitra and D. Matani, "An O(1) algorithm for implementing the LFU cache
 eviction scheme", 2010.
 
-A new entry starts one above the frequency of what was evicted last, so that what was popular
-once is overtaken in the end (the ageing of LFU-DA: M. Arlitt, L. Cherkasova, J. Dilley, R. Friedrich
-and T. Jin, "Evaluating Content Management Techniques for Web Proxy Caches", 2000, with steps of
-one). ``Lfu(ageing=False)`` is the plain form.
+A new entry starts one above the frequency of what was evicted last, so that what was popular once
+is overtaken in the end (the ageing of LFU-DA: M. Arlitt, L. Cherkasova, J. Dilley, R. Friedrich and
+T. Jin, "Evaluating Content Management Techniques for Web Proxy Caches", 2000, with steps of one).
+``Lfu(ageing=False)`` is the plain form.
 
 Bad at: change, still: an entry that was read a thousand times outlives a thousand turnovers of the
 rest. And at scans of a full cache: they push out everything of the lowest frequency.

@@ -5,7 +5,8 @@ hundredth of the room, wait in a queue for their eviction. A stack in the order 
 the LIR entries and whatever was used since the oldest of them, gone keys too: one of those that is
 used again has a shorter distance than the LIR entry at the bottom, and takes its place. Source: S.
 Jiang and X. Zhang, "LIRS: An Efficient Low Inter-reference Recency Set Replacement Policy",
-SIGMETRICS 2002. Keys of gone entries are bounded to twice the capacity, which the paper leaves open.
+SIGMETRICS 2002. Keys of gone entries are bounded to twice the capacity, which the paper leaves
+open.
 
 Bad at: recency (a new entry has a hundredth of the room to prove itself in), and small caches.
 Some 250 bytes more an entry than LRU.

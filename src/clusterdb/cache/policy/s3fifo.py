@@ -3,9 +3,9 @@
 A new entry waits in the small queue, a tenth of the room; used twice there, it moves to the main
 queue when its turn comes, else it leaves and its key becomes a ghost. A key that comes back while
 it is a ghost goes straight to the main queue, where an entry goes round again for each use, three
-times at most. A hit only counts. Until the first eviction, what the small queue has no room for goes
-to the main one. Source: J. Yang, Y. Zhang, Z. Qiu, Y. Yue and K. V. Rashmi, "FIFO queues are all you
-need for cache eviction", SOSP 2023, and its authors' libCacheSim.
+times at most. A hit only counts. Until the first eviction, what the small queue has no room for
+goes to the main one. Source: J. Yang, Y. Zhang, Z. Qiu, Y. Yue and K. V. Rashmi, "FIFO queues are
+all you need for cache eviction", SOSP 2023, and its authors' libCacheSim.
 
 Bad at: entries whose second use comes just after they left the small queue and its ghosts, and
 traffic where recency is all that matters.

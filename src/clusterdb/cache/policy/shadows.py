@@ -2,9 +2,9 @@
 
 Each shadow replays a sample of the keys (chosen by their hash, so that all requests of a key are in
 it or none) through a cache that is smaller by the same factor, and holds no values. As all of them
-see the same requests, a few hundred entries are enough to tell which plan hits more often.
-Source: C. Waldspurger, N. Park, A. Garthwaite and I. Ahmad, "Efficient MRC Construction with SHARDS",
-FAST 2015, and, by the same with T. Saemundsson, "Cache Modeling and Optimization using Miniature
+see the same requests, a few hundred entries are enough to tell which plan hits more often. Source:
+C. Waldspurger, N. Park, A. Garthwaite and I. Ahmad, "Efficient MRC Construction with SHARDS", FAST
+2015, and, by the same with T. Saemundsson, "Cache Modeling and Optimization using Miniature
 Simulations", USENIX ATC 2017.
 """
 
@@ -188,7 +188,7 @@ class Shadows:
         forgotten = []
         for hashed, key in self._keys.items():
             key.count >>= 1
-            if not key.count and all([place.home == _OUT for place in key.places]):
+            if not key.count and all(place.home == _OUT for place in key.places):
                 forgotten.append(hashed)
         for hashed in forgotten:
             del self._keys[hashed]

@@ -1,10 +1,10 @@
 """W-TinyLFU: a small window, and a main part that admits only what is used more often.
 
 The window starts at a hundredth of the room and climbs hills: it grows or shrinks by a step, and
-goes on in that direction while the hit ratio rises, else turns round; steps become smaller until the
-load changes. Sources: G. Einziger, R. Friedman and B. Manes, "TinyLFU: A Highly Efficient Cache
-Admission Policy", ACM Transactions on Storage 2017; G. Einziger, O. Eytan, R. Friedman and B. Manes,
-"Adaptive Software Cache Management", Middleware 2018 (the climber).
+goes on in that direction while the hit ratio rises, else turns round; steps become smaller until
+the load changes. Sources: G. Einziger, R. Friedman and B. Manes, "TinyLFU: A Highly Efficient Cache
+Admission Policy", ACM Transactions on Storage 2017; G. Einziger, O. Eytan, R. Friedman and B.
+Manes, "Adaptive Software Cache Management", Middleware 2018 (the climber).
 
 Bad at: loads where a key's second use is worth more than its past, and short ones: a climber
 needs several turns of ten times the capacity to get from one end to the other.

@@ -160,7 +160,7 @@ def _validate_segment(segment: Segment) -> None:
 def _validate_ghosts(policy: Policy, entries: dict[str, Entry]) -> None:
     """A ghost is not resident, and there are as many as may be, at most."""
     kept: list[tuple[Ghosts, int]] = []
-    if isinstance(policy, S3Fifo) or isinstance(policy, TwoQueue):
+    if isinstance(policy, (S3Fifo, TwoQueue)):
         kept = [(policy._ghosts, policy._ghost_size)]
     elif isinstance(policy, Arc):
         kept = [
