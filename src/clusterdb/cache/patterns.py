@@ -32,8 +32,8 @@ async def give_advice(runtime: Runtime, region: str) -> Advice:
     # A region that is not full is as large as what is in it.
     full = settings.max_items or len(table)
     size = min(full, len(table)) if counters.evictions == 0 or settings.max_weight else full
-    profile = table.profiled()
-    policy = table.policy_name
+    profile = table.look(lambda profile, _: profile.copy())
+    policy = settings.policy if runtime.backend.inline else "lru"  # as a near tier has it
     return await asyncio.to_thread(advise, region, policy, size, ratio, profile)
 
 
@@ -50,14 +50,14 @@ async def record_requests(
     file = await asyncio.to_thread(Path(path).open, "wb")
     try:
         await asyncio.to_thread(file.write, MAGIC + SHARE.pack(sample))
-        table.record_requests(sample)
+        table.look(lambda profile, entries: profile.record(sample, entries))
         while runtime.clock.now() < end and recorded < _MOST:
             await asyncio.sleep(min(_WRITE_EVERY, max(0.0, end - runtime.clock.now())))
-            requests = table.recorded_requests()
+            requests = table.look(lambda profile, _: profile.recorded())
             recorded += len(requests) // 8
             await asyncio.to_thread(file.write, requests)
     finally:
-        table.record_requests(None)
+        table.look(lambda profile, entries: profile.record(None, entries))
         await asyncio.to_thread(file.close)
     return recorded
 

@@ -18,6 +18,7 @@ from __future__ import annotations
 import sys
 from array import array
 from bisect import bisect_left
+from collections.abc import Mapping
 from heapq import heappop, heappush
 from math import log2
 from typing import Final
@@ -132,7 +133,7 @@ class Profile:
 
     # -- recording
 
-    def record(self, share: float | None, entries: dict[str, Entry]) -> None:
+    def record(self, share: float | None, entries: Mapping[str, Entry]) -> None:
         """Note every request of a share of the keys from now on; ``None`` ends it."""
         self.tap = None if share is None else array("Q")
         self.tap_below = 0 if share is None else max(1, int(share * _WHOLE))

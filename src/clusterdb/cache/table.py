@@ -21,7 +21,7 @@ Every write of a key ends the claim on it (see :mod:`clusterdb.cache.claims`).
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Final, Literal
+from typing import Final, Literal, TypeVar
 
 from .claims import Claim, Claims
 from .entries import Entry, TagState
@@ -36,6 +36,8 @@ from .tags import TagStates
 from .types import FOREVER, MISSING, Record, RemovalCause, Tier, Version
 
 __all__ = ["Check", "Removal", "Table", "When"]
+
+T = TypeVar("T")
 
 _BATCH: Final = 512
 _EXPIRE_A_WRITE: Final = 16
@@ -138,28 +140,11 @@ class Table:
         self.drain()
         return self._residents.counters
 
-    @property
-    def policy_name(self) -> str:
-        """The policy in force."""
-        return self._residents.policy.name
-
-    def profiled(self) -> Profile:
-        """A copy of what is known of the requests, for who looks at it outside of the lock."""
+    def look(self, work: Callable[[Profile, Mapping[str, Entry]], T]) -> T:
+        """What ``work`` makes of the profile of the requests and of the entries, under the lock."""
         with self._guard:
             self._drain()
-            return self._residents.profile.copy()
-
-    def record_requests(self, share: float | None) -> None:
-        """Begin to record the requests of a share of the keys, or end (``None``). O(n)."""
-        with self._guard:
-            self._drain()
-            self._residents.profile.record(share, self._entries)
-
-    def recorded_requests(self) -> bytes:
-        """The hashed keys that were recorded since the last call, 8 bytes a request."""
-        with self._guard:
-            self._drain()
-            return self._residents.profile.recorded()
+            return work(self._residents.profile, self._entries)
 
     def drain(self) -> None:
         """Bring counters and policy up to date."""
@@ -327,20 +312,16 @@ class Table:
         max_entry: int | None = None,
         gate: Gate | None = None,
     ) -> None:
-        """Change limits, policy and admission; entries stay, as many as fit, in the old policy's
-        order. ``max_entry`` is the largest weight of one, where that is less than ``max_weight``.
-        """
+        """Change limits, policy and admission; entries stay, as many as fit, in the old order."""
         with self._guard:
             self._drain()
             largest = max_weight if max_entry is None else min(max_entry, max_weight or max_entry)
             self._residents.intake.configure(largest, gate)
-            weighed = largest is not None
-            self._residents.configure(policy, max_items, max_weight, grace, weighed)
+            self._residents.configure(policy, max_items, max_weight, grace, largest is not None)
 
     def press(self, budget: tuple[int, int] | None, admitting: bool, evict: float = 0.0) -> int:
-        """Memory is short: take in nothing new unless ``admitting``; fail each write with
-        :class:`OutOfMemory` where there is a ``budget`` (used, limit); evict a share of the
-        entries. How many were evicted.
+        """Memory is short: keep what is new out unless ``admitting``, fail writes where there is a
+        ``budget`` (used, limit), and evict a share of the entries; how many it was.
         """
         with self._guard:
             self._drain()
