@@ -127,7 +127,8 @@ def _loop(distances: Sequence[tuple[float, float]], size: int) -> int | None:
     """The distance round which very many reuses lie, if it is more than fits."""
     best, share = 0.0, 0.0
     for at in range(len(distances)):
-        near = sum([part for _, part in distances[max(0, at - _NEIGHBOURS) : at + _NEIGHBOURS + 1]])
+        band = distances[max(0, at - _NEIGHBOURS) : at + _NEIGHBOURS + 1]
+        near = sum([part for _, part in band])
         if near > share:
-            best, share = distances[at][0], near
+            best, share = sum([distance * part for distance, part in band]) / near, near
     return int(best) if share > _LOOP and best > size else None

@@ -64,11 +64,11 @@ async def record_requests(
 
 async def _table(runtime: Runtime, region: str) -> Table:
     state = runtime.state(region)
-    await runtime.ready()
     table = runtime.backend.table(state.settings.name)
     if table is None:
         raise NotSupported(
             f"region {region!r} keeps nothing in this process, where its requests could be seen: "
             f"the {runtime.backend.kind} backend answers them elsewhere"
         )
+    await runtime.ready()
     return table

@@ -131,7 +131,7 @@ class Table:
 
     @property
     def weight(self) -> int:
-        """The weights of all resident entries added up."""
+        """The weights of all entries added up."""
         return self._residents.weight
 
     @property
@@ -249,8 +249,7 @@ class Table:
         """
         with self._guard:
             self._drain()
-            expired = self._residents.expire(now, limit)
-            return expired + self._residents.purge(limit, None, thorough)
+            return self._residents.expire(now, limit) + self._residents.purge(limit, None, thorough)
 
     @property
     def sweeping(self) -> bool:

@@ -30,8 +30,8 @@ class Admission(Settings, frozen=True, kw_only=True):
 
     `filter`: ``doorkeeper`` refuses a key that was not seen before, ``frequency`` one that was used
     less often than what would have to leave for it. `max_entry_size` refuses larger entries, in
-    bytes or the weigher's unit. `max_rate`: so many new entries a second, as a mean; a tenth of a
-    second's worth may come at once. A refused write is counted, and leaves the key absent.
+    bytes or the weigher's unit. `max_rate`: so many new entries a second, as a mean; a second's
+    worth may come at once. A refused write is counted, and leaves the key absent.
     """
 
     filter: Literal["doorkeeper", "frequency"] | None = None

@@ -5,7 +5,7 @@ takes the place of another. The **frequency** filter refuses a key that was used
 next victim, which needs every use to be counted. Both remember in a :class:`.History`, eight cells
 an entry. Source: G. Einziger, R. Friedman and B. Manes, "TinyLFU: A Highly Efficient Cache
 Admission Policy", ACM Transactions on Storage 2017. The **rate** limit is a bucket of tokens that
-fills evenly.
+fills evenly and holds a second's worth.
 
 Bad at: traffic whose second use comes soon (the doorkeeper makes it miss once more), which is why
 the default policy needs none of it.
@@ -23,7 +23,6 @@ __all__ = ["Gate"]
 _CELLS: Final = 8
 _PERIOD: Final = 10
 _MOST: Final = 15
-_BURST: Final = 0.1
 
 
 class Gate:
@@ -35,7 +34,7 @@ class Gate:
         self.filter = filter
         self.counts_uses = filter == "frequency"
         self._rate = rate
-        self._burst = max(1.0, rate * _BURST)
+        self._burst = max(1.0, float(rate))
         self._tokens = self._burst
         self._filled = now
         self._history = History(_CELLS)
