@@ -7,13 +7,13 @@ turn of two numbers, and six shadow caches that vote on the two numbers (:mod:`.
 flushes nothing: entries stay where they are, and the segments grow or shrink as entries come.
 
 The votes are hits of sampled keys. They fade, so that the vote follows the load, and a challenger
-must lead by half a percent of the requests, so that noise changes nothing. A hit on a key outside
-of the sample costs what it costs in W-TinyLFU: a count and a move in a list.
+must lead by half a percent of the requests and two hits more, so that noise changes nothing. A hit
+on a key outside of the sample costs what it costs in W-TinyLFU: a count and a move in a list.
 
 The sources are those of the parts. What is new, as far as we know, is that the shadows vote on
 the rule of admission as well as on the window, and that the rules reach from LRU to LFU.
 
-Bad at: loads that change faster than the votes (eight times the capacity is remembered); tiny
+Bad at: loads that change faster than the votes (eight times the capacity is remembered); small
 caches, where all keys are in the sample and a hit pays for six shadows.
 """
 
@@ -38,8 +38,6 @@ PLANS: Final = [
 """From LFU to LRU."""
 
 _FIRST: Final = 2
-_ALL_UP_TO: Final = 256
-_ONE_IN: Final = 8
 _ENOUGH: Final = 1024
 _SAMPLE_AT: Final = 26
 _SAMPLES: Final = (1 << 24) - 1
@@ -69,7 +67,7 @@ class Adaptive(Segmented):
             self._shadows, self._shadow_capacity = None, 0
             self._threshold = 0
             return
-        size = min(_ENOUGH, max(min(capacity, _ALL_UP_TO), capacity // _ONE_IN))
+        size = min(capacity, _ENOUGH)
         before = self._shadow_capacity
         if before and 3 * before <= 4 * capacity and 3 * capacity <= 4 * before:
             return  # the sample is still fit to tell one plan from another

@@ -24,6 +24,9 @@ _PROTECTED_SHARE: Final = 0.8
 _MOST: Final = 15
 _PERIOD: Final = 10
 _GHOSTS: Final = 8
+_REMEMBERED: Final = 8
+_LEAD: Final = 0.005
+_AT_LEAST: Final = 2.0
 
 
 class Plan:
@@ -174,7 +177,7 @@ class Shadows:
             if self._shadows[index].hits > self._shadows[best].hits:
                 best = index
         lead = self._shadows[best].hits - self._shadows[self.best].hits
-        changed = best != self.best and lead > _LEAD * self._seen
+        changed = best != self.best and lead > _LEAD * self._seen + _AT_LEAST
         if changed:
             self.best = best
         self._seen *= self._fading
@@ -199,7 +202,3 @@ class Shadows:
 
     def __len__(self) -> int:
         return len(self._plans)
-
-
-_REMEMBERED: Final = 8
-_LEAD: Final = 0.005
