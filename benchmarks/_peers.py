@@ -19,7 +19,7 @@ from _report import version
 from _workload import TTL, tagged_chunks
 
 from clusterdb.cache import Cache, CacheConfig
-from clusterdb.cache.config import LRU, CachePolicy
+from clusterdb.cache.config import Adaptive, CachePolicy
 
 __all__ = ["AWAITED", "CALLED", "Peer", "ours"]
 
@@ -53,7 +53,7 @@ class Peer:
 def ours(count: int) -> Cache:
     """A cache with the default settings and room for ``count`` entries."""
     room = max(count, 1_000_000)
-    return Cache(CacheConfig(policy=CachePolicy(eviction=LRU(max_items=room))))
+    return Cache(CacheConfig(policy=CachePolicy(eviction=Adaptive(max_items=room))))
 
 
 def fill_ours(data: Data, stack: ExitStack) -> Call:

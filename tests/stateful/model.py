@@ -179,7 +179,10 @@ class Model:
 
     def leave(self, region: ModelRegion, key: str, count: str) -> None:
         del region.entries[key]
-        region.order.remove(key)
+        if count == "evictions":
+            region.order.evict(key)
+        else:
+            region.order.remove(key)
         region.counts[count] += 1
 
     def clear(self, region: ModelRegion) -> int:

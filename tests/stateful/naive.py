@@ -9,6 +9,7 @@ class NaivePolicy(Protocol):
     def insert(self, key: Hashable) -> None: ...
     def touch(self, key: Hashable) -> None: ...
     def remove(self, key: Hashable) -> None: ...
+    def evict(self, key: Hashable) -> None: ...
     def ordered(self) -> list[Hashable]: ...
 
 
@@ -27,6 +28,9 @@ class NaiveFifo:
     def remove(self, key: Hashable) -> None:
         self.keys.remove(key)
 
+    def evict(self, key: Hashable) -> None:
+        self.remove(key)
+
     def ordered(self) -> list[Hashable]:
         return list(self.keys)
 
@@ -40,21 +44,26 @@ class NaiveLru(NaiveFifo):
 
 
 class NaiveLfu:
-    """How often and when last each key was used."""
+    """How often and when last each key was used; what is new starts above what left last."""
 
     def __init__(self) -> None:
         self.uses: dict[Hashable, tuple[int, int]] = {}
         self.clock = count()
+        self.floor = 0
 
     def insert(self, key: Hashable) -> None:
         assert key not in self.uses
-        self.uses[key] = (1, next(self.clock))
+        self.uses[key] = (self.floor + 1, next(self.clock))
 
     def touch(self, key: Hashable) -> None:
         self.uses[key] = (self.uses[key][0] + 1, next(self.clock))
 
     def remove(self, key: Hashable) -> None:
         del self.uses[key]
+
+    def evict(self, key: Hashable) -> None:
+        self.floor = self.uses[key][0]
+        self.remove(key)
 
     def ordered(self) -> list[Hashable]:
         return sorted(self.uses, key=lambda key: self.uses[key])

@@ -68,13 +68,13 @@ def weigh(_: str, value: object) -> int:
 def config() -> CacheConfig:
     return CacheConfig(
         regions=(
-            CacheRegion("default", grace=GRACE),
+            CacheRegion("default", policy=LRU(), grace=GRACE),
             CacheRegion("fifo", policy=FIFO(max_items=3)),
             CacheRegion("lru", policy=LRU(max_items=3), grace=GRACE),
             CacheRegion("lfu", policy=LFU(max_items=3)),
-            CacheRegion("graced", grace=GRACE),
+            CacheRegion("graced", policy=LRU(), grace=GRACE),
             CacheRegion("heavy", policy=LRU(max_memory=HEAVIEST)),
-            CacheRegion("mortal", ttl=2, grace=1),
+            CacheRegion("mortal", policy=LRU(), ttl=2, grace=1),
         )
     )
 

@@ -5,13 +5,20 @@ from __future__ import annotations
 from clusterdb.monitoring import AlertConfig, Health, HealthCheck, Metric, MetricsConfig
 from clusterdb.tracing import TracingConfig
 
+from .advice import Advice
 from .batch import Batch, BatchOperation
 from .codec import Codec
 from .config import (
+    ARC,
     FIFO,
     LFU,
+    LIRS,
     LRU,
     S3,
+    S3FIFO,
+    SIEVE,
+    Adaptive,
+    Admission,
     BackupConfig,
     BackupStorage,
     BreakerConfig,
@@ -52,9 +59,11 @@ from .config import (
     SQLite,
     StorageBackend,
     TlsConfig,
+    TwoQueue,
     WriteAround,
     WriteBehind,
     WriteThrough,
+    WTinyLFU,
 )
 from .decorators import AsyncCached, AsyncCachedMany, Cached, CachedMany, CacheInfo
 from .errors import (
@@ -81,6 +90,7 @@ from .errors import (
     NotSupported,
     NotSupportedOnRing,
     OutcomeUnknown,
+    OutOfMemory,
     ReentrantCall,
     ReentrantLoad,
     ScanTimeout,
@@ -118,11 +128,18 @@ from .types import MISSING, Hit, Lookup, Miss, Stale
 from .units import ByteSize
 
 __all__ = [
+    "ARC",
     "FIFO",
     "LFU",
+    "LIRS",
     "LRU",
     "MISSING",
     "S3",
+    "S3FIFO",
+    "SIEVE",
+    "Adaptive",
+    "Admission",
+    "Advice",
     "AlertConfig",
     "AsyncCached",
     "AsyncCachedMany",
@@ -208,6 +225,7 @@ __all__ = [
     "NotSupportedOnRing",
     "NotificationBackend",
     "NotificationConfig",
+    "OutOfMemory",
     "OutcomeUnknown",
     "PartitioningConfig",
     "Pattern",
@@ -239,9 +257,11 @@ __all__ = [
     "TagInvalidated",
     "TlsConfig",
     "TracingConfig",
+    "TwoQueue",
     "TypeMismatch",
     "TypeRequired",
     "UnknownRegion",
+    "WTinyLFU",
     "WriteAround",
     "WriteBehind",
     "WriteOptions",

@@ -30,8 +30,8 @@ class TagState:
 
 
 class Entry:
-    """A resident entry. ``prev``, ``next`` and ``home`` belong to the eviction policy,
-    ``slot`` and ``place`` to the timer wheel.
+    """A resident entry. ``prev``, ``next``, ``home``, ``uses`` and ``sampled`` belong to the
+    eviction policy, ``slot`` and ``place`` to the timer wheel, ``watched`` to the profile.
     """
 
     __slots__ = (
@@ -42,10 +42,13 @@ class Entry:
         "place",
         "prev",
         "resident",
+        "sampled",
         "slot",
         "tags",
+        "uses",
         "value",
         "version",
+        "watched",
         "weight",
     )
 
@@ -57,6 +60,9 @@ class Entry:
         self.version: Version = 0
         self.weight = 0
         self.resident = False
+        self.sampled = False
+        self.watched = False
+        self.uses = 0
         self.prev: Entry | None = None
         self.next: Entry | None = None
         self.home: Any = None

@@ -11,6 +11,7 @@
     │   ├── CrossSlotError                keys that no server can change together
     │   └── ConfigError                   a setting, with its path
     │       └── MissingVariable           ``${VAR}`` names a variable that is not set
+    ├── OutOfMemory (MemoryError)         the process is at its memory budget
     ├── UnknownRegion (LookupError)       no region of that name was configured
     ├── TypeMismatch (TypeError)          the entry is of another type than was asked for
     │   └── TypeRequired                  an encoding backend needs ``type=`` for this value
@@ -70,6 +71,7 @@ __all__ = [
     "MissingVariable",
     "NotSupported",
     "NotSupportedOnRing",
+    "OutOfMemory",
     "OutcomeUnknown",
     "ReentrantCall",
     "ReentrantLoad",
@@ -112,6 +114,19 @@ class EntryTooLarge(InvalidArgument):
             f"raise the region's size, or store something smaller"
         )
         self.key, self.weight, self.limit = key, weight, limit
+
+
+class OutOfMemory(CacheError, MemoryError):
+    """The process holds as much memory as it may; a new entry was not stored.
+
+    ``cause``, ``solution``, and in bytes ``used`` and ``limit``.
+    """
+
+    def __init__(self, used: int, limit: int) -> None:
+        self.used, self.limit = used, limit
+        self.cause = f"cache size exceeded: the process holds {used} bytes and may hold {limit}"
+        self.solution = "increase max_process_memory, or evict: smaller regions, shorter TTLs"
+        super().__init__(f"out of memory; cause: {self.cause}; solution: {self.solution}")
 
 
 class EncodeError(InvalidArgument):

@@ -9,7 +9,9 @@ from __future__ import annotations
 import os
 import warnings
 from collections.abc import Iterable, Sequence
+from datetime import timedelta
 from functools import cached_property
+from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Protocol, Self, TypeVar, overload, runtime_checkable
 
@@ -18,6 +20,7 @@ from msgspec import structs
 from clusterdb.monitoring import Health, Metric, MetricsConfig
 from clusterdb.tracing import TracingConfig
 
+from .advice import Advice
 from .callers import caller
 from .clock import Clock, SystemClock
 from .codec import Codec
@@ -38,6 +41,7 @@ from .invalidation import Strategy
 from .keys import shown
 from .listening import Listening
 from .observing import collect_health, collect_metrics, collect_statistics, collect_traffic
+from .patterns import give_advice, record_requests
 from .protocols import Backend
 from .regions import Region
 from .runtime import Runtime
@@ -344,6 +348,30 @@ class Cache(Listening, Region[Any]):
         """Figures by region. One round trip a node."""
         await self._runtime.ready()
         return await collect_statistics(self._runtime)
+
+    async def advise(self, region: str = DEFAULT_REGION) -> Advice:
+        """What another size or policy would do for a region, and what its requests are like: see
+        :class:`Advice`. Made of a sample of the requests so far, in a thread, in about a second.
+
+        Raises :class:`NotSupported` on a backend whose hits are not answered in this process.
+        """
+        return await give_advice(self._runtime, region)
+
+    async def record(
+        self,
+        path: str | Path,
+        *,
+        seconds: float | str | timedelta = 60,
+        sample: float = 0.1,
+        region: str = DEFAULT_REGION,
+    ) -> int:
+        """Write the requests of a region to a file, for ``cache simulate``; returns how many.
+
+        Of a ``sample`` of the keys, hashed: reads that hit, and writes of keys that were not there.
+        Takes as long as it says, and to begin and end it looks at every entry once. Raises
+        :class:`NotSupported` as :meth:`advise`, OSError where the file can't be written.
+        """
+        return await record_requests(self._runtime, region, path, seconds, sample)
 
     async def get_metrics(self) -> list[Metric]:
         """The statistics as samples for a metrics system. One round trip a node."""

@@ -14,7 +14,9 @@ from typing import Final
 
 from .entries import Entry, TagState
 from .guard import Guard
+from .intake import Intake
 from .policy.base import Policy
+from .profile import Profile
 from .stats import Counters
 from .tags import TagStates
 from .types import RemovalCause, Version
@@ -24,6 +26,8 @@ __all__ = ["Removal", "Residents", "valid"]
 
 _LOOK_AT: Final = 16
 _WORTH_IT: Final = 16
+_LARGE: Final = 4
+_PATIENCE: Final = 4
 
 Removal = tuple[str, Version, RemovalCause]
 """A key that left by itself: key, version, why."""
@@ -42,18 +46,32 @@ class Residents:
         self.grace = 0.0
         self.max_items: int | None = None
         self.max_weight: int | None = None
+        self._capacity = 0
+        self._weighed = False
         self.counters = Counters()
+        self.intake = Intake(self.counters)
+        self.profile = Profile()
         self.removals: list[Removal] | None = None
         self._tags = tags
         self._wheel = TimerWheel(now)
         self._round: list[str] = []
 
     def insert(
-        self, key: str, value: object, weight: int, tags: tuple[TagState, ...], deadline: float
+        self,
+        key: str,
+        value: object,
+        weight: int,
+        tags: tuple[TagState, ...],
+        deadline: float,
+        now: float,
     ) -> Entry:
-        """Put in a new entry, after making room; ``tags`` are already counted as used."""
-        self.make_room(1, weight)
+        """Put in a new entry, after making room; ``tags`` are already counted as used. One that is
+        refused is not resident, and leaves as if it was evicted at once.
+        """
         entry = Entry(key, value)
+        if self._refused(key, weight, now):
+            self._tags.release(tags)
+            return entry
         entry.tags = tags
         entry.weight = weight
         entry.resident = True
@@ -61,6 +79,7 @@ class Residents:
         self.entries[key] = entry
         self.weight += weight
         self.policy.insert(entry)
+        self.profile.came(entry)
         self._wheel.add(entry, deadline + self.grace)
         return entry
 
@@ -91,17 +110,70 @@ class Residents:
         entry.deadline = deadline
         self._wheel.add(entry, deadline + self.grace)
 
-    def make_room(self, items: int, weight: int, spared: Entry | None = None) -> None:
+    def _refused(self, key: str, weight: int, now: float) -> bool:
+        """Whether a new entry stays out, counted; room is made for one that does not, by what is
+        expired first.
+        """
+        while self._lacks_room(1, weight) and self.expire(now, _LOOK_AT):
+            pass
+        victim = self.policy.victim() if self._lacks_room(1, weight) else None
+        if self.intake.keeps_out(key, victim, now):
+            return True
+        policy, count = self.policy, len(self.entries)
+        policy.expect(key)
+        if self.max_weight is None or weight * count <= _LARGE * self.weight:
+            self.make_room(1, weight)
+            return False
+        # So much larger than the mean that many would leave for it: not more of the hot ones than
+        # it was used itself.
+        if self.make_room(1, weight, patience=_PATIENCE + policy.promise(key)):
+            return False
+        self.counters.refused_by_weight += 1
+        return True
+
+    def make_room(
+        self, items: int, weight: int, spared: Entry | None = None, patience: int = -1
+    ) -> bool:
         """Evict until ``items`` more entries of ``weight`` in all fit, but never ``spared``; dead
-        entries go first, as far as a short look finds them.
+        entries go first, as far as a short look finds them. False where that would take entries
+        that were used more than ``patience`` times in all, beyond their first use.
         """
         while self._lacks_room(items, weight):
+            self._measure_capacity()
             if self.purge(_LOOK_AT, spared) and not self._lacks_room(items, weight):
-                return
+                return True
             victim = self.policy.victim(spared)
             if victim is None:
-                return
+                return True
+            if patience >= 0:
+                patience -= max(0, self.policy.heat(victim) - 1)
+                if patience < 0:
+                    return False
             self.discard(victim, RemovalCause.EVICTED)
+        return True
+
+    def shrink(self, count: int) -> int:
+        """Evict as many entries, in the policy's order; how many it were."""
+        for number in range(count):
+            victim = self.policy.victim()
+            if victim is None:
+                return number
+            self.discard(victim, RemovalCause.EVICTED)
+        return count
+
+    def _measure_capacity(self) -> None:
+        """Where the weights are what limits, tell the policy how many entries fit, about."""
+        count = len(self.entries)
+        if self.max_weight is None or count == self.max_items:
+            return
+        known = self._capacity
+        if count and not 7 * known <= 8 * count <= 9 * known:
+            self._resize(count)
+
+    def _resize(self, capacity: int) -> None:
+        self._capacity = capacity
+        self.policy.resize(capacity)
+        self.intake.resize(capacity)
 
     def _lacks_room(self, items: int, weight: int) -> bool:
         return (self.max_items is not None and len(self.entries) + items > self.max_items) or (
@@ -130,6 +202,24 @@ class Residents:
                 found += 1
         return found
 
+    def alive(self, key: str, now: float) -> Entry | None:
+        """The entry if it is live."""
+        entry = self.entries.get(key)
+        return entry if entry is not None and entry.deadline > now and valid(entry) else None
+
+    def present(self, key: str, now: float) -> Entry | None:
+        """The entry if it is live or within its grace; one that is neither is discarded."""
+        entry = self.entries.get(key)
+        if entry is None:
+            return None
+        if not valid(entry):
+            self.discard(entry, RemovalCause.INVALIDATED)
+        elif entry.deadline + self.grace <= now:
+            self.discard(entry, RemovalCause.EXPIRED)
+        else:
+            return entry
+        return None
+
     def expire(self, now: float, limit: int) -> int:
         """Discard at most ``limit`` entries that are past their deadline and grace."""
         due = self._wheel.advance(now, self.grace, limit)
@@ -150,7 +240,10 @@ class Residents:
         del self.entries[entry.key]
         self._guard.dropped.append(entry)
         entry.resident = False
-        self.policy.remove(entry)
+        if cause is RemovalCause.EVICTED:
+            self.policy.evict(entry)
+        else:
+            self.policy.remove(entry)
         self._wheel.remove(entry)
         self._tags.release(entry.tags)
         self.weight -= entry.weight
@@ -173,24 +266,40 @@ class Residents:
             return found
 
     def configure(
-        self, policy: Policy, max_items: int | None, max_weight: int | None, grace: float
+        self,
+        policy: Policy,
+        max_items: int | None,
+        max_weight: int | None,
+        grace: float,
+        weighed: bool,
     ) -> None:
         """Change limits and policy; entries stay, as many as fit, in the old policy's order."""
         if policy.name != self.policy.name:
+            policy.resize(self._room(max_items, max_weight))
             for entry in self.policy.ordered():
                 self.policy.remove(entry)
                 policy.insert(entry)
             self.policy = policy
-        if max_weight is None:
+            self._capacity = 0
+        if not weighed:
             self.weight = 0
-            for entry in self.entries.values() if self.max_weight is not None else ():
+            for entry in self.entries.values() if self._weighed else ():
                 entry.weight = 0
+        self._weighed = weighed
         self.max_items, self.max_weight = max_items, max_weight
+        self._resize(self._room(max_items, max_weight))
         if grace != self.grace:
             self.grace = grace
             for entry in self.entries.values():
                 self.schedule(entry, entry.deadline)
         self.make_room(0, 0)
+
+    def _room(self, max_items: int | None, max_weight: int | None) -> int:
+        """How many entries fit, about; 0 is no limit."""
+        if max_weight is None or not self.weight:
+            return max_items or 0
+        fitting = max(1, max_weight * len(self.entries) // self.weight)
+        return fitting if max_items is None else min(fitting, max_items)
 
     @property
     def looking(self) -> bool:

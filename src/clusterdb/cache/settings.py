@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from operator import attrgetter
 from typing import Literal
 
@@ -9,7 +10,16 @@ import msgspec
 from msgspec import UNSET
 
 from .codec import Codec, RegionCodec, region_codec
-from .config import CacheCoherence, CacheConfig, CacheRegion, LoadConfig, Memory, Redis
+from .config import (
+    Admission,
+    CacheCoherence,
+    CacheConfig,
+    CacheRegion,
+    LoadConfig,
+    Memory,
+    Redis,
+)
+from .policy import kept_order
 from .units import ByteSize
 from .weigh import Weigher
 
@@ -18,6 +28,7 @@ __all__ = [
     "NearSettings",
     "RegionSettings",
     "inactive_settings",
+    "kept_order_problems",
     "resolve_region",
 ]
 
@@ -63,6 +74,13 @@ class RegionSettings(msgspec.Struct, frozen=True, kw_only=True):
     weigher: Weigher | None
     codec: RegionCodec | None
     own_limits: bool = False
+    admission: Admission = Admission()
+
+    @property
+    def weighs(self) -> bool:
+        """Whether a limit is in weights."""
+        return self.max_weight is not None or self.admission.max_entry_size is not None
+
     instant_clear: bool = False
     strong: bool = False
     max_staleness: float = 1.0
@@ -100,6 +118,7 @@ def resolve_region(
         weigher=weigher,
         codec=_codec(config, region, codec) if encodes else None,
         own_limits=region.eviction is not None and limits != type(limits)(),
+        admission=limits.admission or Admission(),
         instant_clear=region.instant_clear,
         strong=coherence.consistency == "strong",
         max_staleness=bound,
@@ -146,6 +165,18 @@ def _copies(coherence: CacheCoherence) -> int:
 
 def _codec(config: CacheConfig, region: CacheRegion, own: Codec | None) -> RegionCodec:
     return region_codec(region.name, config.serialization, config.policy.compression, own)
+
+
+def kept_order_problems(backend: str, regions: Iterable[RegionSettings]) -> list[str]:
+    """Sentences about the policies that a backend outside of this process lacks; the default, which
+    promises no order, needs none.
+    """
+    return [
+        f"region {each.name}: the {backend} backend has no policy {each.policy} and evicts by "
+        f"{kept_order(each.policy)}: give the region one of adaptive, lru, fifo, lfu"
+        for each in regions
+        if each.own_limits and each.policy not in ("adaptive", kept_order(each.policy))
+    ]
 
 
 def inactive_settings(config: CacheConfig, *, encodes: bool) -> dict[str, str]:

@@ -27,6 +27,10 @@ class Counters(msgspec.Struct):
     evictions: int = 0
     expirations: int = 0
     rejections: int = 0
+    refused_by_filter: int = 0
+    refused_by_rate: int = 0
+    refused_by_weight: int = 0
+    refused_by_memory: int = 0
 
 
 class LoadCounters(msgspec.Struct):
@@ -65,7 +69,10 @@ class RegionStats(msgspec.Struct, frozen=True, kw_only=True):
     """A region at one moment.
 
     ``stale_hits`` are reads answered by an expired value within its grace. ``rejections`` were too
-    large for their region. ``joined_loads`` are callers that shared another's load, ``lost_fills``
+    large for their region, or came when memory was out: their write failed. The ``refused_by`` are
+    new entries that were written and not kept: by the admission filter, by the rate limit, because
+    hotter entries would have had to leave for a large one, and because memory was short.
+    ``joined_loads`` are callers that shared another's load, ``lost_fills``
     loads whose result was not stored because the key was written or invalidated meanwhile,
     ``unavailable_loads`` loads run because the backend could not be reached, ``refused_loads``
     those that were not, as the circuit breaker was open, ``refreshes`` entries loaded again before
@@ -92,6 +99,10 @@ class RegionStats(msgspec.Struct, frozen=True, kw_only=True):
     evictions: int
     expirations: int
     rejections: int
+    refused_by_filter: int
+    refused_by_rate: int
+    refused_by_weight: int
+    refused_by_memory: int
     loads: int
     load_failures: int
     load_timeouts: int

@@ -357,6 +357,8 @@ class SyncCache(SyncRegion[Any]):
     configure_monitoring = _blocking(Cache.configure_monitoring)
     configure_tracing = _blocking(Cache.configure_tracing)
     get_statistics = _blocking(Cache.get_statistics)
+    advise = _blocking(Cache.advise)
+    record = _blocking(Cache.record)
     get_metrics = _blocking(Cache.get_metrics)
     get_health = _blocking(Cache.get_health)
 

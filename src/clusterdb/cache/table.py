@@ -21,20 +21,23 @@ Every write of a key ends the claim on it (see :mod:`clusterdb.cache.claims`).
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Final, Literal
+from typing import Final, Literal, TypeVar
 
 from .claims import Claim, Claims
 from .entries import Entry, TagState
-from .errors import EntryTooLarge
+from .errors import CacheError
 from .guard import Guard, TableLock
+from .policy.admission import Gate
 from .policy.base import Policy
+from .profile import Profile
 from .residents import Removal, Residents, valid
 from .stats import Counters
 from .tags import TagStates
 from .types import FOREVER, MISSING, Record, RemovalCause, Tier, Version
-from .units import ByteSize
 
 __all__ = ["Check", "Removal", "Table", "When"]
+
+T = TypeVar("T")
 
 _BATCH: Final = 512
 _EXPIRE_A_WRITE: Final = 16
@@ -95,7 +98,7 @@ class Table:
         with self._guard:
             self._drain()
             counters = self._residents.counters
-            entry = self._present(key, now)
+            entry = self._residents.present(key, now)
             if entry is None or (entry.deadline <= now and not stale):
                 counters.misses += 1
                 return None
@@ -136,7 +139,7 @@ class Table:
 
     @property
     def weight(self) -> int:
-        """The weights of all resident entries added up."""
+        """The weights of all entries added up."""
         return self._residents.weight
 
     @property
@@ -144,6 +147,12 @@ class Table:
         """What happened so far, every hit counted."""
         self.drain()
         return self._residents.counters
+
+    def look(self, work: Callable[[Profile, Mapping[str, Entry]], T]) -> T:
+        """What ``work`` makes of the profile of the requests and of the entries, under the lock."""
+        with self._guard:
+            self._drain()
+            return work(self._residents.profile, self._entries)
 
     def drain(self) -> None:
         """Bring counters and policy up to date."""
@@ -164,12 +173,12 @@ class Table:
     ) -> Version:
         """Store; the new version, or 0 where ``when`` forbids it.
 
-        Raises :class:`EntryTooLarge` before anything changes.
+        Raises :class:`EntryTooLarge` or :class:`OutOfMemory` before anything changes.
         """
         with self._guard:
-            self._check_weight(key, weight)
+            self._residents.intake.check(key, weight)
             if when != "always" or keep_deadline:
-                old = self._alive(key, now)
+                old = self._residents.alive(key, now)
                 if when != "always" and (old is None) != (when == "absent"):
                     return 0
                 if keep_deadline and old is not None:
@@ -180,7 +189,7 @@ class Table:
         """Give a live entry a new deadline; its version, or 0 where there is none."""
         with self._guard:
             self._drain()
-            entry = self._alive(key, now)
+            entry = self._residents.alive(key, now)
             if entry is None:
                 return 0
             self._residents.schedule(entry, deadline)
@@ -195,10 +204,10 @@ class Table:
         """
         with self._guard:
             self._drain()
-            entry = self._alive(key, now)
+            entry = self._residents.alive(key, now)
             if seen != (0 if entry is None else entry.version):
                 return 0
-            self._check_weight(key, weight)
+            self._residents.intake.check(key, weight)
             if entry is None:
                 return self._store(key, value, deadline, weight, (), now)
             self._tags.retain(entry.tags)
@@ -219,15 +228,15 @@ class Table:
         """All of ``puts`` (key, value, deadline, weight, tags) and ``drops``, if every check holds:
         the new version of each key, 0 for one that was dropped. ``None`` if a check failed.
 
-        Raises :class:`EntryTooLarge` before anything changes.
+        Raises :class:`EntryTooLarge` or :class:`OutOfMemory` before anything changes.
         """
         with self._guard:
             for key, version in checks:
-                entry = self._alive(key, now)
+                entry = self._residents.alive(key, now)
                 if (None if entry is None else entry.version) != version:
                     return None
             for key, _, _, weight, _ in puts:
-                self._check_weight(key, weight)
+                self._residents.intake.check(key, weight)
             done = {key: 0 for key in drops if self._remove(key, RemovalCause.DELETED, now)}
             for key, value, until, weight, tags in puts:
                 done[key] = self._store(key, value, until, weight, self._tags.acquire(tags), now)
@@ -257,7 +266,7 @@ class Table:
     def claim(self, key: str, tags: tuple[str, ...], now: float) -> Record | Claim | None:
         """The live entry; else a claim; else ``None``, as another holds one."""
         with self._guard:
-            entry = self._alive(key, now)
+            entry = self._residents.alive(key, now)
             return _record(entry, now, self._tier) if entry else self._claims.take(key, tags)
 
     def extend(self, claim: Claim, tags: tuple[str, ...]) -> None:
@@ -280,8 +289,8 @@ class Table:
                 self._claims.release(claim)
                 return 0
             try:
-                self._check_weight(claim.key, weight)
-            except EntryTooLarge:
+                self._residents.intake.check(claim.key, weight)
+            except CacheError:
                 self._claims.release(claim)
                 raise
             self._tags.retain(claim.tags)
@@ -299,12 +308,29 @@ class Table:
             self._claims.clear()
 
     def configure(
-        self, policy: Policy, max_items: int | None, max_weight: int | None, grace: float
+        self,
+        policy: Policy,
+        max_items: int | None,
+        max_weight: int | None,
+        grace: float,
+        max_entry: int | None = None,
+        gate: Gate | None = None,
     ) -> None:
-        """Change limits and policy; entries stay, as many as fit, in the old policy's order."""
+        """Change limits, policy and admission; entries stay, as many as fit, in the old order."""
         with self._guard:
             self._drain()
-            self._residents.configure(policy, max_items, max_weight, grace)
+            largest = max_weight if max_entry is None else min(max_entry, max_weight or max_entry)
+            self._residents.intake.configure(largest, gate)
+            self._residents.configure(policy, max_items, max_weight, grace, largest is not None)
+
+    def press(self, budget: tuple[int, int] | None, admitting: bool, evict: float = 0.0) -> int:
+        """Memory is short: keep what is new out unless ``admitting``, fail writes where there is a
+        ``budget`` (used, limit), and evict a share of the entries; how many it was.
+        """
+        with self._guard:
+            self._drain()
+            self._residents.intake.press(budget, not admitting)
+            return self._residents.shrink(int(len(self._entries) * evict))
 
     def convert(self, function: Callable[[object], object]) -> None:
         """Replace every value by what ``function``, which must not call the table, gives."""
@@ -343,29 +369,8 @@ class Table:
         for entry in batch:
             if entry.resident:
                 policy.touch(entry)
-
-    def _alive(self, key: str, now: float) -> Entry | None:
-        entry = self._entries.get(key)
-        return entry if entry is not None and entry.deadline > now and valid(entry) else None
-
-    def _present(self, key: str, now: float) -> Entry | None:
-        """The entry if it is live or within its grace; one that is neither is discarded."""
-        entry = self._entries.get(key)
-        if entry is None:
-            return None
-        if not valid(entry):
-            self._residents.discard(entry, RemovalCause.INVALIDATED)
-        elif entry.deadline + self._residents.grace <= now:
-            self._residents.discard(entry, RemovalCause.EXPIRED)
-        else:
-            return entry
-        return None
-
-    def _check_weight(self, key: str, weight: int) -> None:
-        limit = self._residents.max_weight
-        if limit is not None and weight > limit:
-            self._residents.counters.rejections += 1
-            raise EntryTooLarge(key, weight, ByteSize(limit))
+        self._residents.profile.hits(batch)
+        self._residents.intake.used(batch)
 
     def _store(
         self,
@@ -383,7 +388,7 @@ class Table:
         self._residents.expire(now, _EXPIRE_A_WRITE)
         entry = self._entries.get(key)
         if entry is None:
-            entry = self._residents.insert(key, value, weight, tags, deadline)
+            entry = self._residents.insert(key, value, weight, tags, deadline, now)
         else:
             self._residents.overwrite(entry, value, weight, tags, deadline)
         entry.version = version or next(self.versions)
@@ -393,7 +398,7 @@ class Table:
     def _remove(self, key: str, cause: RemovalCause, now: float) -> bool:
         self._claims.drop(key)
         self._drain()
-        entry = self._present(key, now)
+        entry = self._residents.present(key, now)
         if entry is None:
             return False
         alive = entry.deadline > now

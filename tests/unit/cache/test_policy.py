@@ -7,19 +7,22 @@ from itertools import count
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_state_machine_as_test
 from tests.stateful.naive import NAIVE
 
 from clusterdb.cache.entries import Entry
-from clusterdb.cache.guard import TableLock
+from clusterdb.cache.guard import Guard, TableLock
 from clusterdb.cache.policy import POLICIES, CountingLru, LinkedList, RecentLru
 from clusterdb.cache.table import Table
 from clusterdb.cache.tags import TagStates
 from clusterdb.cache.testing import validate_table
-from clusterdb.cache.types import FOREVER, MISSING
+from clusterdb.cache.types import FOREVER, MISSING, RemovalCause
 
 TRACE = resources.files("clusterdb.cache") / "data" / "orm-busy-200k.u32.gz"
+
+KEYS = st.sampled_from([f"key{number}" for number in range(14)])
 
 requests = st.lists(
     st.tuples(st.sampled_from(["use", "remove", "evict"]), st.integers(0, 8)), max_size=120
@@ -42,7 +45,7 @@ def put(table: Table, key: str, weight: int = 0) -> None:
     table.put(key, key, deadline=FOREVER, weight=weight, now=0.0)
 
 
-@pytest.mark.parametrize("name", POLICIES)
+@pytest.mark.parametrize("name", NAIVE)
 @given(requests=requests)
 def test_a_policy_equals_its_naive_twin(name, requests):
     policy, naive = POLICIES[name](), NAIVE[name]()
@@ -59,13 +62,16 @@ def test_a_policy_equals_its_naive_twin(name, requests):
         elif request == "use":
             policy.touch(entries[key])
             naive.touch(key)
+        elif key in entries and request == "evict":
+            policy.evict(entries.pop(key))
+            naive.evict(key)
         elif key in entries:
             policy.remove(entries.pop(key))
             naive.remove(key)
         assert [int(found.key) for found in policy.ordered()] == naive.ordered()
 
 
-@pytest.mark.parametrize("name", POLICIES)
+@pytest.mark.parametrize("name", NAIVE)
 @pytest.mark.parametrize("capacity", [1, 50, 700])
 def test_a_table_hits_on_a_real_trace_when_the_naive_twin_does(name, capacity):
     requests = array("I", gzip.decompress(TRACE.read_bytes()))[: 6_000 if name == "lfu" else 20_000]
@@ -81,7 +87,7 @@ def test_a_table_hits_on_a_real_trace_when_the_naive_twin_does(name, capacity):
         else:
             if len(resident) == capacity:
                 victim = naive.ordered()[0]
-                naive.remove(victim)
+                naive.evict(victim)
                 resident.remove(victim)
             naive.insert(key)
             resident.add(key)
@@ -90,6 +96,78 @@ def test_a_table_hits_on_a_real_trace_when_the_naive_twin_does(name, capacity):
 
     assert differ == 0
     validate_table(table)
+
+
+class Operations(RuleBasedStateMachine):
+    """Anything that a table can do, checked from inside after every step."""
+
+    name = "lru"
+
+    def __init__(self):
+        super().__init__()
+        self.tags = TagStates()
+        self.lock = TableLock()
+        self.table = Table(
+            lock=self.lock, tags=self.tags, versions=count(1), policy=POLICIES[self.name](), now=0.0
+        )
+        self.now = 0.0
+        self.weighed = False
+        self.table.configure(POLICIES[self.name](), 6, None, 0.0)
+
+    @rule(key=KEYS)
+    def get(self, key):
+        self.table.get(key, self.now)
+
+    @rule(key=KEYS, weight=st.integers(1, 5), ttl=st.sampled_from([FOREVER, 1.0, 5.0]))
+    def put(self, key, weight, ttl):
+        weight = weight if self.weighed else 0
+        self.table.put(key, key, deadline=self.now + ttl, weight=weight, now=self.now, tags=("t",))
+        assert self.table.peek(key, self.now) is not None
+
+    @rule(key=KEYS)
+    def fetch(self, key):
+        if self.table.get(key, self.now) is MISSING:
+            self.put(key, 1, FOREVER)
+
+    @rule(key=KEYS)
+    def remove(self, key):
+        self.table.remove(key, RemovalCause.DELETED, self.now)
+
+    @rule(seconds=st.sampled_from([0.5, 3.0]))
+    def wait(self, seconds):
+        self.now += seconds
+        self.table.sweep(self.now, 3)
+
+    @rule()
+    def end_the_tag(self):
+        with Guard(self.lock):
+            self.tags.invalidate("t")
+
+    @rule(
+        name=st.sampled_from(list(POLICIES)),
+        items=st.sampled_from([None, 1, 2, 6, 9]),
+        weight=st.sampled_from([None, 5, 12]),
+    )
+    def configure(self, name, items, weight):
+        before = len(self.table)
+        self.weighed = weight is not None
+        self.table.configure(POLICIES[name](), items, weight, 0.0)
+        assert len(self.table) == before or items is not None or weight is not None
+
+    @rule()
+    def clear(self):
+        self.table.clear()
+
+    @invariant()
+    def whole(self):
+        self.table.drain()
+        validate_table(self.table)
+
+
+@pytest.mark.parametrize("name", POLICIES)
+def test_nothing_breaks_the_structure_of(name):
+    machine = type(f"Operations_{name}", (Operations,), {"name": name})
+    run_state_machine_as_test(machine, settings=settings(max_examples=25, deadline=None))
 
 
 @pytest.mark.parametrize("name", POLICIES)

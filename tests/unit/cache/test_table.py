@@ -15,7 +15,7 @@ from clusterdb.cache import table as table_module
 from clusterdb.cache.entries import Entry
 from clusterdb.cache.errors import EntryTooLarge
 from clusterdb.cache.guard import TableLock
-from clusterdb.cache.policy import POLICIES
+from clusterdb.cache.policy import POLICIES, Lirs
 from clusterdb.cache.table import Removal, Table
 from clusterdb.cache.tags import TagStates
 from clusterdb.cache.testing import BrokenStructure, validate_table
@@ -491,7 +491,9 @@ def link_twice(table: Table) -> None:
 
 
 def break_link(table: Table) -> None:
-    entry = table._entries["b"]
+    policy, entry = table._residents.policy, table._entries["b"]
+    if isinstance(policy, Lirs):
+        policy._stack["b"] = None  # its links, but for a few, are a dictionary
     entry.prev = None
 
 

@@ -21,7 +21,7 @@ from ..errors import CacheError, InvalidArgument, TypeMismatch
 from ..guard import Guard, TableLock
 from ..isolation import plain
 from ..keys import matcher
-from ..policy import POLICIES
+from ..policy import POLICIES, Gate
 from ..protocols import (
     Add,
     BackendInfo,
@@ -41,6 +41,7 @@ from ..table import Table
 from ..tags import TagStates
 from ..types import FOREVER, Record, Version
 from ..weigh import checked, weigh
+from .pressure import Pressure
 
 __all__ = ["MemoryBackend"]
 
@@ -59,7 +60,8 @@ class MemoryBackend:
         {"objects", "atomic", "near", "immediate"}
     )
 
-    def __init__(self, clock: Clock) -> None:
+    def __init__(self, clock: Clock, budget: int | None = None) -> None:
+        self.pressure = None if budget is None else Pressure(int(budget))
         self._now = clock.now
         self._lock = TableLock()
         self._guard = Guard(self._lock)
@@ -109,6 +111,8 @@ class MemoryBackend:
                 settings.max_items,
                 settings.max_weight,
                 settings.grace,
+                settings.admission.max_entry_size,
+                self._gate(settings),
             )
 
     def table(self, region: str) -> Table | None:
@@ -146,6 +150,13 @@ class MemoryBackend:
             given += table.sweep(self._now(), _SWEEP_BATCH, thorough=thorough)
             self._report(name, table)
         return given
+
+    def relieve(self) -> None:
+        """Keep to the memory budget, if there is one."""
+        if self.pressure is not None:
+            self.pressure.apply(list(self._tables.values()))
+            for name, table in list(self._tables.items()):
+                self._report(name, table)
 
     @property
     def sweeping(self) -> bool:
@@ -242,7 +253,13 @@ class MemoryBackend:
         for name, table in self._tables.items():
             counters = replace(table.counters)
             regions[name] = RegionInfo(items=len(table), weight=table.weight, counters=counters)
-        return BackendInfo(kind=self.kind, tags=len(self._tags), regions=regions)
+        problem = None if self.pressure is None else self.pressure.problem
+        return BackendInfo(
+            kind=self.kind,
+            tags=len(self._tags),
+            regions=regions,
+            problems=() if problem is None else (problem,),
+        )
 
     # -- claims
 
@@ -285,6 +302,12 @@ class MemoryBackend:
 
     # -- inside
 
+    def _gate(self, settings: RegionSettings) -> Gate | None:
+        admission = settings.admission
+        if admission.filter is None and admission.max_rate is None:
+            return None
+        return Gate(admission.filter or "", admission.max_rate or 0, self._now())
+
     def _make_table(self, settings: RegionSettings) -> Table:
         table = Table(
             lock=self._lock,
@@ -302,7 +325,7 @@ class MemoryBackend:
         """
         settings = self._settings[region]
         weights: list[int | CacheError] = [0] * len(changes)
-        if settings.max_weight is not None:
+        if settings.weighs:
             for at, change in enumerate(changes):
                 if isinstance(change, Put):
                     try:
@@ -336,7 +359,7 @@ class MemoryBackend:
     def _weigh_all(self, name: str, settings: RegionSettings) -> dict[str, tuple[Version, int]]:
         """The weight by new settings of every entry of a region, with its version."""
         table = self._tables.get(name)
-        if table is None or settings.max_weight is None:
+        if table is None or not settings.weighs:
             return {}
         now = self._now()
         weights: dict[str, tuple[Version, int]] = {}
@@ -357,6 +380,10 @@ async def _sweep(backend: weakref.ref[MemoryBackend]) -> None:
     """Once a second give back memory; ends with the backend, of which it keeps nothing alive."""
     for second in count(1):
         await asyncio.sleep(_SWEEP_EVERY)
+        pressed = backend()
+        if pressed is not None:
+            pressed.relieve()
+        del pressed
         while True:
             swept = backend()
             if swept is None:
@@ -399,7 +426,7 @@ def _add(
         total = int(value) + change.delta
         if not _INT_MIN <= total <= _INT_MAX:
             raise InvalidArgument(f"increment of {change.key!r} would leave 64 bits: {total}")
-        weight = 0 if settings.max_weight is None else _weight(settings, change.key, total)
+        weight = _weight(settings, change.key, total) if settings.weighs else 0
         version = table.swap(change.key, seen, total, deadline=deadline, weight=weight, now=now)
         if version:
             return Written(applied=True, version=version, total=total)

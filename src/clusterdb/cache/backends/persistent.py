@@ -36,8 +36,8 @@ class PersistentMemoryBackend(MemoryBackend):
 
     capabilities: ClassVar[frozenset[Capability]] = MemoryBackend.capabilities | {"persistent"}
 
-    def __init__(self, clock: Clock, path: Path) -> None:
-        super().__init__(clock)
+    def __init__(self, clock: Clock, path: Path, budget: int | None = None) -> None:
+        super().__init__(clock, budget)
         self._clock = clock
         self._path: Path | None = path.expanduser().absolute()
         self._open = self._filled = False

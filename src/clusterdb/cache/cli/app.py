@@ -19,6 +19,7 @@ from clusterdb.cache import (
     NotSupported,
 )
 
+from .advise import advise
 from .change import delete, increment, touch
 from .completion import completion
 from .config import config
@@ -32,6 +33,7 @@ from .metrics import metrics
 from .output import ReaderGone, drop_unwritten, fail
 from .scan import scan
 from .set import set_value
+from .simulate import simulate
 from .status import regions, status
 
 __all__ = ["app", "run"]
@@ -57,6 +59,8 @@ app.add_typer(metrics)
 app.add_typer(events)
 app.add_typer(config)
 app.command()(doctor)
+app.command()(simulate)
+app.command()(advise)
 app.command()(demo)
 app.command()(completion)
 

@@ -38,16 +38,37 @@ from .management import (
 from .near import NearConfig
 from .observation import CacheStatistics, MonitoringConfig
 from .partitioning import Consistent, PartitioningConfig
-from .policy import FIFO, LFU, LRU, CachePolicy, Compression, EvictionPolicy
+from .policy import (
+    ARC,
+    FIFO,
+    LFU,
+    LIRS,
+    LRU,
+    S3FIFO,
+    SIEVE,
+    Adaptive,
+    Admission,
+    CachePolicy,
+    Compression,
+    EvictionPolicy,
+    TwoQueue,
+    WTinyLFU,
+)
 from .region import CacheRegion, LoadConfig
 from .serialization import SchemaConfig, SerializationConfig
 from .storage import PostgreSQL, SQLite, StorageBackend
 
 __all__ = [
+    "ARC",
     "FIFO",
     "LFU",
+    "LIRS",
     "LRU",
     "S3",
+    "S3FIFO",
+    "SIEVE",
+    "Adaptive",
+    "Admission",
     "AlertConfig",
     "BackupConfig",
     "BackupStorage",
@@ -92,6 +113,8 @@ __all__ = [
     "StorageBackend",
     "TlsConfig",
     "TracingConfig",
+    "TwoQueue",
+    "WTinyLFU",
     "WriteAround",
     "WriteBehind",
     "WriteThrough",

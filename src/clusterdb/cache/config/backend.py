@@ -17,6 +17,7 @@ from .quantities import (
     OptionalDuration,
     OptionalPath,
     OptionalSecret,
+    OptionalSize,
     Size,
     preset,
 )
@@ -127,9 +128,18 @@ class Memory(Settings, frozen=True, kw_only=True, tag_field="type", tag="memory"
     """Entries live in this process.
 
     `persist` names a file that is written when the cache is closed and started from the next time.
+    `max_process_memory`: the memory of the whole process; from 90% of it nothing new is kept, from
+    95% the cache shrinks, from 100% writes fail with `OutOfMemory`.
     """
 
     persist: OptionalPath = preset(None)
+    max_process_memory: OptionalSize = preset(None)
+
+    def _check(self) -> None:
+        """Check the budget."""
+        given = self.max_process_memory
+        message = "must be at least 1 byte; None is no limit"
+        require(given is None or given >= 1, "max_process_memory", message)
 
 
 class Disk(Settings, frozen=True, kw_only=True, tag_field="type", tag="disk"):

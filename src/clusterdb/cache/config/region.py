@@ -9,7 +9,7 @@ from msgspec import UNSET, Meta
 
 from .breaker import BreakerConfig
 from .near import NearConfig
-from .policy import LRU, EvictionPolicy
+from .policy import Adaptive, EvictionPolicy
 from .quantities import (
     Count,
     Duration,
@@ -94,7 +94,7 @@ class CacheRegion(_Named, frozen=True, kw_only=True):
         """The limits in force: the policy with `size` as its memory; None is the cache's own."""
         if self.size is None:
             return self.policy
-        return msgspec.structs.replace(self.policy or LRU(), max_memory=self.size)
+        return msgspec.structs.replace(self.policy or Adaptive(), max_memory=self.size)
 
     @property
     def kept(self) -> float:

@@ -71,7 +71,7 @@ def _cache(parts: SplitResult, switches: dict[str, str]) -> dict[str, Any]:
             cache[switch] = None if switch == "ttl" and value.casefold() == "none" else value
     limits = {key: switches.pop(key) for key in ("max_items", "max_memory") if key in switches}
     if limits:
-        cache["policy"] = {"eviction": {"type": "lru", **limits}}
+        cache["policy"] = {"eviction": {"type": "adaptive", **limits}}
     database = switches.pop("db", None)
     cache["backend"] = {**_backend(parts, database), **switches}
     return cache

@@ -2,8 +2,8 @@
 
 A policy orders the resident entries of one table and names the next victim. It decides nothing
 else: limits, expiry and tags are the table's. The table calls it under its lock and promises:
-``insert`` is given an entry that is not resident, ``touch``, ``remove`` and nothing else one that
-is; each resident entry was inserted once. In return every call is O(1).
+``insert`` is given an entry that is not resident, ``touch``, ``remove``, ``evict`` only one that
+is; each resident entry was inserted once. In return every call is O(1), some of them amortised.
 """
 
 from __future__ import annotations
@@ -12,13 +12,19 @@ from typing import Final
 
 from ..entries import Entry
 
-__all__ = ["LinkedList", "Policy"]
+__all__ = ["LinkedList", "Policy", "Segment"]
 
 
 class Policy:
     """Base of the eviction policies."""
 
     name: str = ""
+
+    def resize(self, capacity: int) -> None:
+        """How many entries fit, at the weights they have now; 0: no limit."""
+
+    def expect(self, key: str) -> None:
+        """Room is made next for a new entry under ``key``."""
 
     def insert(self, entry: Entry) -> None:
         """A new entry became resident."""
@@ -29,16 +35,35 @@ class Policy:
         raise NotImplementedError
 
     def remove(self, entry: Entry) -> None:
-        """A resident entry leaves: evicted, deleted or expired."""
+        """A resident entry leaves: deleted, expired, or by another policy from now on."""
         raise NotImplementedError
 
+    def evict(self, entry: Entry) -> None:
+        """A resident entry leaves because :meth:`victim` named it."""
+        self.remove(entry)
+
     def victim(self, spared: Entry | None = None) -> Entry | None:
-        """The entry to evict next, still resident; ``None`` when there is none but ``spared``."""
+        """The entry to evict next, still resident; ``None`` when there is none but ``spared``.
+
+        It may sort entries on its way; asked again before anything else happens, it names the same.
+        """
         raise NotImplementedError
 
     def ordered(self) -> list[Entry]:
-        """All resident entries, the next victim first. O(n): for a change of policy and tests."""
+        """All resident entries, about in the order in which they would leave. O(n): for a change
+        of policy and tests.
+        """
         raise NotImplementedError
+
+    def heat(self, entry: Entry) -> int:
+        """How often a resident entry was used lately; 0 from a policy that does not know."""
+        del entry
+        return 0
+
+    def promise(self, key: str) -> int:
+        """How often a key that is not resident was used lately, as far as the policy knows."""
+        del key
+        return 0
 
 
 class LinkedList:
@@ -87,3 +112,45 @@ class LinkedList:
             found.append(at)
             at = at.next
         return found
+
+
+class Segment(LinkedList):
+    """A list that counts its entries, and whose entries know it as their ``home``."""
+
+    __slots__ = ("count",)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.count = 0
+
+    def append(self, entry: Entry) -> None:
+        """Link ``entry``, which is in no list, at the end."""
+        head = self._head
+        last = head.prev
+        assert last is not None
+        entry.prev, entry.next = last, head
+        last.next = head.prev = entry
+        entry.home = self
+        self.count += 1
+
+    def unlink(self, entry: Entry) -> None:
+        """Take ``entry``, which is in this list, out."""
+        before, after = entry.prev, entry.next
+        assert before is not None
+        assert after is not None
+        before.next, after.prev = after, before
+        entry.prev = entry.next = entry.home = None
+        self.count -= 1
+
+    def renew(self, entry: Entry) -> None:
+        """Move ``entry``, which is in this list, to the end."""
+        head = self._head
+        before, after, last = entry.prev, entry.next, head.prev
+        assert before is not None
+        assert after is not None
+        assert last is not None
+        if after is head:
+            return
+        before.next, after.prev = after, before
+        entry.prev, entry.next = last, head
+        last.next = head.prev = entry

@@ -14,13 +14,21 @@ from collections.abc import Iterable, Iterator
 
 from ..backends.memory import MemoryBackend
 from ..entries import Entry, TagState
-from ..policy import Fifo, Lfu, LinkedList, Lru, Policy
+from ..policy import Adaptive, Fifo, Lfu, LinkedList, Lru, Policy, Segment
+from ..policy.arc import Arc
+from ..policy.ghosts import Ghosts
+from ..policy.lirs import Lirs
+from ..policy.s3fifo import S3Fifo
+from ..policy.segmented import Segmented
+from ..policy.shadows import Shadows
+from ..policy.sieve import Sieve
+from ..policy.two_queue import TwoQueue
 from ..residents import Residents
 from ..table import Table
 from ..types import FOREVER
 from ..wheel import TimerWheel
 
-__all__ = ["BrokenStructure", "validate_backend", "validate_table"]
+__all__ = ["BrokenStructure", "validate_backend", "validate_shadows", "validate_table"]
 
 _WIDTH = 64
 _LEVELS = 5
@@ -96,19 +104,102 @@ def _validate_limits(residents: Residents) -> None:
 
 
 def _validate_policy(policy: Policy, entries: dict[str, Entry]) -> None:
+    _validate_segments(policy, len(entries))
+    victim = policy.victim()
+    _require(policy.victim() is victim, f"policy {policy.name} changes its mind about the victim")
     ordered = policy.ordered()
     known = {id(entry) for entry in entries.values()}
     held = {id(entry) for entry in ordered}
     _require(len(held) == len(ordered), f"policy {policy.name} holds an entry twice")
     _require(held == known, f"policy {policy.name} holds {len(held)}, {len(known)} are resident")
-    expected = ordered[0] if ordered else None
-    _require(policy.victim() is expected, f"the victim of {policy.name} is not its first entry")
+    _require((victim is None) == (not known), f"policy {policy.name} has no victim, or a stray one")
+    _require(victim is None or id(victim) in known, f"the victim of {policy.name} is not resident")
+    if isinstance(policy, Lru | Fifo | Lfu):
+        first = ordered[0] if ordered else None
+        _require(victim is first, f"the victim of {policy.name} is not its first entry")
     if isinstance(policy, Lru):
         _validate_links(policy._recency)
     elif isinstance(policy, Fifo):
         _validate_links(policy._queue)
     elif isinstance(policy, Lfu):
         _validate_buckets(policy)
+    else:
+        _validate_segments(policy, len(known))  # again: to name a victim may have moved some
+        if isinstance(policy, Adaptive) and policy._shadows is not None:
+            validate_shadows(policy._shadows)
+        _validate_ghosts(policy, entries)
+
+
+def _validate_segments(policy: Policy, resident: int) -> None:
+    """Every segment's links, count and homes."""
+    if isinstance(policy, Segmented):
+        segments = [policy._window, policy._probation, policy._protected]
+        total = sum([segment.count for segment in segments])
+        _require(total == resident, f"the segments of {policy.name} hold {total} of {resident}")
+    elif isinstance(policy, S3Fifo):
+        segments = [policy._small, policy._main]
+    elif isinstance(policy, Arc):
+        segments = [policy._once, policy._again]
+    elif isinstance(policy, TwoQueue):
+        segments = [policy._new, policy._main]
+    elif isinstance(policy, Sieve | Lirs):
+        segments = [policy._queue]
+    else:
+        return
+    for segment in segments:
+        _validate_segment(segment)
+
+
+def _validate_segment(segment: Segment) -> None:
+    count = _validate_links(segment)
+    _require(count == segment.count, f"a segment counts {segment.count} and links {count}")
+    for entry in segment.entries():
+        _require(entry.home is segment, f"{entry.key!r} believes to be in another segment")
+
+
+def _validate_ghosts(policy: Policy, entries: dict[str, Entry]) -> None:
+    """A ghost is not resident, and there are as many as may be, at most."""
+    kept: list[tuple[Ghosts, int]] = []
+    if isinstance(policy, (S3Fifo, TwoQueue)):
+        kept = [(policy._ghosts, policy._ghost_size)]
+    elif isinstance(policy, Arc):
+        kept = [
+            (ghosts, policy._capacity) for ghosts in (policy._once_ghosts, policy._again_ghosts)
+        ]
+    elif isinstance(policy, Lirs):
+        kept = [(policy._ghosts, policy._ghost_size)]
+        _validate_stack(policy)
+    for ghosts, most in kept:
+        _require(len(ghosts) <= most, f"{policy.name} has {len(ghosts)} ghosts, over {most}")
+        for key in ghosts._keys:
+            _require(key not in entries, f"{key!r} is resident and a ghost of {policy.name}")
+
+
+def _validate_stack(policy: Lirs) -> None:
+    lir = [entry for entry in policy._stack.values() if entry is not None and entry.uses]
+    _require(len(lir) == policy._lir, f"lirs counts {policy._lir} LIR entries, not {len(lir)}")
+    gone = {key for key, entry in policy._stack.items() if entry is None}
+    _require(gone == set(policy._ghosts._keys), "the ghosts of lirs are not those in its stack")
+    if policy._stack:
+        bottom = next(iter(policy._stack.values()))
+        _require(bottom is not None and bottom.uses == 1, "the stack of lirs is not pruned")
+
+
+def validate_shadows(shadows: Shadows) -> None:
+    """Check the shadow caches: links, counts, capacities, and that no key is lost in one."""
+    for index, shadow in enumerate(shadows._shadows):
+        linked = 0
+        for segment, head in enumerate(shadow._heads):
+            at, count = head.next, 0
+            while at is not head:
+                _require(at.next.prev is at, f"the links of shadow {index} don't agree")
+                _require(at.home == segment, f"a place of shadow {index} has another home")
+                at, count = at.next, count + 1
+            _require(count == shadow._counts[segment], f"shadow {index} counts a segment wrong")
+            linked += count
+        _require(linked <= shadow._capacity, f"shadow {index} holds {linked}: too many")
+        homes = sum([key.places[index].home != 3 for key in shadows._keys.values()])
+        _require(homes == linked, f"shadow {index} links {linked} places, {homes} keys are in it")
 
 
 def _validate_links(entries: LinkedList) -> int:

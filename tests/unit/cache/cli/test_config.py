@@ -50,8 +50,8 @@ def test_a_valid_file_is_summed_up(shop: Path):
     lines = [line.split() for line in done.output.splitlines()]
     assert ["cache", "shop"] in lines
     assert ["backend", "memory"] in lines
-    assert ["default", "lru", "1,000,000", "no", "limit", "1h"] in lines
-    assert ["session", "lru", "no", "limit", "64MiB", "30m"] in lines
+    assert ["default", "adaptive", "1,000,000", "no", "limit", "1h"] in lines
+    assert ["session", "adaptive", "no", "limit", "64MiB", "30m"] in lines
     assert ["users", "lfu", "5,000", "no", "limit", "no", "expiry"] in lines
     assert "'backup' was checked and kept" in done.output
 
@@ -70,9 +70,9 @@ def test_json_says_the_same(shop: Path):
         "backend": "memory",
         "at": [],
         "regions": [
-            {"name": "default", "policy": "lru", "max_items": 1_000_000, "max_memory": None,
+            {"name": "default", "policy": "adaptive", "max_items": 1_000_000, "max_memory": None,
              "ttl": 3600.0},
-            {"name": "session", "policy": "lru", "max_items": None, "max_memory": 64 * 2**20,
+            {"name": "session", "policy": "adaptive", "max_items": None, "max_memory": 64 * 2**20,
              "ttl": 1800.0},
             {"name": "users", "policy": "lfu", "max_items": 5000, "max_memory": None,
              "ttl": None},

@@ -181,7 +181,11 @@ WRONG = [
         "regions.a.policy.type",
         "did you mean 'lru'",
     ),
-    ({"regions": {"a": {"policy": {}}}}, "regions.a.policy.type", "missing; known: fifo, lfu, lru"),
+    (
+        {"regions": {"a": {"policy": {}}}},
+        "regions.a.policy.type",
+        "missing; known: 2q, adaptive, arc, fifo, lfu, lirs, lru, s3fifo, sieve, w_tinylfu",
+    ),
     ({"regions": {"a": {"policy": "lru"}}}, "regions.a.policy", "a mapping of settings, got 'lru'"),
     ({"regions": {"a": {"loads": None}}}, "regions.a.loads", "got nothing (null)"),
     ({"cache": {"backend": None}}, "cache.backend", "got nothing (null)"),

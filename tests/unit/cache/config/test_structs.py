@@ -12,6 +12,7 @@ from clusterdb.cache.config import (
     LFU,
     LRU,
     S3,
+    Adaptive,
     AlertConfig,
     BackupConfig,
     CacheCoherence,
@@ -51,7 +52,7 @@ def test_everything_has_a_default():
     config = CacheConfig()
     assert config.name == "main"
     assert config.backend == Memory()
-    assert config.policy.eviction == LRU(max_items=1_000_000)
+    assert config.policy.eviction == Adaptive(max_items=1_000_000)
     assert config.ttl is None
     assert config.regions == ()
     assert config.coherence is None
@@ -93,7 +94,7 @@ def test_a_list_and_a_path_are_accepted():
 
 def test_a_region_has_one_limit_of_memory():
     assert CacheRegion("a").eviction is None
-    assert CacheRegion("a", size="1kB").eviction == LRU(max_memory=1000)
+    assert CacheRegion("a", size="1kB").eviction == Adaptive(max_memory=1000)
     sized = CacheRegion("a", size="1kB", policy=FIFO(max_items=5))
     assert sized.eviction == FIFO(max_memory=1000, max_items=5)
     assert CacheRegion("a", policy=LFU(max_items=5)).eviction == LFU(max_items=5)
@@ -126,7 +127,7 @@ REFUSED = [
     (late(FIFO, max_items="5"), "max_items", "a whole number, got '5'"),
     (late(LFU, max_memory=0), "max_memory", "at least 1 byte"),
     (late(LRU, max_memory=-1), "max_memory", "-1 is negative"),
-    (late(CachePolicy, eviction="lru"), "eviction", r"LRU or FIFO or LFU\(...\), got 'lru'"),
+    (late(CachePolicy, eviction="lru"), "eviction", r"WTinyLFU\(...\), got 'lru'"),
     (late(CachePolicy, eviction=None), "eviction", r"got nothing"),
     (late(Compression, level=17), "level", "lz4 takes 0 to 16, got 17"),
     (late(Compression, algorithm="zip"), "algorithm", "one of lz4, zstd"),

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from clusterdb.cache.config import LRU, CacheConfig, CachePolicy, Disk, Memory, Redis
+from clusterdb.cache.config import Adaptive, CacheConfig, CachePolicy, Disk, Memory, Redis
 from clusterdb.cache.errors import ConfigError
 
 
@@ -16,7 +16,9 @@ from clusterdb.cache.errors import ConfigError
         (
             "memory://?name=x&max_items=10&max_memory=5MB&ttl=1h",
             CacheConfig(
-                name="x", ttl=3600, policy=CachePolicy(eviction=LRU(max_items=10, max_memory="5MB"))
+                name="x",
+                ttl=3600,
+                policy=CachePolicy(eviction=Adaptive(max_items=10, max_memory="5MB")),
             ),
         ),
         ("memory://?ttl=none", CacheConfig()),

@@ -40,7 +40,7 @@ from ...protocols import (
     Written,
 )
 from ...residents import Removal
-from ...settings import RegionSettings
+from ...settings import RegionSettings, kept_order_problems
 from ...stats import Counters
 from ...table import Table
 from ...types import FOREVER, MISSING, Record, Version
@@ -256,6 +256,7 @@ class DiskBackend:
             problems=(
                 *([attached.problem] if attached.problem else []),
                 *self._attachment.notes.values(),
+                *kept_order_problems(self.kind, self._settings.values()),
             ),
         )
 

@@ -36,7 +36,7 @@ from ...protocols import (
     RegionInfo,
     Written,
 )
-from ...settings import RegionSettings
+from ...settings import RegionSettings, kept_order_problems
 from ...stats import Counters
 from ...table import Table
 from ...types import Record, Version
@@ -358,6 +358,7 @@ class RedisBackend:
                 *self._succession.problems,
                 *self._nearby.problems,
                 *self._levels.problems,
+                *kept_order_problems(self.kind, self._settings.values()),
             ),
             servers=tuple(servers),
         )

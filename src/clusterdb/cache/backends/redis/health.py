@@ -21,7 +21,11 @@ from .link import Link, explained
 __all__ = ["check_version", "info_fields", "look_at", "problems"]
 
 _OLDEST: Final = 7
-_POLICIES: Final = {"lru": ("allkeys-lru",), "lfu": ("allkeys-lfu",)}
+_POLICIES: Final = {
+    "adaptive": ("allkeys-lru", "allkeys-lfu"),
+    "lru": ("allkeys-lru",),
+    "lfu": ("allkeys-lfu",),
+}
 _DEFAULT: Final = CachePolicy().eviction
 
 

@@ -19,6 +19,7 @@ from typing import Final, NamedTuple, TypeAlias
 from zlib import crc32
 
 from ...errors import CacheError, Degraded
+from ...policy import kept_order
 from ...transport import Command, Reply
 from .link import Link, explained
 from .names import Names
@@ -179,7 +180,7 @@ class Index:
             parts += [(shard, keys[at : at + _BATCH]) for at in range(0, len(keys), _BATCH)]
         asked: list[tuple[int, list[str | bytes | int]]] = []
         for shard, keys in parts:
-            words: list[str | bytes | int] = [policy]
+            words: list[str | bytes | int] = [kept_order(policy)]
             for key in keys:
                 words += (key, *lines[key])
             asked.append((shard, words))

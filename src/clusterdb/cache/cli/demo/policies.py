@@ -11,16 +11,19 @@ import msgspec
 from rich.console import RenderableType
 
 from clusterdb.cache import (
-    FIFO,
     LFU,
     LRU,
     MISSING,
+    S3FIFO,
+    Adaptive,
     Cache,
     CacheConfig,
     CachePolicy,
     EvictionPolicy,
+    WTinyLFU,
 )
 
+from ...replay import optimum
 from ..output import plain_table
 from .chapter import Chapter
 from .figures import count, duration, percent
@@ -30,9 +33,11 @@ from .stage import Stage
 __all__ = ["CHAPTER", "Policies", "Run", "measure", "replay"]
 
 _POLICIES: Final[dict[str, Callable[[int], EvictionPolicy]]] = {
+    "adaptive": lambda capacity: Adaptive(max_items=capacity),
     "lru": lambda capacity: LRU(max_items=capacity),
-    "fifo": lambda capacity: FIFO(max_items=capacity),
     "lfu": lambda capacity: LFU(max_items=capacity),
+    "s3fifo": lambda capacity: S3FIFO(max_items=capacity),
+    "w_tinylfu": lambda capacity: WTinyLFU(max_items=capacity),
 }
 _AT_ONCE: Final = 5000
 
@@ -58,6 +63,8 @@ class Policies(msgspec.Struct, frozen=True):
     requests: int
     keys: int
     runs: list[Run]
+    best: dict[int, float]
+    """What the best possible cache of each capacity would have hit."""
 
 
 async def measure(stage: Stage) -> Policies:
@@ -69,7 +76,8 @@ async def measure(stage: Stage) -> Policies:
     with stage.progress("replaying the trace", steps) as advance:
         for capacity in stage.size.capacities:
             runs += [await replay(name, capacity, keys, advance) for name in _POLICIES]
-    return Policies(len(keys), len(set(ids)), runs)
+    best = {capacity: optimum(keys, capacity) / len(keys) for capacity in stage.size.capacities}
+    return Policies(len(keys), len(set(ids)), runs, best)
 
 
 async def replay(
@@ -94,7 +102,7 @@ async def replay(
 
 def show(found: Policies) -> Iterable[RenderableType]:
     """The ratios as a table and as bars; the best of each size is bold."""
-    table = plain_table("entries", "of all keys", *_POLICIES, "evictions (lru)", "a request")
+    table = plain_table("entries", "of all keys", "optimum", *_POLICIES, "a request")
     groups: list[tuple[str, list[tuple[str, float]]]] = []
     for capacity in dict.fromkeys(run.capacity for run in found.runs):
         runs = [run for run in found.runs if run.capacity == capacity]
@@ -102,7 +110,8 @@ def show(found: Policies) -> Iterable[RenderableType]:
         shown = [_marked(percent(run.hit_ratio), run.hit_ratio == best) for run in runs]
         each = sum(run.seconds for run in runs) / len(runs) / found.requests
         share = percent(capacity / found.keys)
-        table.add_row(count(capacity), share, *shown, count(runs[0].evictions), duration(each))
+        optimal = percent(found.best[capacity])
+        table.add_row(count(capacity), share, optimal, *shown, duration(each))
         groups.append((count(capacity), [(run.policy, run.hit_ratio) for run in runs]))
     yield table
     yield Bars(groups)
@@ -110,7 +119,7 @@ def show(found: Policies) -> Iterable[RenderableType]:
         f"\n{len(found.runs)} replays of {count(found.requests)} requests for "
         f"{count(found.keys)} keys, through get() and set() of the asynchronous cache. The first "
         f"request of each key must miss, so no cache of any size reaches more than "
-        f"{percent(1 - found.keys / found.requests)}."
+        f"{percent(1 - found.keys / found.requests)}. The optimum knows the future (Belady)."
     )
 
 

@@ -1,0 +1,110 @@
+"""``cache advise``: what a trace says of the size and the policy that a cache should have."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Annotated, Final
+
+import msgspec
+import typer
+
+from clusterdb.cache import InvalidArgument
+
+from ..advice import Advice
+from ..advice import advise as look_at
+from ..entries import Entry
+from ..policy import POLICIES
+from ..profile import Profile
+from ..replay import replay
+from .output import make_console, plain_table, print_json, safe
+from .simulate import Trace, size_in
+from .target import AsJson
+from .traces import read_requests
+
+__all__ = ["advice_on", "advise"]
+
+_BARS: Final = 12
+_BATCH: Final = 512
+
+
+def advise(
+    trace: Trace,
+    size: Annotated[
+        str, typer.Option("--size", help="The size in mind: entries, or a share of keys as 5%.")
+    ] = "10%",
+    policy: Annotated[str, typer.Option("--policy", help="The policy in mind.")] = "adaptive",
+    json: AsJson = False,
+) -> None:
+    """Say what other sizes and policies would do for the requests of a trace, and what those are
+    like: hot keys, scans, loops. A running cache says the same of itself: `await cache.advise()`.
+    """
+    if policy not in POLICIES:
+        raise InvalidArgument(f"there is no policy {policy!r}: known are {', '.join(POLICIES)}")
+    requests, sample = read_requests(trace)
+    entries = size_in(size, len(set(requests)))
+    found = advice_on(trace.name, requests, policy, entries)
+    if json:
+        print_json({**msgspec.to_builtins(found), "sample": sample})
+    else:
+        _show(found)
+
+
+def advice_on(name: str, requests: Sequence[str], policy: str, entries: int) -> Advice:
+    """The advice that a cache of so many entries would give after ``requests``."""
+    hits = replay(requests, policy, entries)
+    profile = Profile()
+    known: dict[str, Entry] = {}
+    batch: list[Entry] = []
+    for key in requests:
+        entry = known.get(key)
+        if entry is None:
+            profile.hits(batch)
+            batch = []
+            entry = known[key] = Entry(key, None)
+            profile.came(entry)
+            continue
+        batch.append(entry)
+        if len(batch) >= _BATCH:
+            profile.hits(batch)
+            batch = []
+    profile.hits(batch)
+    return look_at(name, policy, entries, hits / len(requests), profile)
+
+
+def _show(found: Advice) -> None:
+    console = make_console()
+    console.print(f"{safe(found.region)}: {found.policy}, {found.size:,} entries")
+    console.print(f"hit ratio {found.hit_ratio:.1%}; {found.sampled:,} sampled requests\n")
+    if not found.curve:
+        console.print("Too few requests for advice: at least 500 of sampled keys are needed.")
+        return
+    from .demo.plot import Bars  # brings rich, which the plain commands start without
+
+    step = max(1, len(found.curve) // _BARS)
+    points = [*found.curve[::step], found.curve[-1]]
+    console.print(Bars([(f"{size:,}", [("LRU", ratio)]) for size, ratio in points]))
+    console.print()
+    table = plain_table("policy", "hit ratio on the sample", texts=1)
+    for name, ratio in sorted(found.policies.items(), key=lambda item: -item[1]):
+        table.add_row(name, f"{ratio:.1%}")
+    console.print(table)
+    for line in sentences(found):
+        console.print(f"- {safe(line)}")
+
+
+def sentences(found: Advice) -> list[str]:
+    """What the figures mean."""
+    at = ", ".join(f"{name} {ratio:.1%}" for name, ratio in found.at.items())
+    said = [f"at other sizes (LRU): {at}"]
+    if found.enough is not None:
+        said.append(f"from {found.enough:,} entries on, doubling the size gains less than 1%")
+    if found.better is not None:
+        said.append(f"{found.better} would hit {found.gain:.1%} more of the requests")
+    if found.loop is not None:
+        said.append(f"a loop: some {found.loop:,} keys are asked for round and round")
+    if found.scan is not None:
+        said.append(f"scans: {found.scan:.0%} of the requests were the first of their key")
+    if found.hot_keys:
+        hot = ", ".join(f"{key} {share:.1%}" for key, share in found.hot_keys[:5])
+        said.append(f"hot keys, with their share of the hits: {hot}")
+    return said
