@@ -20,6 +20,7 @@ from clusterdb.cache.backends.memory import MemoryBackend
 from clusterdb.cache.claims import Claims
 from clusterdb.cache.entries import TagState
 from clusterdb.cache.errors import CacheError
+from clusterdb.cache.intake import Intake
 from clusterdb.cache.keys import matcher
 from clusterdb.cache.policy import Fifo, Lfu, Lru
 from clusterdb.cache.residents import Residents
@@ -178,14 +179,14 @@ def ignores_present(original, self, key, value, *, when="always", **options):
     return original(self, key, value, when="always" if when == "present" else when, **options)
 
 
-@replace(Table, "_alive", "absent_takes_expired_for_absent", "present_takes_stale_for_absent")
+@replace(Residents, "alive", "absent_takes_expired_for_absent", "present_takes_stale_for_absent")
 def takes_expired_for_alive(original, self, key, now):
     return original(self, key, 0.0)
 
 
-@replace(Table, "_alive", "what_ended_is_absent_to_all", "absence_is_what_no_read_finds")
+@replace(Residents, "alive", "what_ended_is_absent_to_all", "absence_is_what_no_read_finds")
 def takes_ended_for_alive(original, self, key, now):
-    entry = self._entries.get(key)
+    entry = self.entries.get(key)
     return entry if entry is not None and entry.deadline > now else None
 
 
@@ -239,7 +240,7 @@ def drops_everything_successfully(original, *args):
 
 @replace(Table, "remove", "a_drop_removes_what_is_stale")
 def leaves_what_is_stale(original, self, key, cause, now):
-    return self._alive(key, now) is not None and original(self, key, cause, now)
+    return self._residents.alive(key, now) is not None and original(self, key, cause, now)
 
 
 @replace(Table, "touch", "touch_needs_a_live_entry")
@@ -249,13 +250,13 @@ def touch_revives(original, self, key, deadline, now):
 
 @replace(Table, "touch", "touch_changes_only_the_expiry")
 def touch_is_lazy(original, self, key, deadline, now):
-    entry = self._alive(key, now)
+    entry = self._residents.alive(key, now)
     return 0 if entry is None else entry.version
 
 
 @replace(Table, "touch", "touch_changes_only_the_expiry", "touches_and_sums_keep_tags")
 def touch_loses_tags(original, self, key, deadline, now):
-    entry = self._alive(key, now)
+    entry = self._residents.alive(key, now)
     if entry is not None:
         self._tags.release(entry.tags)
         entry.tags = ()
@@ -345,7 +346,7 @@ def takes_newer_for_equal(original, self, checks, puts, drops, now):
     seen = [
         (key, entry.version if entry and version and entry.version > version else version)
         for key, version in checks
-        for entry in [self._alive(key, now)]
+        for entry in [self._residents.alive(key, now)]
     ]
     return original(self, seen, puts, drops, now)
 
@@ -490,7 +491,7 @@ def claims_what_is_there(original, self, key, tags, now):
 
 @replace(Table, "claim", "a_stale_entry_waits_for_the_fill")
 def claiming_removes_what_is_stale(original, self, key, tags, now):
-    if self._alive(key, now) is None:
+    if self._residents.alive(key, now) is None:
         self.remove(key, RemovalCause.EXPIRED, now)
     return original(self, key, tags, now)
 
@@ -562,9 +563,9 @@ async def only_the_first_tag(original, self, tags):
     return await original(self, tags[:1])
 
 
-@replace(Table, "_present", "what_ended_is_never_stale")
+@replace(Residents, "present", "what_ended_is_never_stale")
 def serves_ended_entries_as_stale(original, self, key, now):
-    return self._entries.get(key)
+    return self.entries.get(key)
 
 
 @replace(Table, "put", "a_refused_write_changes_no_tags")
@@ -682,7 +683,7 @@ def overwrites_weigh_nothing(monkeypatch):
 
 @mutant("too_large_is_refused", "a_commit_with_something_too_large_changes_nothing")
 def takes_anything(monkeypatch):
-    monkeypatch.setattr(Table, "_check_weight", lambda *_: None)
+    monkeypatch.setattr(Intake, "check", lambda *_: None)
 
 
 @mutant("lru_evicts_what_was_used_longest_ago")

@@ -73,16 +73,22 @@ class Profile:
         if entry.watched:
             self.request(hashed)
 
-    def hits(self, batch: list[Entry]) -> None:
-        """These entries were read, in this order."""
+    def passed(self, batch: list[Entry]) -> None:
+        """These entries were read; those that are watched are told of one by one."""
         self._expected += len(batch) * self.share
-        for entry in batch:
-            if entry.watched:
-                self.request(hash(entry.key) & HASH)
         self._until_hot -= len(batch)
         while self._until_hot <= 0:
             self._count_hot(batch[self._until_hot % len(batch)].key)
             self._until_hot += _EVERY
+
+    def hit(self, entry: Entry) -> None:
+        """A watched entry was read. It is watched no more where its key left the sample."""
+        hashed = hash(entry.key) & HASH
+        sampled = (hashed >> _AT) & (_WHOLE - 1)
+        if sampled < self._threshold or sampled < self.tap_below:
+            self.request(hashed)
+        else:
+            entry.watched = False
 
     def request(self, hashed: int) -> None:
         """A key that may be in the sample was asked for."""

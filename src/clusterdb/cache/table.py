@@ -324,9 +324,7 @@ class Table:
             self._residents.configure(policy, max_items, max_weight, grace, largest is not None)
 
     def press(self, budget: tuple[int, int] | None, admitting: bool, evict: float = 0.0) -> int:
-        """Memory is short: keep what is new out unless ``admitting``, fail writes where there is a
-        ``budget`` (used, limit), and evict a share of the entries; how many it was.
-        """
+        """Give way as memory is short (:class:`.Intake`), and evict a share; how many it was."""
         with self._guard:
             self._drain()
             self._residents.intake.press(budget, not admitting)
@@ -365,11 +363,13 @@ class Table:
         del self._touched[:count]
         self._guard.dropped.append(batch)  # it may hold the last reference to what just left
         self._residents.counters.hits += count
-        policy = self._residents.policy
+        policy, profile = self._residents.policy, self._residents.profile
+        profile.passed(batch)
         for entry in batch:
             if entry.resident:
                 policy.touch(entry)
-        self._residents.profile.hits(batch)
+            if entry.watched:
+                profile.hit(entry)
         self._residents.intake.used(batch)
 
     def _store(

@@ -4,8 +4,17 @@ from __future__ import annotations
 
 import pytest
 
-from clusterdb.cache.config import FIFO, LRU, CacheConfig, CachePolicy, CacheRegion
-from clusterdb.cache.settings import resolve_region
+from clusterdb.cache.config import (
+    ARC,
+    FIFO,
+    LFU,
+    LRU,
+    Adaptive,
+    CacheConfig,
+    CachePolicy,
+    CacheRegion,
+)
+from clusterdb.cache.settings import kept_order_problems, resolve_region
 
 CONFIG = CacheConfig(policy=CachePolicy(eviction=LRU(max_items=7)))
 
@@ -27,3 +36,23 @@ def test_limits_are_the_region_s_own_where_it_states_some(region, own):
 def test_a_region_clears_at_once_where_it_says_so():
     assert not resolve_region(CONFIG, CacheRegion("r"), None).instant_clear
     assert resolve_region(CONFIG, CacheRegion("r", instant_clear=True), None).instant_clear
+
+
+def test_a_backend_tells_of_the_policies_that_it_lacks():
+    config = CacheConfig()
+    regions = [
+        resolve_region(config, CacheRegion(name, policy=policy), None)
+        for name, policy in {
+            "default": None,
+            "a": ARC(max_items=5),
+            "b": LFU(max_items=5),
+            "c": Adaptive(max_items=5),
+        }.items()
+    ]
+
+    assert kept_order_problems("disk", regions) == [
+        (
+            "region a: the disk backend has no policy arc and evicts by lru: "
+            "give the region one of adaptive, lru, fifo, lfu"
+        )
+    ]

@@ -24,7 +24,6 @@ from .traces import read_requests
 __all__ = ["advice_on", "advise"]
 
 _BARS: Final = 12
-_BATCH: Final = 512
 
 
 def advise(
@@ -54,20 +53,15 @@ def advice_on(name: str, requests: Sequence[str], policy: str, entries: int) -> 
     hits = replay(requests, policy, entries)
     profile = Profile()
     known: dict[str, Entry] = {}
-    batch: list[Entry] = []
     for key in requests:
         entry = known.get(key)
         if entry is None:
-            profile.hits(batch)
-            batch = []
             entry = known[key] = Entry(key, None)
             profile.came(entry)
             continue
-        batch.append(entry)
-        if len(batch) >= _BATCH:
-            profile.hits(batch)
-            batch = []
-    profile.hits(batch)
+        profile.passed([entry])
+        if entry.watched:
+            profile.hit(entry)
     return look_at(name, policy, entries, hits / len(requests), profile)
 
 
