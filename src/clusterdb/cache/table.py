@@ -63,9 +63,7 @@ class Table:
         tier: Tier = "memory",
     ) -> None:
         self._guard = Guard(lock)
-        self._tags = tags
-        self.versions = versions
-        self._tier = tier
+        self._tags, self.versions, self._tier = tags, versions, tier
         self._residents = Residents(self._guard, tags, policy, now)
         self._entries = self._residents.entries
         self._claims = Claims(tags)
@@ -172,7 +170,6 @@ class Table:
         keep_deadline: bool = False,
     ) -> Version:
         """Store; the new version, or 0 where ``when`` forbids it.
-
         Raises :class:`EntryTooLarge` or :class:`OutOfMemory` before anything changes.
         """
         with self._guard:
@@ -227,7 +224,6 @@ class Table:
     ) -> dict[str, Version] | None:
         """All of ``puts`` (key, value, deadline, weight, tags) and ``drops``, if every check holds:
         the new version of each key, 0 for one that was dropped. ``None`` if a check failed.
-
         Raises :class:`EntryTooLarge` or :class:`OutOfMemory` before anything changes.
         """
         with self._guard:
@@ -251,7 +247,6 @@ class Table:
 
     def sweep(self, now: float, limit: int, *, thorough: bool = False) -> int:
         """Give back the memory of expired and dead entries, ``limit`` of each looked at; how many.
-
         ``thorough``: look for dead ones even if they are few.
         """
         with self._guard:
