@@ -124,12 +124,12 @@ class BuildExtensions(build_ext):
 
 def compile_at_once(compiler: Any) -> None:
     """Let it compile the files of an extension on all cores, and not one after another."""
-    one, all_of_them = compiler._compile, compiler.compile
+    one, all_of_them = compiler._compile, compiler.compile  # noqa: SLF001 - there is no other seam
 
     def compile_all(*arguments: Any, **options: Any) -> Any:
         with ThreadPoolExecutor(os.cpu_count()) as pool:
             running = []
-            compiler._compile = lambda *each: running.append(pool.submit(one, *each))
+            compiler._compile = lambda *each: running.append(pool.submit(one, *each))  # noqa: SLF001
             objects = all_of_them(*arguments, **options)
             for job in running:
                 job.result()
