@@ -225,9 +225,12 @@ class TestLevels:
             assert await kept(other, "k") == 1
             await one.set("k", 2)
             await comes(lambda: other.get("k"), 2)
-            direct = await other.lookup("k", options=CONSISTENT)
-            assert isinstance(direct, Hit)
-            assert (direct.age_bound >= 1) == (confirm == "quorum")
+            await kept(other, "k")
+            for options in (None, CONSISTENT):
+                found = await other.lookup("k", options=options)
+                assert isinstance(found, Hit)
+                assert found.tier == ("redis" if options else "near")
+                assert (found.age_bound >= 1) == (confirm == "quorum")
 
     async def test_levels_change_while_the_cache_runs(self, pair):
         one, other = pair
@@ -579,6 +582,35 @@ class TestReplacedPrimaries:
                 running = False
                 chief.thaw()
                 await writer
+
+
+async def test_a_primary_that_is_full_can_be_confirmed(own):
+    """Nothing can be written there; what is there can still be read, and kept near."""
+    deployment = own("sentinel")
+    async with Cache(config_of(deployment, timeout=1)) as cache:
+        await cache.set("k", 1)
+        await tracks(cache)
+        deployment.servers[0].cli("CONFIG", "SET", "maxmemory", "1")
+        began = now()
+        while now() - began < 2 * BOUND:
+            assert await cache.get("k", options=CONSISTENT) == 1
+        assert await kept(cache, "k") == 1
+
+
+async def test_what_a_server_told_ends_with_its_place_in_the_topology(ring, monkeypatch):
+    """At once, and not when its connection is closed: the leases of the others go on."""
+    async with caches(ring, 1) as [cache]:
+        await cache.set("k", 1)
+        assert await kept(cache, "k") == 1
+        nearby = backend_of(cache)._nearby
+        topology = nearby._link.topology
+        name = backend_of(cache)._names.entry("default", "k")
+        others = [node for node in topology.nodes() if node is not topology.node_for(name)]
+        assert others
+        monkeypatch.setattr(topology, "nodes", lambda: others)
+        nearby._follow_topology()
+        assert nearby.tier.answers("default", now())
+        assert nearby.tier.read("default", "k", now()) is None
 
 
 @pytest.mark.parametrize("change", ["delete", "tag", "clear"])

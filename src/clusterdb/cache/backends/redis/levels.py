@@ -108,8 +108,11 @@ class Levels:
             self._nearby.release(region, records)
             raise
         return [
-            record
-            if record is None or record.tier == "near"
-            else replace(record, age_bound=max(age, record.age_bound))
-            for record in records
+            record and replace(record, age_bound=self._age(record, age)) for record in records
         ]
+
+    def _age(self, record: Record, age: float) -> float:
+        """How old a record may be whose server surely was the primary ``age`` seconds ago."""
+        if record.tier == "near":
+            return record.age_bound + self._confirming.spread
+        return max(age, record.age_bound)
