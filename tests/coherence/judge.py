@@ -17,8 +17,9 @@ alien  no value is read that was not written, under this key
 
 A failover may lose acknowledged changes. A change counts as undone, and is told instead of held
 against the readers, where it was acknowledged around the failover, the backend itself then answered
-with an older value, and never again with the new one. Who removed something and was told so never
-sees it again, failover or not.
+with an older value, and never again with the new one; a removal, where it had not answered since
+that nothing is there, as another may remove the value again. Who removed something and was told so
+never sees it again, failover or not.
 """
 
 from __future__ import annotations
@@ -356,12 +357,18 @@ def _undone(
     latest: dict[tuple[int, int], int] = {}  # the last time the backend gave a value
     for read in answered:
         latest[read.value] = max(read.start, latest.get(read.value, 0))
+    absent = sorted((read.start, read.end) for read in answered if read.value == ABSENT)
     removals = _Removals(changes)
     for read in answered:
         for change in _contradicted(read, line, removals):
             for window in failovers:
                 exposed = window.start - _LAG < change.done and change.start < window.end
-                if exposed and latest.get(change.value, 0) < max(read.end, window.end):
+                if change.value == ABSENT:
+                    at = bisect_right(absent, (change.done, NEVER))
+                    seen = at < len(absent) and absent[at][1] < read.start
+                else:
+                    seen = latest.get(change.value, 0) >= max(read.end, window.end)
+                if exposed and not seen:
                     undone.add(change)
     return undone
 

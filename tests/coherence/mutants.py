@@ -225,7 +225,7 @@ def _joins_ended_tags() -> None:
     setattr(Claiming, "compare_tags", compare_tags)  # noqa: B010
 
 
-_LOADS = frozenset({"I1", "I8"})
+_LOADS = frozenset({"I1", "I3", "I8"})
 # Few keys, loaded all the time and invalidated meanwhile.
 _RACY: dict[str, Any] = {
     "rates": {"loads": 300.0, "bumps": 25.0, "tag_bumps": 10.0, "bursts": 20.0, "writes": 2.0},

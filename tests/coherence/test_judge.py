@@ -300,6 +300,15 @@ def test_what_is_not_near_is_current_where_no_server_can_be_replaced():
         assert judge(calls, REGISTER, exact).violations == expected
 
 
+def test_a_removal_that_a_failover_lost_may_be_made_again():
+    old = read(1, 2000, 2001, 1, Kind.FRESH)
+    calls = [FIRST, call(Kind.DELETE, 0, 10, 11), old, read(0, 3500, 3501, 0, tier=Tier.BACKEND)]
+    verdict = judge(calls, REGISTER, FAILOVER)
+    assert (verdict.undone, verdict.violations) == (1, {})
+    calls.append(read(2, 1000, 1001, 0, tier=Tier.BACKEND))  # so it was not lost
+    assert judge(calls, REGISTER, FAILOVER).violations == {"I4": 2}
+
+
 def test_a_value_that_a_failover_lost_is_not_missed():
     gone = read(1, 2000, 2001, 0, tier=Tier.BACKEND)
     verdict = judge([FIRST, gone, read(1, 8000, 8001, 0)], REGISTER, FAILOVER)
