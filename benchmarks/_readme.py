@@ -18,7 +18,9 @@ __all__ = ["BEGIN", "END", "PAGES", "load", "placed", "tables", "verdicts"]
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "benchmarks" / "results"
 BEGIN, END = "<!-- figures -->", "<!-- /figures -->"
-BENCHES = ("hits", "memory", "scale", "codec", "disk", "redis")
+BENCHES = ("hits", "memory", "scale", "codec", "disk", "redis", "coherence")
+ELSEWHERE = ("nearcache_peers",)
+"""Those that write their table into a page of their own."""
 
 Result = dict[str, Any]
 
@@ -58,6 +60,10 @@ PAGES: Final[Mapping[Path, Callable[[Sequence[Result]], str]]] = {
 
 def _tables(result: Result) -> str:
     sections = [_section(section) for section in result["sections"]]
+    sections += [
+        f"### {each['title']}\n\n{_markdown(each['header'], each['rows'])}"
+        for each in result.get("tables", ())
+    ]
     return "\n\n".join([f"## {result['bench']}", _about(result), *sections])
 
 

@@ -20,7 +20,8 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from _report import RESULTS, ROOT, Report, Table
+from _report import RESULTS, ROOT, Report, Table, judge
+from _report import Verdict as Figure
 
 # The runs are those of the tests.
 sys.path.insert(0, str(ROOT))
@@ -130,11 +131,19 @@ def row(name: str, verdict: Any) -> tuple[str, ...]:
     )
 
 
-def fault_table(by_fault: dict[str, Any]) -> Table:
+def total_of(by_fault: dict[str, Any]) -> Any:
     total = Verdict()
     for verdict in by_fault.values():
         total.merge(verdict)
         total.runs += verdict.runs
+    return total
+
+
+def none_of(target: str, what: str, found: int) -> Figure:
+    return Figure(target, what, "<= 0", found, 0.0, f"missed by {found}" if found else "met")
+
+
+def fault_table(by_fault: dict[str, Any], total: Any) -> Table:
     rows = [row(name, verdict) for name, verdict in by_fault.items()]
     title = f"Faults, all topologies (a near entry may be {BOUND:g} s old)"
     return Table(title, HEADER, [*rows, row("all", total)])
@@ -189,11 +198,18 @@ def main() -> int:
     began = time.monotonic()
     by_fault, cells, told = of_faults(given)
     report = Report("coherence", {"bound": BOUND, "seed": given.seed, "processes": 3})
-    report.tables += [fault_table(by_fault), cell_table(cells)]
+    total = total_of(by_fault)
+    report.tables += [fault_table(by_fault, total), cell_table(cells)]
+    report.verdicts += [
+        none_of("C1", "violations in all runs", total.violated),
+        judge("C2", "reads checked, in millions", total.reads / 1e6, ">=", 1, 0.0),
+        judge("C3", "near hits while no fault runs", total.near_share, ">=", 0.95, 0.0),
+    ]
     survived = 0
     if not given.no_mutants:
         table, survived = mutant_table(given.quick)
         report.tables.append(table)
+        report.verdicts.append(none_of("C4", "guards removed unnoticed", survived))
     report.settings["minutes"] = round((time.monotonic() - began) / 60, 1)
     print(f"\n{report.text()}")
     if told:

@@ -1,24 +1,13 @@
-"""The named places inside of the cache where a test may wait; none in a build without them."""
+"""How long workers wait at the named places inside of the cache: random faults alone miss races."""
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
-from importlib import import_module
-from importlib.util import find_spec
+from typing import Final
 
-__all__ = ["DELAYS", "points"]
+__all__ = ["DELAYS"]
 
-# The chance of a wait, and the longest one in seconds. Random faults alone miss races.
-DELAYS = {
+DELAYS: Final = {
     "after-reply-before-install": (0.1, 0.03),
     "after-load-before-fill": (0.2, 0.05),
 }
-
-
-def points() -> dict[str, Callable[..., Awaitable[None]]]:
-    """The table of the failpoints; what is put into it without such a build has no effect."""
-    if find_spec("clusterdb.cache.failpoints") is None:
-        return {}
-    table: dict[str, Callable[..., Awaitable[None]]]
-    table = import_module("clusterdb.cache.failpoints").FAILPOINTS
-    return table
+"""For each failpoint the chance of a wait, and the longest one in seconds."""

@@ -9,7 +9,8 @@ import asyncio
 import subprocess
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
 
 from tests.coherence.scene import Scene
 from tests.redis.servers import MASTER, Server
@@ -29,7 +30,8 @@ Play = Callable[[Scene, float], Awaitable[None]]
 class Fault:
     """``play`` makes it happen for about so many seconds. ``lossy``: entries may get lost;
     ``proxies``: it is made by proxies before the servers; ``fails_over``: another server takes
-    charge; ``apart``: the processes log in as a user of their own.
+    charge; ``apart``: the processes log in as a user of their own. ``pool`` is laid over the
+    settings of their connections.
     """
 
     name: str
@@ -39,6 +41,7 @@ class Fault:
     proxies: bool = False
     fails_over: bool = False
     apart: bool = False
+    pool: dict[str, Any] = field(default_factory=dict)
 
 
 async def none(_: Scene, seconds: float) -> None:
@@ -205,6 +208,31 @@ def _silent(name: str, *, deaf: bool, mute: bool) -> Play:
     return play
 
 
+async def held_back(scene: Scene, seconds: float) -> None:
+    """What was sent over the connections of a process is under way for longer than it waits for
+    answers, and comes after what it sends over new ones.
+    """
+    proxy = scene.chance.choice(list(scene.proxies.values()))
+    async with scene.window("held-back"):
+        proxy.hold_open()
+        await asyncio.sleep(seconds * 0.6)
+        proxy.release()
+        await asyncio.sleep(seconds * 0.4)
+
+
+async def lag_then_mute(scene: Scene, seconds: float) -> None:
+    """Answers come late, and then none come any more."""
+    proxy = scene.chance.choice(list(scene.proxies.values()))
+    async with scene.window("lag-then-mute"):
+        proxy.lag = 0.45 * scene.bound  # a heartbeat is answered within a bound, but late
+        await asyncio.sleep(2 * scene.bound)
+        proxy.mute, proxy.lag = True, 0.0
+        await asyncio.sleep(seconds)
+        proxy.reset()
+        proxy.mute = False
+        await asyncio.sleep(0.5)
+
+
 # -- failovers
 
 
@@ -253,6 +281,25 @@ async def primary_stop(scene: Scene, seconds: float) -> None:
             await _until_replaced(scene, old)
         finally:
             old.thaw()
+        await _until(scene, old, "slave")
+    await asyncio.sleep(seconds)
+
+
+async def host_stop(scene: Scene, seconds: float) -> None:
+    """A primary and a process stand still together, as on one machine, until another was promoted;
+    both wake at once.
+    """
+    process = scene.chance.choice(scene.processes)
+    async with scene.window("host-stop", fails_over=True):
+        old = await _primary(scene)
+        process.freeze()
+        old.freeze()
+        try:
+            await _until_replaced(scene, old)
+            await asyncio.sleep(1.5 * scene.bound)  # there are new values to miss
+        finally:
+            old.thaw()
+            process.thaw()
         await _until(scene, old, "slave")
     await asyncio.sleep(seconds)
 
@@ -320,6 +367,19 @@ async def slots_move(scene: Scene, seconds: float) -> None:
             await asyncio.sleep(0.2)
 
 
+async def slots_forced(scene: Scene, seconds: float) -> None:
+    """A slot is taken by another primary, without what is in it; who had it pushes nothing."""
+    async with scene.window("slots-forced"):
+        end = asyncio.get_running_loop().time() + seconds
+        while asyncio.get_running_loop().time() < end:
+            (source, old), (target, new) = await _two_primaries(scene)
+            key = await asyncio.to_thread(source.cli, "RANDOMKEY")
+            slot = await asyncio.to_thread(source.cli, "CLUSTER", "KEYSLOT", key)
+            for words in (("IMPORTING", old), ("NODE", new)):  # the second tells everybody
+                await asyncio.to_thread(target.cli, "CLUSTER", "SETSLOT", slot, *words)
+            await asyncio.sleep(scene.chance.uniform(0.1, 0.4))
+
+
 async def _two_primaries(scene: Scene) -> tuple[tuple[Server, str], tuple[Server, str]]:
     one, two = scene.chance.sample(await _with_role(scene, "master"), 2)
     names = [await asyncio.to_thread(each.cli, "CLUSTER", "MYID") for each in (one, two)]
@@ -349,12 +409,16 @@ FAULTS: dict[str, Fault] = {
         Fault("resets", resets, _ALONE, proxies=True),
         Fault("deaf", _silent("deaf", deaf=True, mute=False), _ALONE, proxies=True),
         Fault("mute", _silent("mute", deaf=False, mute=True), _ALONE, proxies=True),
+        Fault("held-back", held_back, _ALONE, proxies=True),
+        Fault("lag-then-mute", lag_then_mute, _ALONE, proxies=True, pool={"timeout": 2.0}),
         Fault("black-hole", _silent("black-hole", deaf=True, mute=True), _ALONE, proxies=True),
         Fault("primary-kill", primary_kill, _REPLICATED, fails_over=True),
         Fault("primary-stop", primary_stop, _REPLICATED, fails_over=True),
+        Fault("host-stop", host_stop, _REPLICATED, fails_over=True),
         Fault("primary-cut", primary_cut, frozenset({"sentinel"}), fails_over=True, apart=True),
         Fault("failover", failover, _REPLICATED, fails_over=True),
         Fault("slots-move", slots_move, frozenset({"cluster"})),
+        Fault("slots-forced", slots_forced, frozenset({"cluster"}), lossy=True),
     )
 }
 

@@ -190,8 +190,8 @@ class Recorder:
 
     def end(self, call: Call, outcome: Outcome) -> None:
         """It ended."""
-        end = NEVER if outcome is Outcome.UNKNOWN else monotonic_ns()
-        os.write(self._file, _RECORD.pack(*call._replace(outcome=outcome, end=end)))
+        ended = call._replace(outcome=outcome, end=monotonic_ns())
+        os.write(self._file, _RECORD.pack(*ended))
 
     def flush(self) -> None:
         """Write down the reads so far."""

@@ -7,7 +7,8 @@ I3     when changes have stopped, all processes see the same, near or not
 I4     reads with ``consistent=True``, writes and compare-and-sets of a key are linearizable
 I6     no value is read later than ``bound`` after it was deleted
 I7     between two changes a key is loaded once
-I8     a process sees what it has written, and that its own change removed
+I8     a process sees what it has written, and that its own change removed; a write of its own
+       without an answer undoes no later one
 TTL    no value is read after its time to live
 age    the bound of the age that ``lookup`` gives is one
 lost   a value that was written and never removed is there (not where entries may be lost)
@@ -16,7 +17,9 @@ alien  no value is read that was not written, under this key
 
 A failover may lose acknowledged changes. A change counts as undone, and is told instead of held
 against the readers, where it was acknowledged around the failover, the backend itself then answered
-with an older value, and never again with the new one.
+with an older value, and never again with the new one; a removal, where it had not answered since
+that nothing is there, as another may remove the value again. Who removed something and was told so
+never sees it again, failover or not.
 """
 
 from __future__ import annotations
@@ -59,12 +62,14 @@ class Window(NamedTuple):
 @dataclass(frozen=True)
 class Terms:
     """What was promised. ``bound`` in seconds; ``lossy``: entries may get lost (evicted, flushed,
-    server restarted), so absence proves nothing. ``recovery``: seconds after a fault's end that
-    still belong to it where loads are counted.
+    server restarted), so absence proves nothing. ``exact``: what is not near is current, as no
+    server can be replaced without our knowing. ``recovery``: seconds after a fault's end that still
+    belong to it where loads are counted.
     """
 
     bound: float = 1.0
     lossy: bool = False
+    exact: bool = False
     strong: bool = True
     windows: Sequence[Window] = ()
     recovery: float = 5.0
@@ -181,7 +186,7 @@ class _Key:
         self.line = Timeline(
             [change._replace(done=NEVER) if change in undone else change for change in changes]
         )
-        kept = [change for change in changes if change not in undone]
+        kept = [each for each in changes if each not in undone or _removes(each)]
         self.own = {
             process: Timeline([change for change in kept if change.process == process])
             for process in {change.process for change in kept}
@@ -210,6 +215,7 @@ class _Key:
             self._monotonic(read, written, newest)
         if not self.terms.lossy:
             self._absences(bound)
+        self._overtaken(bound)
         self._converged()
         if self.key.role in ("register", "strong") and self.terms.strong and not self.undone:
             self._linearizable()
@@ -220,7 +226,7 @@ class _Key:
         text = f"{read}, out of date for {late / 1e6:.3f} ms"
         if read.kind == Kind.FRESH:
             self.verdict.add("I1" if read.writer == ORIGIN else "I4", text)
-        elif late > bound:
+        elif late > (0 if self.terms.exact and read.tier == Tier.BACKEND else bound):
             removed = killer.kind in _REMOVALS
             name = "I1" if read.writer == ORIGIN else "I6" if removed else "I2"
             self.verdict.add(name, text)
@@ -233,6 +239,28 @@ class _Key:
         if killer is not None and killer.done < read.start:
             late = (read.start - killer.done) / 1e6
             self.verdict.add("I8", f"{read}, {late:.3f} ms after its own change")
+
+    def _overtaken(self, bound: int) -> None:
+        """Values that were written without an answer, and read when a later write of the same
+        process had one: the first was carried out after the second.
+        """
+        lost = {change.value for change in self.undone}
+        later: dict[int, list[Call]] = defaultdict(list)
+        for act in self.acts:
+            if act.outcome == Outcome.OK and act.kind not in _BUMPS and act.value not in lost:
+                later[act.process].append(act)
+        ends: dict[tuple[int, int], int] = {}
+        for act in self.acts:
+            if act.outcome == Outcome.UNKNOWN and act.kind == Kind.SET:
+                after = [each.end for each in later[act.process] if each.start > act.end]
+                ends[act.value] = min(after, default=NEVER)
+        writers = {act.value: act.process for act in self.acts}
+        for read in self.reads:
+            late = read.start - ends.get(read.value, NEVER)
+            exact = read.kind == Kind.FRESH or read.process == writers.get(read.value)
+            if late > (0 if exact else bound):
+                text = f"{read}, {late / 1e6:.3f} ms after a later write of the same process"
+                self.verdict.add("I8", text)
 
     def _monotonic(self, read: Call, written: Change, newest: dict[int, tuple[int, int]]) -> None:
         end, start = newest.get(read.process, (NEVER, 0))
@@ -298,6 +326,10 @@ class _Key:
             self.verdict.add("I4", f"key {self.key.number}: no order explains {len(steps)} calls")
 
 
+def _removes(change: Change) -> bool:
+    return change.value == ABSENT or change.kind in _BUMPS
+
+
 def _step(call: Call) -> Step | None:
     end = call.end if call.outcome != Outcome.UNKNOWN else inf
     if call.outcome == Outcome.FAILED:
@@ -325,12 +357,18 @@ def _undone(
     latest: dict[tuple[int, int], int] = {}  # the last time the backend gave a value
     for read in answered:
         latest[read.value] = max(read.start, latest.get(read.value, 0))
+    absent = sorted((read.start, read.end) for read in answered if read.value == ABSENT)
     removals = _Removals(changes)
     for read in answered:
         for change in _contradicted(read, line, removals):
             for window in failovers:
                 exposed = window.start - _LAG < change.done and change.start < window.end
-                if exposed and latest.get(change.value, 0) < max(read.end, window.end):
+                if change.value == ABSENT:
+                    at = bisect_right(absent, (change.done, NEVER))
+                    seen = at < len(absent) and absent[at][1] < read.start
+                else:
+                    seen = latest.get(change.value, 0) >= max(read.end, window.end)
+                if exposed and not seen:
                     undone.add(change)
     return undone
 
@@ -399,7 +437,7 @@ def _loads(
             if len(inside) > 1:
                 verdict.add("I7", f"key {key.number} was loaded {len(inside)} times: {inside[1]}")
         if act is not None:
-            since = max(since, act.end)
+            since = max(since, act.end if act.outcome == Outcome.OK else NEVER)
 
 
 def _asked(loader: Call, loads: Sequence[Call]) -> int:

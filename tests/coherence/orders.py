@@ -14,18 +14,20 @@ __all__ = ["Orders", "Rates"]
 class Rates(msgspec.Struct, frozen=True, kw_only=True):
     """Calls a second of one process; arrivals are open: they don't wait for each other.
 
-    ``bursts`` of ``burst`` near reads each, with a turn of the event loop between two bursts.
+    ``bursts`` of ``burst`` near reads each, with a turn of the event loop between two bursts. A
+    loader takes up to ``loading`` seconds.
     """
 
-    writes: float = 12.0
+    writes: float = 8.0
     bumps: float = 2.0
     tag_bumps: float = 0.7
     loads: float = 60.0
+    loading: float = 0.03
     strong: float = 30.0
     fresh: float = 10.0
     lookups: float = 20.0
     bursts: float = 120.0
-    burst: int = 20
+    burst: int = 24
     remove: float = 0.1
     fleeting: float = 0.1
 

@@ -87,6 +87,7 @@ async def _played(run: Run, fault: Fault, place: Path) -> tuple[Terms, Any, Any]
         settings=run.settings,
         through_proxies=fault.proxies,
         apart=fault.apart,
+        pool=fault.pool,
     ) as scene:
         loop = asyncio.get_running_loop()
         scene.everybody("go")
@@ -96,7 +97,13 @@ async def _played(run: Run, fault: Fault, place: Path) -> tuple[Terms, Any, Any]
             await fault.play(scene, min(run.hold, run.during))
         await asyncio.sleep(run.after)
         await scene.quiet()
-        terms = Terms(bound=run.bound, lossy=fault.lossy, windows=tuple(scene.windows))
+        scene.find_failovers()
+        terms = Terms(
+            bound=run.bound,
+            lossy=fault.lossy,
+            exact=run.subject == "ours" and run.topology in ("standalone", "ring"),
+            windows=tuple(scene.windows),
+        )
         (place / "terms.json").write_bytes(msgspec.json.encode(terms))
         return terms, scene.calls(), scene.started[0].keys
 

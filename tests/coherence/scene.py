@@ -7,10 +7,12 @@ from __future__ import annotations
 import asyncio
 import os
 import random
+import re
 import signal
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
+from datetime import datetime
 from pathlib import Path
 from time import monotonic_ns
 from typing import Any
@@ -29,6 +31,10 @@ __all__ = ["ROOT", "Process", "Scene"]
 
 ROOT = Path(__file__).resolve().parents[2]
 _ANSWERS_WITHIN = 40.0
+_AROUND = 3_000_000_000  # nanoseconds: a promotion is soon told to everybody
+_PROMOTED = re.compile(
+    r"^\S+ (\d+ \w+ \d+ [\d:.]+) . (?:MASTER MODE enabled|Failover election won)", re.MULTILINE
+)
 
 
 class Process:
@@ -123,12 +129,13 @@ class Scene:
         through_proxies: bool = False,
         apart: bool = False,
         settings: dict[str, Any] | None = None,
+        pool: dict[str, Any] | None = None,
     ) -> None:
         self.place, self.topology, self.seed, self.bound = place, topology, seed, bound
         self.subject, self.mutant = subject, mutant
         self.rates = msgspec.convert(rates or {}, Rates)
         self.layout = layout or {}
-        self.settings = settings or {}
+        self.settings, self.pool = settings or {}, pool or {}
         self.through_proxies, self.apart = through_proxies, apart
         self.count = processes
         self.chance = random.Random(seed)
@@ -137,6 +144,7 @@ class Scene:
         self.started: list[Orders] = []
         self.proxies: dict[tuple[int, int], FaultProxy] = {}
         self.deployment: Deployment | None = None
+        self._began = 0
         self._stack = AsyncExitStack()
 
     @classmethod
@@ -168,6 +176,7 @@ class Scene:
             await self.add_process(slot)
         for process in self.processes:
             await process.hear("ready")
+        self._began = monotonic_ns()
 
     async def _add_replica(self) -> None:
         """A replica that follows through a proxy which holds its news back."""
@@ -229,7 +238,7 @@ class Scene:
         urls = self.deployment.urls
         if self.through_proxies:
             urls = [await self._proxied(slot, at) for at in range(len(self.servers))]
-        settings = backend_settings(self.topology, urls, self.bound)
+        settings = backend_settings(self.topology, urls, self.bound, **self.pool)
         if self.apart:
             settings["backend"] |= {"username": self.USER, "password": self.USER}
         return settings | self.settings
@@ -250,6 +259,21 @@ class Scene:
             yield
         finally:
             self.windows.append(Window(fault, start, monotonic_ns(), fails_over))
+
+    def find_failovers(self) -> None:
+        """Note those that no fault made: on a machine that is busy a server seems to be away."""
+        now, clock = datetime.now().astimezone(), monotonic_ns()
+        for server in self.servers:
+            text = (server.directory / "log").read_text(errors="replace")
+            for found in _PROMOTED.finditer(text):
+                then = datetime.strptime(found[1], "%d %b %Y %H:%M:%S.%f").astimezone()
+                at = clock - round((now - then).total_seconds() * 1e9)
+                if at > self._began and not any(
+                    window.fails_over and window.start <= at <= window.end
+                    for window in self.windows
+                ):
+                    start, end = at - _AROUND, at + _AROUND
+                    self.windows.append(Window("unplanned-failover", start, end, True))
 
     def everybody(self, word: str) -> None:
         for process in self.processes:

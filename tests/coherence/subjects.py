@@ -16,7 +16,7 @@ import hiredis
 import msgspec
 from tests.coherence.orders import Orders
 
-from clusterdb.cache import Cache, CacheConfig, CacheRegion, GetOptions
+from clusterdb.cache import Cache, CacheConfig, GetOptions
 from clusterdb.cache.errors import BackendUnavailable
 
 __all__ = ["SUBJECTS", "backend_settings", "opened"]
@@ -39,9 +39,10 @@ def backend_settings(kind: str, urls: list[str], bound: float, **pool: Any) -> d
 
 @asynccontextmanager
 async def _ours(orders: Orders) -> AsyncIterator[Cache]:
-    region: dict[str, Any] = {"loads": {"lease": "2s", "hard_deadline": "3s"}}
-    if "near" in CacheRegion.__struct_fields__:
-        region["near"] = {"max_staleness": orders.bound}
+    region = {
+        "loads": {"lease": "2s", "hard_deadline": "3s"},
+        "near": {"max_staleness": orders.bound},
+    }
     cache = {"name": "coherence"} | orders.settings
     settings = {"cache": cache, "regions": {"default": region}}
     async with Cache(CacheConfig.from_dict(settings)) as made:

@@ -45,7 +45,7 @@ def call(kind, process, start, end, value=ABSENT, **other):
         writer=value[0],
         number=value[1],
         start=round(start * MS),
-        end=NEVER if fields["outcome"] == Outcome.UNKNOWN else round(end * MS),
+        end=round(end * MS),
         **fields,
     )
 
@@ -273,6 +273,40 @@ def test_an_old_primary_that_answers_is_noticed():
     ]
     verdict = judge(calls, REGISTER, FAILOVER)
     assert (verdict.undone, verdict.violations) == (0, {"I2": 1})
+
+
+def test_who_removed_something_never_sees_it_again_failover_or_not():
+    old = {"tier": Tier.BACKEND}
+    removed = call(Kind.DELETE, 0, 10, 11)
+    for process, expected in ((1, {}), (0, {"I8": 1})):
+        verdict = judge([FIRST, removed, read(process, 2000, 2001, 1, **old)], REGISTER, FAILOVER)
+        assert (verdict.undone, verdict.violations) == (1, expected)
+
+
+def test_a_write_without_an_answer_must_not_come_after_a_later_one():
+    stuck = write(0, 10, 500, 2, outcome=Outcome.UNKNOWN)
+    later = write(0, 510, 520, 3)
+    for read_by, at, expected in ((0, 530, {"I8": 1}), (1, 530, {}), (1, 1600, {"I8": 1})):
+        seen = read(read_by, at, at + 1, 2)
+        assert judge([FIRST, stuck, later, seen], REGISTER, BOUND).violations == expected
+    during = write(0, 490, 520, 3)  # it began before the first had ended
+    assert not judge([FIRST, stuck, during, read(0, 530, 531, 2)], REGISTER, BOUND).violations
+
+
+def test_what_is_not_near_is_current_where_no_server_can_be_replaced():
+    exact = Terms(bound=1.0, exact=True)
+    for tier, expected in ((Tier.NEAR, {}), (Tier.BACKEND, {"I2": 1})):
+        calls = [FIRST, SECOND, read(1, 20, 21, 1, tier=tier)]
+        assert judge(calls, REGISTER, exact).violations == expected
+
+
+def test_a_removal_that_a_failover_lost_may_be_made_again():
+    old = read(1, 2000, 2001, 1, Kind.FRESH)
+    calls = [FIRST, call(Kind.DELETE, 0, 10, 11), old, read(0, 3500, 3501, 0, tier=Tier.BACKEND)]
+    verdict = judge(calls, REGISTER, FAILOVER)
+    assert (verdict.undone, verdict.violations) == (1, {})
+    calls.append(read(2, 1000, 1001, 0, tier=Tier.BACKEND))  # so it was not lost
+    assert judge(calls, REGISTER, FAILOVER).violations == {"I4": 2}
 
 
 def test_a_value_that_a_failover_lost_is_not_missed():

@@ -22,6 +22,7 @@ SEEN = [
     ("standalone", "client-flicker"),
     ("standalone", "black-hole"),
     ("ring", "server-restart"),
+    ("sentinel", "connections-kill"),
     ("disk", "client-stop"),
 ]
 
@@ -50,7 +51,17 @@ async def test_reads_from_a_replica_are_caught(tmp_path):
     assert verdict.violations["I8"] > 0
 
 
-@pytest.mark.parametrize("name", ["disk-drops-nothing", "redis-fills-without-token"])
+MISSED = [
+    "disk-drops-nothing",
+    "near-lost-connection-keeps",
+    "near-null-push-ignored",
+    "near-marks-survive",
+    "near-expiry-ignored",
+    "redis-fills-without-token",
+]
+
+
+@pytest.mark.parametrize("name", MISSED)
 async def test_a_missing_guard_is_noticed(name, tmp_path):
     run = of_mutant(name, before=0.3, during=2.0, after=0.3, bound=0.5)
     verdict = await play(run, tmp_path)

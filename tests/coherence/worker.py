@@ -31,6 +31,7 @@ from tests.coherence.subjects import opened
 
 from clusterdb.cache import GetOptions
 from clusterdb.cache.errors import CacheError, Degraded, OutcomeUnknown
+from clusterdb.cache.failpoints import FAILPOINTS
 
 __all__ = ["Origin", "Worker", "main"]
 
@@ -84,6 +85,7 @@ class Worker:
         tagged = [k for k in self.keys if k.role == "tagged" and k.owner == orders.slot]
         self.tags = sorted({key.tag for key in tagged})
         self.busy: set[tuple[Kind, int]] = set()
+        self.awaited: set[Key] = set()
         self.last: dict[int, Any] = {}
         self.number = 0
         self.reading = True
@@ -106,10 +108,12 @@ class Worker:
 
     # -- reads
 
-    async def get(self, key: Key, *, final: bool = False) -> None:
+    async def get(self, key: Key, *, final: bool = False) -> bool:
+        """Whether it had to wait."""
         start = monotonic_ns()
         call = Noticing(self.cache.get(key.name))
         await self._reading(Kind.GET, key, start, call, final=final)
+        return call.suspended
 
     async def get_fresh(self, key: Key, *, final: bool = False) -> None:
         start = monotonic_ns()
@@ -122,7 +126,7 @@ class Worker:
         async def loader() -> list[int]:
             began = monotonic_ns()
             version = self.origin.read(Origin.place(key))
-            await asyncio.sleep(self.chance.random() ** 2 * 0.03)
+            await asyncio.sleep(self.chance.random() ** 2 * self.orders.rates.loading)
             self.recorder.read(Kind.LOADER, key.number, began, (ORIGIN, version))
             return [key.number, ORIGIN, version, began]
 
@@ -265,14 +269,23 @@ class Worker:
             await call
 
     async def bursts(self) -> None:
-        """Near reads, many in a turn of the loop."""
-        rates = self.orders.rates
+        """Near reads, many in a turn of the loop. There are more readers than keys, and no two wait
+        for the same: so what is near is read although the backend is silent.
+        """
         weights = [1 / (at + 1) for at in range(len(self.near))]
         self.chance.shuffle(weights)
+        readers = len(self.near) + 1
+        await asyncio.gather(*[self._reader(weights, readers) for _ in range(readers)])
+
+    async def _reader(self, weights: list[float], readers: int) -> None:
+        rates = self.orders.rates
         while self.reading:
-            await asyncio.sleep(self.chance.expovariate(rates.bursts))
+            await asyncio.sleep(self.chance.expovariate(rates.bursts / readers))
             for key in self.chance.choices(self.near, weights, k=rates.burst):
-                await self.get(key)
+                if key not in self.awaited:
+                    self.awaited.add(key)
+                    await self.get(key)
+                    self.awaited.discard(key)
 
     def pick(
         self, keys: list[Any], call: Callable[[Any], Coroutine[Any, Any, None]]
@@ -298,12 +311,17 @@ class Worker:
         return [self.bursts(), *jobs]
 
     async def hog(self, seconds: float) -> None:
-        """Read without a turn of the loop, as long as every read is answered at once: nobody looks
-        for news but the hits themselves.
+        """Read what is answered at once, without a turn of the loop: nobody looks for news but the
+        hits themselves.
         """
+        keys = list(self.near)
+        for key in keys:
+            await self.get(key)
         end = monotonic_ns() + round(seconds * 1e9)
-        while monotonic_ns() < end:
-            await self.get(self.chance.choice(self.near))
+        while keys and monotonic_ns() < end:
+            key = self.chance.choice(keys)
+            if await self.get(key):
+                keys.remove(key)
             time.sleep(0.0005)  # noqa: ASYNC251 - that is the point
 
     async def final(self) -> None:
@@ -346,10 +364,7 @@ async def _serve(orders: Orders, lines: asyncio.StreamReader) -> None:
 
 
 def _delay_failpoints(orders: Orders, chance: random.Random) -> None:
-    """Wait now and then at the failpoints that this build has."""
-    if not orders.delays:
-        return
-    from tests.coherence.failpoints import points
+    """Wait now and then at the failpoints."""
 
     def delaying(odds: float, longest: float) -> Callable[..., Awaitable[None]]:
         async def delay(*_: object) -> None:
@@ -359,7 +374,7 @@ def _delay_failpoints(orders: Orders, chance: random.Random) -> None:
         return delay
 
     for name, (odds, longest) in orders.delays.items():
-        points()[name] = delaying(odds, longest)
+        FAILPOINTS[name] = delaying(odds, longest)
 
 
 def _say(word: str) -> None:

@@ -8,6 +8,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 MAKER = runpy.run_path(str(ROOT / "benchmarks" / "_readme.py"))
 BEGIN, END, BENCHES, PAGES = (MAKER[name] for name in ("BEGIN", "END", "BENCHES", "PAGES"))
+ELSEWHERE = MAKER["ELSEWHERE"]
 load, placed, tables, verdicts = (MAKER[name] for name in ("load", "placed", "tables", "verdicts"))
 
 
@@ -21,7 +22,7 @@ def test_each_result_has_its_machine_and_versions():
     results = load()
     there = {path.stem for path in (ROOT / "benchmarks" / "results").glob("*.json")}
     assert [result["bench"] for result in results] == [each for each in BENCHES if each in there]
-    assert there <= set(BENCHES), "a result that no page shows"
+    assert there <= {*BENCHES, *ELSEWHERE}, "a result that no page shows"
     for result in results:
         about = result["environment"]
         assert {"date", "machine", "python", "build", "commit"} <= set(about)
@@ -72,4 +73,6 @@ def test_a_figure_is_shown_with_its_ratio_and_verdict():
     assert "| peer 1.0 | 1,234 | 2.00 |" in tables(results)
     assert "| P0 a / b | <= 2 | 3.00 | 1.0% | missed by 1.50 x |" in verdicts(results)
     assert verdicts(results).endswith(f"\n\n- {line}")
+    results[0]["tables"] = [{"title": "Faults", "header": ["fault", "n"], "rows": [["a|b", "1"]]}]
+    assert tables(results).endswith("### Faults\n\n| fault | n |\n| --- | ---: |\n| a\\|b | 1 |")
     assert "peer 1.0" not in verdicts(results)

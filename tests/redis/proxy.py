@@ -17,7 +17,9 @@ class FaultProxy:
     ``split`` passes bytes on in pieces of at most so many; ``delay`` holds each piece back up to so
     many seconds, in order; ``deaf`` swallows what clients send, ``mute`` what the server answers;
     ``cut_after`` ends a connection after so many bytes of answers; ``hold`` keeps what clients send
-    while it is set until :meth:`release`, even when they have gone by then.
+    while it is set until :meth:`release`, even when they have gone by then, and :meth:`hold_open`
+    keeps only what the connections send that are open by now. ``lag`` holds back what the server
+    answers by so many seconds.
     """
 
     def __init__(self, port: int) -> None:
@@ -25,11 +27,13 @@ class FaultProxy:
         self.port = 0
         self.split = 0
         self.delay = 0.0
+        self.lag = 0.0
         self.deaf = False
         self.mute = False
         self.hold = False
         self.cut_after = -1
         self.accepted = 0
+        self._held = 0
         self._released = asyncio.Event()
         self._server: asyncio.Server | None = None
         self._tasks: set[asyncio.Task[None]] = set()
@@ -68,13 +72,20 @@ class FaultProxy:
             line.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
             writer.transport.abort()
 
+    def hold_open(self) -> None:
+        """Keep what the connections send that are open by now; later ones are as always."""
+        self._held = self.accepted
+        self._released.clear()
+
     def release(self) -> None:
         """Pass on what was held."""
         self.hold = False
+        self._held = 0
         self._released.set()
 
     async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.accepted += 1
+        number = self.accepted
         task = asyncio.current_task()
         assert task is not None
         self._tasks.add(task)
@@ -83,7 +94,10 @@ class FaultProxy:
             back, out = await asyncio.open_connection("127.0.0.1", self._target)
             self._writers.add(out)
             try:
-                pumps = [self._pump(reader, out, up=True), self._pump(back, writer, up=False)]
+                pumps = [
+                    self._pump(reader, out, number, up=True),
+                    self._pump(back, writer, number, up=False),
+                ]
                 tasks = [asyncio.create_task(pump) for pump in pumps]
                 try:
                     await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
@@ -104,7 +118,7 @@ class FaultProxy:
         writer.transport.abort()
 
     async def _pump(
-        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, *, up: bool
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, number: int, *, up: bool
     ) -> None:
         passed = 0
         try:
@@ -114,7 +128,9 @@ class FaultProxy:
                     piece, data = data[:size], data[size:]
                     if self.delay:
                         await asyncio.sleep(random.uniform(0, self.delay))
-                    if up and self.hold:
+                    if self.lag and not up:
+                        await asyncio.sleep(self.lag)
+                    if up and (self.hold or number <= self._held):
                         await self._released.wait()
                     if self.deaf if up else self.mute:
                         continue

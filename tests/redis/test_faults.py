@@ -228,6 +228,25 @@ async def test_a_write_without_an_answer_can_not_undo_a_later_one(server, opened
         assert await client.call(b"k", ("GET", "k"), now() + 1) == b"later"
 
 
+async def test_a_write_that_was_given_up_can_not_undo_a_later_one(server, opened):
+    """Nobody waits for its answer any more, and it is stuck all the same."""
+    async with FaultProxy(server.port) as through, opened(through.url, timeout=0.3) as client:
+        await client.call(b"k", ("SET", "k", "first"), now() + 1, write=True)
+        [connection] = client.nodes()[0].connections
+        through.hold = True
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.05):
+                await client.call(b"k", ("SET", "k", "stuck"), now() + 0.3, write=True)
+        through.hold = False
+        async with asyncio.timeout(2):
+            while connection.lost is None:  # noqa: ASYNC110
+                await asyncio.sleep(0.01)
+        assert await client.call(b"k", ("SET", "k", "later"), now() + 2, write=True) == b"OK"
+        through.release()
+        await asyncio.sleep(0.1)
+        assert await client.call(b"k", ("GET", "k"), now() + 1) == b"later"
+
+
 async def test_where_it_may_not_be_stopped_that_is_said(server, opened):
     server.cli("ACL", "SETUSER", "default", "-client|kill")
     async with FaultProxy(server.port) as through, opened(through.url, timeout=0.3) as client:

@@ -6,6 +6,7 @@ Two caches on the same servers are two processes to each other: they share nothi
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
@@ -15,7 +16,7 @@ from tests.redis.backends import config_of, flush
 from tests.redis.conftest import now
 from tests.redis.load import until
 from tests.redis.proxy import FaultProxy
-from tests.redis.servers import Deployment, Server, start
+from tests.redis.servers import HOST, Deployment, Server, start
 
 from clusterdb.cache import (
     LRU,
@@ -36,7 +37,9 @@ from clusterdb.cache import (
 )
 from clusterdb.cache.backends.redis import RedisBackend
 from clusterdb.cache.backends.redis.sweeping import Pace
+from clusterdb.cache.config import PoolConfig
 from clusterdb.cache.failpoints import FAILPOINTS
+from clusterdb.cache.transport import Endpoint, Node
 
 BOUND = 1.0
 CONSISTENT = GetOptions(consistent=True)
@@ -225,9 +228,12 @@ class TestLevels:
             assert await kept(other, "k") == 1
             await one.set("k", 2)
             await comes(lambda: other.get("k"), 2)
-            direct = await other.lookup("k", options=CONSISTENT)
-            assert isinstance(direct, Hit)
-            assert (direct.age_bound >= 1) == (confirm == "quorum")
+            await kept(other, "k")
+            for options in (None, CONSISTENT):
+                found = await other.lookup("k", options=options)
+                assert isinstance(found, Hit)
+                assert found.tier == ("redis" if options else "near")
+                assert (found.age_bound >= 1) == (confirm == "quorum")
 
     async def test_levels_change_while_the_cache_runs(self, pair):
         one, other = pair
@@ -581,6 +587,35 @@ class TestReplacedPrimaries:
                 await writer
 
 
+async def test_a_primary_that_is_full_can_be_confirmed(own):
+    """Nothing can be written there; what is there can still be read, and kept near."""
+    deployment = own("sentinel")
+    async with Cache(config_of(deployment, timeout=1)) as cache:
+        await cache.set("k", 1)
+        await tracks(cache)
+        deployment.servers[0].cli("CONFIG", "SET", "maxmemory", "1")
+        began = now()
+        while now() - began < 2 * BOUND:
+            assert await cache.get("k", options=CONSISTENT) == 1
+        assert await kept(cache, "k") == 1
+
+
+async def test_what_a_server_told_ends_with_its_place_in_the_topology(ring, monkeypatch):
+    """At once, and not when its connection is closed: the leases of the others go on."""
+    async with caches(ring, 1) as [cache]:
+        await cache.set("k", 1)
+        assert await kept(cache, "k") == 1
+        nearby = backend_of(cache)._nearby
+        topology = nearby._link.topology
+        name = backend_of(cache)._names.entry("default", "k")
+        others = [node for node in topology.nodes() if node is not topology.node_for(name)]
+        assert others
+        monkeypatch.setattr(topology, "nodes", lambda: others)
+        nearby._follow_topology()
+        assert nearby.tier.answers("default", now())
+        assert nearby.tier.read("default", "k", now()) is None
+
+
 @pytest.mark.parametrize("change", ["delete", "tag", "clear"])
 async def test_an_invalidation_that_a_failover_lost_is_made_again(own, change):
     """The successor still has what was deleted; who deleted it never sees it again."""
@@ -611,6 +646,25 @@ async def test_an_invalidation_that_a_failover_lost_is_made_again(own, change):
         assert found is None
         health = await cache.get_health()
         assert any("was replaced as a primary" in check.detail for check in health.checks)
+
+
+async def test_a_claim_gets_nothing_that_a_failover_brought_back(sentinel):
+    """A load may be the first to ask the successor, which still has what we removed."""
+    async with Cache(config_of(sentinel)) as cache:
+        backend = backend_of(cache)
+        name = backend._names.entry("default", "k").decode()
+        topology = backend._link.topology
+        [chief] = [e for e in sentinel.servers if e.port == topology.nodes()[0].endpoint.port]
+        await cache.set("k", 1)
+        chief.cli("COPY", name, "aside", "REPLACE")
+        await cache.delete("k")
+        chief.cli("COPY", "aside", name)
+        succession = backend._succession
+        succession._done = deque([done._replace(node=None) for done in succession._done])
+        gone = Node(Endpoint(HOST, 1), PoolConfig(), now)
+        succession._primaries, succession._version = [gone], -1
+        assert await backend.claim("default", ["k"], (), 1.0) == [None]
+        assert await cache.get_or_load("k", lambda: 2) == 2
 
 
 @pytest.fixture

@@ -309,12 +309,14 @@ class Connection:
         now = self._now()
         self._drop_late(now)
         soonest = min([call[1] for call in self._unwritten], default=inf)
+        abandoned = False
         for future, deadline, write, _, _ in self._sent:
             if deadline > now:
                 soonest = min(soonest, deadline)
                 continue
             self._overdue = True
             self.doubtful |= write
+            abandoned |= write and future.done()
             if not future.done():
                 what = f"{self.name} did not answer in time"
                 future.set_exception(
@@ -322,6 +324,9 @@ class Connection:
                     if write
                     else BackendUnavailable(what)
                 )
+        if abandoned:
+            self.abort("a write that its caller gave up got no answer in time")
+            return
         if self._overdue and self._sent:
             lapse = self.heard_at + self._silence
             if now >= lapse:
@@ -403,6 +408,7 @@ class Connection:
         self.lost, self.trouble = reason, cause
         if self._alarm is not None:
             self._alarm.cancel()
+        self.doubtful = self.doubtful or any(write for _, _, write, _, _ in self._sent)
         if self.on_lost is not None:
             self.on_lost(self)
         unwritten = len(self._unwritten)
@@ -413,7 +419,6 @@ class Connection:
         self._payloads.clear()
         self._sent_commands = self._unwritten_commands = self._unwritten_bytes = 0
         for future, _, write, _, _ in islice(calls, written):
-            self.doubtful |= write
             if not future.done():
                 future.set_exception(_ended(reason, write, cause))
         for future, _, _, _, _ in islice(calls, written, None):

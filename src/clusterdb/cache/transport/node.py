@@ -279,7 +279,12 @@ class Node:
         return opened
 
     async def _opener(self, on_lost: OnLost) -> Connection:
-        return await self._connect(self._pool.connect_timeout, None, self._on_push, on_lost)
+        def lost(connection: Connection) -> None:
+            if connection.doubtful:  # of a write, too, that its caller gave up
+                self._doubt(connection)
+            on_lost(connection)
+
+        return await self._connect(self._pool.connect_timeout, None, self._on_push, lost)
 
     async def _connect(
         self, timeout: float, silence: float | None, on_push: OnPush | None, on_lost: OnLost

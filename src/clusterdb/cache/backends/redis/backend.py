@@ -385,7 +385,8 @@ class RedisBackend:
     ) -> list[Record | Claim | None]:
         if self._settings[region].instant_clear:
             tags = (REGION_TAG, *tags)
-        answers = await self._claiming.claim(region, keys, tags, lease)
+        asked = await self._claiming.claim(region, keys, tags, lease)
+        answers = await self._levels.claimed(region, asked)
         if region in self._limits:
             self._limits.used(region, [each.key for each in answers if isinstance(each, Record)])
         return answers

@@ -22,7 +22,7 @@ from math import inf
 from typing import Final, Literal, TypeAlias
 
 from ...errors import BackendUnavailable
-from ...transport import Connection, Node
+from ...transport import Command, Connection, Node
 from .link import MARKER_LIVES, Link, seen
 
 __all__ = ["Confirm", "Confirming", "Standing"]
@@ -87,6 +87,11 @@ class Confirming:
         """Whether a primary could be replaced without our knowing, and somebody wants to know."""
         return self.by != "none" and self._link.topology.promotes
 
+    @property
+    def spread(self) -> float:
+        """Seconds by which a primary may have been replaced before its last confirmation."""
+        return _QUORUM_SPREAD if self.by == "quorum" else 0.0
+
     async def check(self, names: Iterable[bytes], bound: float | None, deadline: float) -> float:
         """After the replies to reads of these keys: wait until their servers surely were primaries
         at most ``bound`` seconds ago, or without one after the replies. How many seconds ago that
@@ -107,8 +112,7 @@ class Confirming:
                         f"coherence.confirm quorum others are asked, with none nobody is"
                     )
             sure_at = min(sure_at, standing.some_at)
-        spread = _QUORUM_SPREAD if self.by == "quorum" else 0.0
-        return max(0.0, self._link.now() - sure_at) + spread
+        return max(0.0, self._link.now() - sure_at) + self.spread
 
     def of(self, node: Node) -> Standing:
         """The standing of a primary, kept up from now on."""
@@ -186,15 +190,21 @@ class Confirming:
             await topology.refresh(self._link.deadline())  # a replica may come
             return
         deadline = sent_at + every * 4 + self._link.timeout
-        write = ("SET", self._link.marker(node), "", "PX", MARKER_LIVES)
-        first = connection.calls([write, ("WAIT", 1, int(every * 3000))], deadline, write=True)
+        marker = self._link.marker(node)
+        commands: list[Command] = [
+            ("SET", marker, "", "PX", MARKER_LIVES),
+            ("PEXPIRE", marker, MARKER_LIVES),  # a full server, too, replicates this
+            ("WAIT", 1, int(every * 3000)),
+        ]
+        first = connection.calls(commands, deadline, write=True)
         rest = connection.call(("WAIT", wanted, int(every * 1000)), deadline)
         rest.add_done_callback(seen)
-        done, acks = await first
-        if acks == 1 < wanted:
+        done, kept, acks = await first
+        written = done == b"OK" or kept == 1  # else WAIT speaks of an older write
+        if written and acks == 1 < wanted:
             standing.confirm(sent_at, some=True, all_of_them=False)  # a dead one holds up nobody
         acks = await rest
-        if done != b"OK" or type(acks) is not int:
+        if not written or type(acks) is not int:
             await topology.refresh(self._link.deadline())
             raise BackendUnavailable(f"it answered {done!r} and {acks!r} to SET and WAIT")
         standing.confirm(sent_at, some=acks > 0, all_of_them=acks >= wanted)

@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 
 from msgspec.structs import replace
 
+from ...claims import Claim
 from ...settings import RegionSettings
 from ...types import Record
 from .claiming import Claiming
@@ -77,6 +78,23 @@ class Levels:
             await self._claiming.compare_tags(region, missing)
         return records
 
+    async def claimed(
+        self, region: str, answers: list[Record | Claim | None]
+    ) -> list[Record | Claim | None]:
+        """Answers to claims, without the records of a server that may lack an invalidation: who
+        wants them asks again.
+        """
+        if not self._succession.due:
+            return answers
+        try:
+            await self._succession.repeat()
+        except BaseException:
+            for answer in answers:
+                if isinstance(answer, Claim):
+                    self._claiming.doubt(region, answer.key)
+            raise
+        return [None if isinstance(answer, Record) else answer for answer in answers]
+
     @property
     def problems(self) -> list[str]:
         """Sentences for a person: replicas that are not read, or not now."""
@@ -107,9 +125,10 @@ class Levels:
         except BaseException:
             self._nearby.release(region, records)
             raise
-        return [
-            record
-            if record is None or record.tier == "near"
-            else replace(record, age_bound=max(age, record.age_bound))
-            for record in records
-        ]
+        return [record and replace(record, age_bound=self._age(record, age)) for record in records]
+
+    def _age(self, record: Record, age: float) -> float:
+        """How old a record may be whose server surely was the primary ``age`` seconds ago."""
+        if record.tier == "near":
+            return record.age_bound + self._confirming.spread
+        return max(age, record.age_bound)

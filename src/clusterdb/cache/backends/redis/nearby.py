@@ -341,8 +341,10 @@ class Nearby:
                     cluster=self._cluster,
                 )
         for node in [node for node in self._tracked if node not in nodes]:
-            self._leaving.append(self._tracked.pop(node))
-            self._leaving[-1].cancel()
+            leaving = self._tracked.pop(node)
+            self._source_ended(leaving)  # now: no lease counts it any more
+            leaving.cancel()
+            self._leaving.append(leaving)
         self._renew()
 
     def _tracked_for(self, name: bytes) -> Tracked | None:
