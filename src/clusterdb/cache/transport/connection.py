@@ -36,7 +36,6 @@ import os
 from asyncio import Future
 from collections import deque
 from collections.abc import Callable, Sequence
-from itertools import islice
 from math import inf
 from typing import Any, Final, NamedTuple, TypeAlias, cast
 
@@ -318,12 +317,7 @@ class Connection:
             self.doubtful |= write
             abandoned |= write and future.done()
             if not future.done():
-                what = f"{self.name} did not answer in time"
-                future.set_exception(
-                    OutcomeUnknown(f"{what}: the write may or may not have been carried out")
-                    if write
-                    else BackendUnavailable(what)
-                )
+                future.set_exception(_late(self.name, write))
         if abandoned:
             self.abort("a write that its caller gave up got no answer in time")
             return
@@ -411,19 +405,24 @@ class Connection:
         self.doubtful = self.doubtful or any(write for _, _, write, _, _ in self._sent)
         if self.on_lost is not None:
             self.on_lost(self)
-        unwritten = len(self._unwritten)
-        calls = [*self._sent, *self._unwritten]
-        written = len(calls) - unwritten
-        self._sent.clear()
-        self._unwritten.clear()
-        self._payloads.clear()
+        sent, unwritten = list(self._sent), list(self._unwritten)
+        for queue in (self._sent, self._unwritten, self._payloads):
+            queue.clear()
         self._sent_commands = self._unwritten_commands = self._unwritten_bytes = 0
-        for future, _, write, _, _ in islice(calls, written):
+        for future, _, write, _, _ in sent:
             if not future.done():
                 future.set_exception(_ended(reason, write, cause))
-        for future, _, _, _, _ in islice(calls, written, None):
+        for future, _, _, _, _ in unwritten:
             if not future.done():
                 future.set_exception(BackendUnavailable(f"{reason}; the call was never sent"))
+
+
+def _late(name: str, write: bool) -> BackendUnavailable:
+    """The error of a call that was written, and whose deadline has passed."""
+    what = f"{name} did not answer in time"
+    if not write:
+        return BackendUnavailable(what)
+    return OutcomeUnknown(f"{what}: the write may or may not have been carried out")
 
 
 def _ended(reason: str, write: bool, cause: BaseException | None) -> BackendUnavailable:

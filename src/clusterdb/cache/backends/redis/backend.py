@@ -268,10 +268,7 @@ class RedisBackend:
         """The changes, with the tag that a region with ``instant_clear`` gives to its entries."""
         if not self._settings[region].instant_clear:
             return changes
-        return [
-            replace(each, tags=(REGION_TAG, *each.tags)) if isinstance(each, Put) else each
-            for each in changes
-        ]
+        return list(map(_with_region_tag, changes))
 
     async def _write(self, region: str, changes: Sequence[Change]) -> list[Written | CacheError]:
         self._effects.begin(region, changes)
@@ -418,3 +415,9 @@ class RedisBackend:
 
     async def release(self, region: str, claims: Sequence[Claim]) -> None:
         await self._claiming.release(region, claims)
+
+
+def _with_region_tag(change: C) -> C:
+    if not isinstance(change, Put):
+        return change
+    return replace(change, tags=(REGION_TAG, *change.tags))
