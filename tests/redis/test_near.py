@@ -34,6 +34,7 @@ from clusterdb.cache import (
     NotSupportedOnRing,
     PartitioningConfig,
     Redis,
+    Region,
 )
 from clusterdb.cache.backends.redis import RedisBackend
 from clusterdb.cache.backends.redis.sweeping import Pace
@@ -80,7 +81,11 @@ def marks(cache: Cache) -> int:
 
 
 async def tier(cache: Cache, key: str) -> str:
-    found = await cache.lookup(key)
+    return await tier_of(cache, key)
+
+
+async def tier_of(region: Region[Any], key: str) -> str:
+    found = await region.lookup(key)
     return found.tier if isinstance(found, Hit) else "miss"
 
 
@@ -262,10 +267,11 @@ class TestRegions:
         regions = [
             CacheRegion("off", near=NearConfig(enabled=False)),
             CacheRegion("few", near=NearConfig(max_items=3)),
+            CacheRegion("first", near=NearConfig(max_items=3, policy="fifo")),
             CacheRegion("small", near=NearConfig(max_memory=100)),
         ]
         async with caches(standalone, 1, regions=regions) as [cache]:
-            for name in ("off", "few", "small"):
+            for name in ("off", "few", "first", "small"):
                 region = cache.region(name)
                 await region.set_many({f"k{n}": "x" * 30 for n in range(10)})
                 for _ in range(3):
@@ -273,7 +279,12 @@ class TestRegions:
                         await region.get(f"k{n}")
             table = backend_of(cache)._nearby.tier.table
             assert len(table("off")) == 0
-            assert len(table("few")) == 3
+            assert len(table("few")) == len(table("first")) == 3
+            few, first = cache.region("few"), cache.region("first")
+            for region in (few, first):
+                await region.get("k7")  # the oldest of those near
+                await region.get("k0")
+            assert [await tier_of(each, "k7") for each in (few, first)] == ["near", "redis"]
             assert 0 < table("small").weight <= 100
             assert cache.region("off").hits.table is None
 

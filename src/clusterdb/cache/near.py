@@ -29,7 +29,7 @@ from msgspec.structs import replace
 
 from .claims import Claim
 from .guard import Guard, TableLock
-from .policy import CountingLru, RecentLru
+from .policy import POLICIES, RecentLru, Reporting
 from .settings import NearSettings
 from .table import Table
 from .tags import TagStates
@@ -58,7 +58,8 @@ class NearTier:
         self._lapsed = False
         self._outages: dict[str, float] = {}
         self._settings: dict[str, NearSettings] = {}
-        self._policies: dict[str, RecentLru] = {}
+        self._wanted: dict[str, tuple[NearSettings, float, bool]] = {}
+        self._policies: dict[str, RecentLru | Reporting] = {}
         self._tables: dict[str, Table] = {}
 
     def add(
@@ -71,12 +72,12 @@ class NearTier:
         """
         if settings is None:
             settings = _OFF
-        policy = self._policies.get(region)
-        if policy is None or isinstance(policy, CountingLru) != counted:
-            policy = self._policies[region] = CountingLru() if counted else RecentLru()
-        elif (self._settings[region], self._outages[region]) == (settings, outage):
+        wanted = settings, outage, counted
+        if self._wanted.get(region) == wanted:
             return
+        self._wanted[region] = wanted
         self._outages[region] = outage
+        policy = self._policies[region] = _order(settings.policy, counted)
         table = self._tables.get(region)
         if table is None:
             table = self._tables[region] = Table(
@@ -284,6 +285,10 @@ class NearTier:
         for table in self._tables.values():
             table.forked(self._lock)
         self.lapse()
+
+
+def _order(policy: str, counted: bool) -> RecentLru | Reporting:
+    return RecentLru() if policy == "lru" and not counted else Reporting(POLICIES[policy]())
 
 
 def _shown(tags: tuple[str, ...]) -> tuple[str, ...]:

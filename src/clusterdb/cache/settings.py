@@ -42,12 +42,13 @@ _STALENESS = {"bounded": 1.0, "eventual": 5.0}
 
 class NearSettings(msgspec.Struct, frozen=True, kw_only=True):
     """What of one region is kept near: at most so many items and stored bytes (``None``: no limit),
-    and for how many seconds past the moment up to which all changes are known.
+    by which policy, and for how many seconds past the moment up to which all changes are known.
     """
 
     max_items: int | None
     max_weight: int | None
     max_staleness: float
+    policy: str = "lru"
 
 
 class RegionSettings(msgspec.Struct, frozen=True, kw_only=True):
@@ -152,7 +153,9 @@ def _near(config: CacheConfig, region: CacheRegion, bound: float) -> NearSetting
     if not (usual if own.enabled is None else own.enabled):
         return None
     size = backend.near_size if own.max_memory is None else own.max_memory
-    return NearSettings(max_items=own.max_items, max_weight=size, max_staleness=bound)
+    return NearSettings(
+        max_items=own.max_items, max_weight=size, max_staleness=bound, policy=own.policy
+    )
 
 
 def _copies(coherence: CacheCoherence) -> int:

@@ -14,7 +14,7 @@ from tests.stateful.naive import NAIVE
 
 from clusterdb.cache.entries import Entry
 from clusterdb.cache.guard import Guard, TableLock
-from clusterdb.cache.policy import POLICIES, CountingLru, LinkedList, RecentLru
+from clusterdb.cache.policy import POLICIES, LinkedList, Lru, RecentLru, Reporting
 from clusterdb.cache.table import Table
 from clusterdb.cache.tags import TagStates
 from clusterdb.cache.testing import validate_table
@@ -246,7 +246,7 @@ def test_the_mark_of_what_was_used_is_never_a_victim():
 
 
 def test_uses_are_counted_where_that_is_wanted():
-    policy = CountingLru()
+    policy = Reporting(Lru())
     entries = {key: Entry(key, None) for key in "ab"}
     for entry in entries.values():
         policy.insert(entry)

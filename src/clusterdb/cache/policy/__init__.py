@@ -16,7 +16,7 @@ from .fifo import Fifo
 from .lfu import Lfu
 from .lirs import Lirs
 from .lru import Lru
-from .recording import CountingLru, RecentLru
+from .recording import RecentLru, Reporting
 from .s3fifo import S3Fifo
 from .segmented import Segmented
 from .sieve import Sieve
@@ -27,7 +27,6 @@ __all__ = [
     "POLICIES",
     "Adaptive",
     "Arc",
-    "CountingLru",
     "Fifo",
     "Gate",
     "Lfu",
@@ -36,6 +35,7 @@ __all__ = [
     "Lru",
     "Policy",
     "RecentLru",
+    "Reporting",
     "S3Fifo",
     "Segment",
     "Segmented",

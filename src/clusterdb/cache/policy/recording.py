@@ -1,17 +1,18 @@
-"""The orders of a near tier: LRU that also tells what was used since it was last asked.
+"""The orders of a near tier: they also tell what was used since they were last asked.
 
 The backend behind the near tier sees only what the near tier misses. So that its own eviction
 knows what is in use, it takes the used keys from time to time. ``RecentLru`` tells which keys, at
-no cost to a hit: they are those behind a mark in the order of recency. ``CountingLru`` also tells
-how often, which an LFU needs, for a third more of a hit.
+no cost to a hit: they are those behind a mark in the order of recency. ``Reporting`` does it for
+any policy, and tells how often, which an LFU needs, for a third more of a hit.
 """
 
 from __future__ import annotations
 
 from ..entries import Entry
+from .base import Policy
 from .lru import Lru
 
-__all__ = ["CountingLru", "RecentLru"]
+__all__ = ["RecentLru", "Reporting"]
 
 
 class RecentLru(Lru):
@@ -46,18 +47,45 @@ class RecentLru(Lru):
         return used
 
 
-class CountingLru(RecentLru):
-    """LRU that tells how often each key was used since :meth:`take`."""
+class Reporting(Policy):
+    """Another policy, whose uses are told: which keys were used since :meth:`take`, how often."""
 
-    name = "counting_lru"
+    name = "reporting"
 
-    def __init__(self) -> None:
-        super().__init__()
+    def __init__(self, policy: Policy) -> None:
+        self._policy = policy
         self._used: dict[str, int] = {}
 
+    def resize(self, capacity: int) -> None:
+        self._policy.resize(capacity)
+
+    def expect(self, key: str) -> None:
+        self._policy.expect(key)
+
+    def insert(self, entry: Entry) -> None:
+        self._policy.insert(entry)
+
     def touch(self, entry: Entry) -> None:
-        super().touch(entry)
+        self._policy.touch(entry)
         self._used[entry.key] = self._used.pop(entry.key, 0) + 1
+
+    def remove(self, entry: Entry) -> None:
+        self._policy.remove(entry)
+
+    def evict(self, entry: Entry) -> None:
+        self._policy.evict(entry)
+
+    def victim(self, spared: Entry | None = None) -> Entry | None:
+        return self._policy.victim(spared)
+
+    def ordered(self) -> list[Entry]:
+        return self._policy.ordered()
+
+    def heat(self, entry: Entry) -> int:
+        return self._policy.heat(entry)
+
+    def promise(self, key: str) -> int:
+        return self._policy.promise(key)
 
     def take(self) -> dict[str, int]:
         """The keys used since the last call, in the order of their last use, and how often."""
