@@ -77,11 +77,17 @@ class _Shadow:
         self._counts = [0, 0, 0]
 
     def request(self, place: _Place) -> None:
+        """Its key was asked for."""
         home = place.home
-        if home == _WINDOW:
+        if home in (_WINDOW, _PROTECTED):
             self.hits += 1.0
-            self._move(place, _WINDOW)
-        elif home != _OUT:
+            head, before, after = self._heads[home], place.prev, place.next
+            if after is not head:
+                before.next, after.prev = after, before
+                last = head.prev
+                place.prev, place.next = last, head
+                last.next = head.prev = place
+        elif home == _PROBATION:
             self.hits += 1.0
             self._move(place, _PROTECTED)
             if self._counts[_PROTECTED] > self._protected:
