@@ -93,9 +93,9 @@ class Report:
     settings: dict[str, Any]
     sections: list[Section] = field(default_factory=list)
     verdicts: list[Verdict] = field(default_factory=list)
-    tables: list[Table] = field(default_factory=list)
     versions: dict[str, str] = field(default_factory=dict)
     about: dict[str, Any] = field(default_factory=lambda: environment())  # noqa: PLW0108
+    tables: list[Table] = field(default_factory=list)
 
     def as_json(self) -> dict[str, Any]:
         """Plain data."""

@@ -27,7 +27,7 @@ def test_each_result_has_its_machine_and_versions():
         about = result["environment"]
         assert {"date", "machine", "python", "build", "commit"} <= set(about)
         assert about["build"] == "compiled"
-        assert result["settings"]["seed"]
+        assert result["settings"].keys() & {"seed", "traces"}, "what was asked for is not told"
         assert result["verdicts"]
 
 

@@ -116,7 +116,7 @@ def _recording(cache: Cache) -> bool:
 
 
 async def test_a_cache_that_answers_elsewhere_can_not_advise():
-    cache = Cache.from_url("redis://127.0.0.1:1")
+    cache = Cache.from_url("redis://127.0.0.1:1?near=0")
     with pytest.raises(NotSupported, match="keeps nothing in this process"):
         await cache.advise()
     await cache.aclose()
