@@ -36,7 +36,7 @@ from clusterdb.cache import (
     Redis,
     Region,
 )
-from clusterdb.cache.backends.redis import RedisBackend
+from clusterdb.cache.backends.redis import RedisBackend, nearby
 from clusterdb.cache.backends.redis.sweeping import Pace
 from clusterdb.cache.config import PoolConfig
 from clusterdb.cache.failpoints import FAILPOINTS
@@ -117,6 +117,14 @@ async def pair(standalone):
     flush(standalone)
     async with caches(standalone) as made:
         yield made
+
+
+async def test_the_first_heartbeat_is_enough(standalone, monkeypatch):
+    """The second one comes a third of the bound later: a long time for a process that starts."""
+    monkeypatch.setattr(nearby, "_TICK", 3600.0)
+    backend = Redis(urls=standalone.urls, max_staleness=60)
+    async with Cache(CacheConfig(name="test", backend=backend)) as cache:
+        await tracks(cache)
 
 
 class TestEverywhere:

@@ -143,10 +143,10 @@ class Tracked:
         await connection.call(("CLIENT", "TRACKING", "ON"), deadline)
         self._epoch = b""
         self.end_source()
+        self.connection = connection  # it vouches from the first heartbeat on
         await self._beat(connection, deadline)
         backoff.reset()
         self.problem = ""
-        self.connection = connection
         while True:
             every = self._every()
             await asyncio.sleep(max(_SHORTEST, self.verified_at + every - self._link.now()))
