@@ -3,6 +3,7 @@
 import ast
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 __all__ = ["ROOT", "SRC", "Function", "Module", "load"]
@@ -65,6 +66,7 @@ def load(src: Path = SRC) -> list[Module]:
     return [_parse(src, path) for path in sorted(src.rglob("*.py"))]
 
 
+@cache
 def _parse(src: Path, path: Path) -> Module:
     parts = path.relative_to(src).with_suffix("").parts
     name = ".".join(parts[:-1] if parts[-1] == "__init__" else parts)

@@ -1,6 +1,6 @@
 """Loads against everything that may happen to their keys meanwhile, over many seeded schedules.
 
-Each scenario is played with a hundred seeds or more; ``CLUSTERDB_SEEDS=20`` plays twenty times as
+Each scenario is played with sixty seeds or more; ``CLUSTERDB_SEEDS=20`` plays twenty times as
 many.
 A failure names its seeds: ``play(SCENARIOS[name], seed)`` shows it again.
 """
@@ -11,7 +11,7 @@ import pytest
 from tests.loads.scenarios import SCENARIOS
 from tests.loads.world import play
 
-SEEDS = 100 * int(os.environ.get("CLUSTERDB_SEEDS", "1"))
+SEEDS = 60 * int(os.environ.get("CLUSTERDB_SEEDS", "1"))
 MORE = {"race_any": 4, "race_learnt_tag": 2, "overlapping": 4, "impatient": 2, "race_negative": 2}
 
 
