@@ -276,7 +276,7 @@ MUTANTS: dict[str, Mutant] = {
     ),
     "near-null-push-ignored": Mutant(_null_push_ignored, "standalone", "flushall"),
     "near-push-ignored": Mutant(_push_ignored, "standalone", "none"),
-    "near-marks-survive": Mutant(_marks_survive, "standalone", "none"),
+    "near-marks-survive": Mutant(_marks_survive, "standalone", "none", **_OWN),
     "near-own-writes-kept": Mutant(
         _own_writes_kept, "standalone", "slow-links", frozenset({"I8"}), **_OWN
     ),
