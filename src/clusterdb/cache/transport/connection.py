@@ -36,7 +36,6 @@ import os
 from asyncio import Future
 from collections import deque
 from collections.abc import Callable, Sequence
-from itertools import islice
 from math import inf
 from typing import Any, Final, NamedTuple, TypeAlias, cast
 
@@ -309,24 +308,17 @@ class Connection:
         now = self._now()
         self._drop_late(now)
         soonest = min([call[1] for call in self._unwritten], default=inf)
-        abandoned = False
         for future, deadline, write, _, _ in self._sent:
             if deadline > now:
                 soonest = min(soonest, deadline)
                 continue
             self._overdue = True
             self.doubtful |= write
-            abandoned |= write and future.done()
             if not future.done():
-                what = f"{self.name} did not answer in time"
-                future.set_exception(
-                    OutcomeUnknown(f"{what}: the write may or may not have been carried out")
-                    if write
-                    else BackendUnavailable(what)
-                )
-        if abandoned:
-            self.abort("a write that its caller gave up got no answer in time")
-            return
+                future.set_exception(_unanswered(self.name, write))
+            elif write:  # its caller gave up, so nobody else ends the connection
+                self.abort("a write got no answer in time")
+                return
         if self._overdue and self._sent:
             lapse = self.heard_at + self._silence
             if now >= lapse:
@@ -408,22 +400,28 @@ class Connection:
         self.lost, self.trouble = reason, cause
         if self._alarm is not None:
             self._alarm.cancel()
-        self.doubtful = self.doubtful or any(write for _, _, write, _, _ in self._sent)
+        sent, unwritten = list(self._sent), list(self._unwritten)
+        self.doubtful |= any(write for _, _, write, _, _ in sent)
         if self.on_lost is not None:
             self.on_lost(self)
-        unwritten = len(self._unwritten)
-        calls = [*self._sent, *self._unwritten]
-        written = len(calls) - unwritten
         self._sent.clear()
         self._unwritten.clear()
         self._payloads.clear()
         self._sent_commands = self._unwritten_commands = self._unwritten_bytes = 0
-        for future, _, write, _, _ in islice(calls, written):
+        for future, _, write, _, _ in sent:
             if not future.done():
                 future.set_exception(_ended(reason, write, cause))
-        for future, _, _, _, _ in islice(calls, written, None):
+        for future, _, _, _, _ in unwritten:
             if not future.done():
                 future.set_exception(BackendUnavailable(f"{reason}; the call was never sent"))
+
+
+def _unanswered(name: str, write: bool) -> BackendUnavailable:
+    """The error of a call whose deadline has passed."""
+    what = f"{name} did not answer in time"
+    if write:
+        return OutcomeUnknown(f"{what}: the write may or may not have been carried out")
+    return BackendUnavailable(what)
 
 
 def _ended(reason: str, write: bool, cause: BaseException | None) -> BackendUnavailable:
