@@ -86,11 +86,13 @@ def rounds(made: list[Any], given: Namespace) -> Iterator[Any]:
 
 def played(run: Any) -> Any:
     """Play a run; the history stays only where something was violated."""
-    place = PLACE / run.name.replace(" ", "-")
+    place = PLACE / "run"  # the path of a socket has room for 108 bytes
     shutil.rmtree(place, ignore_errors=True)
     verdict = asyncio.run(runs.play(run, place))
-    if not verdict.violated:
-        shutil.rmtree(place, ignore_errors=True)
+    if verdict.violated:
+        kept = PLACE / run.name.replace(" ", "-")
+        shutil.rmtree(kept, ignore_errors=True)
+        place.rename(kept)
     return verdict
 
 

@@ -37,7 +37,7 @@ def report():
     row = Row("clusterdb", 100.4, 99.0, 102.0, compared=1.0)
     section = Section("A hit", "ns", "x ours", [row], "A/A control: 1.0")
     verdict = judge("P1", "a / b", 5, "<=", 3, 0.01)
-    return Report("hits", {"seed": 1}, [section], [verdict], {"peer": "1.2"})
+    return Report("hits", {"seed": 1}, [section], [verdict], versions={"peer": "1.2"})
 
 
 def test_the_json_has_all_there_is_to_know_about_a_run(report, tmp_path):

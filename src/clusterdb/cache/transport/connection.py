@@ -308,19 +308,17 @@ class Connection:
         now = self._now()
         self._drop_late(now)
         soonest = min([call[1] for call in self._unwritten], default=inf)
-        abandoned = False
         for future, deadline, write, _, _ in self._sent:
             if deadline > now:
                 soonest = min(soonest, deadline)
                 continue
             self._overdue = True
             self.doubtful |= write
-            abandoned |= write and future.done()
             if not future.done():
-                future.set_exception(_late(self.name, write))
-        if abandoned:
-            self.abort("a write that its caller gave up got no answer in time")
-            return
+                future.set_exception(_unanswered(self.name, write))
+            elif write:  # its caller gave up, so nobody else ends the connection
+                self.abort("a write got no answer in time")
+                return
         if self._overdue and self._sent:
             lapse = self.heard_at + self._silence
             if now >= lapse:
@@ -402,10 +400,10 @@ class Connection:
         self.lost, self.trouble = reason, cause
         if self._alarm is not None:
             self._alarm.cancel()
-        self.doubtful = self.doubtful or any(write for _, _, write, _, _ in self._sent)
+        sent, unwritten = list(self._sent), list(self._unwritten)
+        self.doubtful |= any(write for _, _, write, _, _ in sent)
         if self.on_lost is not None:
             self.on_lost(self)
-        sent, unwritten = list(self._sent), list(self._unwritten)
         for queue in (self._sent, self._unwritten, self._payloads):
             queue.clear()
         self._sent_commands = self._unwritten_commands = self._unwritten_bytes = 0
@@ -417,12 +415,12 @@ class Connection:
                 future.set_exception(BackendUnavailable(f"{reason}; the call was never sent"))
 
 
-def _late(name: str, write: bool) -> BackendUnavailable:
-    """The error of a call that was written, and whose deadline has passed."""
+def _unanswered(name: str, write: bool) -> BackendUnavailable:
+    """The error of a call whose deadline has passed."""
     what = f"{name} did not answer in time"
-    if not write:
-        return BackendUnavailable(what)
-    return OutcomeUnknown(f"{what}: the write may or may not have been carried out")
+    if write:
+        return OutcomeUnknown(f"{what}: the write may or may not have been carried out")
+    return BackendUnavailable(what)
 
 
 def _ended(reason: str, write: bool, cause: BaseException | None) -> BackendUnavailable:
