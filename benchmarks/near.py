@@ -203,7 +203,8 @@ async def write_on(port: int, kind: str, reader: subprocess.Popen[bytes]) -> Non
 def latency(port: int, kind: str, changes: int) -> list[float]:
     """Nanoseconds from a write to the moment at which another process read it."""
     words = [sys.executable, __file__, "--reader", kind, "--port", str(port)]
-    with subprocess.Popen([*words, "--changes", str(changes)], stdout=subprocess.PIPE) as reader:
+    words += ["--changes", str(changes)]
+    with subprocess.Popen(words, stdout=subprocess.PIPE) as reader:  # noqa: S603 - this file
         asyncio.run(write_on(port, kind, reader))
         assert reader.stdout is not None
         found = json.loads(reader.stdout.read())

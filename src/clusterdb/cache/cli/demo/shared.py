@@ -37,6 +37,8 @@ T = TypeVar("T")
 _CALLERS: Final = 100
 _TASKS: Final = 256
 _ROUNDS: Final = 3
+_CHANGES: Final = 20
+_BETWEEN: Final = 0.02
 _PATIENCE: Final = 30.0
 _PACKAGE: Final = "asyncio"
 
@@ -66,22 +68,25 @@ class Reads(msgspec.Struct, frozen=True):
 
 
 class Shared(msgspec.Struct, frozen=True):
-    """What happened; nothing but ``words`` where there is no Redis."""
+    """What happened; nothing but ``words`` where there is no Redis. ``crossed``: seconds from each
+    change of a value, until a process that had the old one near has read the new one.
+    """
 
     words: str
     module: str = ""
     rushes: list[Rush] = []
     tagged: Tagged | None = None
+    crossed: list[float] = []
     reads: list[Reads] = []
 
 
-def shared_config(url: str) -> CacheConfig:
+def shared_config(url: str, *, near: bool = False) -> CacheConfig:
     """A cache of the demo's own on the Redis at ``url``; its entries end by themselves."""
     config = CacheConfig.from_url(url)
     assert isinstance(config.backend, Redis)
     return CacheConfig(
         name="clusterdb-demo",
-        backend=replace(config.backend, near=False),
+        backend=replace(config.backend, near=near),
         regions=(CacheRegion("modules", ttl="5m"),),
     )
 
@@ -94,7 +99,7 @@ async def take_part(url: str, seed: int, package: str) -> None:
     origin = Origin(find_modules(seed))
     modules = {module.name: module for module in origin.modules}
     mine = [module for module in origin.modules if module.package == package]
-    async with Cache(shared_config(url)) as cache:
+    async with Cache(shared_config(url, near=True)) as cache:
         region = cache.region("modules", type=Facts)
 
         async def load(module: Module) -> float:
@@ -112,6 +117,21 @@ async def take_part(url: str, seed: int, package: str) -> None:
                 _say(Rush(origin.calls - before, seconds))
             elif line[0] == "look":
                 _say(len(await region.get_many([module.name for module in mine])))
+            elif line[0] == "watch":
+                _say(await _watch(cache, int(line[1])))
+
+
+async def _watch(cache: Cache, changes: int) -> list[float]:
+    """Read a value that another process changes to the time, on the clock that all share."""
+    seen, found = 0, list[float]()
+    async with asyncio.timeout(_PATIENCE / 2):
+        while len(found) <= changes:
+            value = await cache.get("time", 0)
+            if value != seen:
+                found.append((time.monotonic_ns() - value) / 1e9)
+                seen = value
+            await asyncio.sleep(0)
+    return found[1:]  # the first was no change
 
 
 def _say(answer: object) -> None:
@@ -189,8 +209,18 @@ async def _together(stage: Stage, url: str, cache: Cache, words: str) -> Shared:
         await cache.invalidate_tag(tag)
         seconds = time.perf_counter() - started
         after = await _all(processes, "look", int)
+        crossed = await _change(cache, processes)
     tagged = Tagged(tag, len(mine), before, after, seconds)
-    return Shared(words, module.name, rushes, tagged)
+    return Shared(words, module.name, rushes, tagged, crossed)
+
+
+async def _change(cache: Cache, processes: Sequence[Process]) -> list[float]:
+    """Change a value until all processes have seen enough of it."""
+    watching = asyncio.create_task(_all(processes, f"watch {_CHANGES}", list[float]))
+    while not watching.done():
+        await cache.set("time", time.monotonic_ns())
+        await asyncio.wait([watching], timeout=_BETWEEN)
+    return sorted(seconds for found in await watching for seconds in found)
 
 
 async def _reads(stage: Stage, cache: Cache) -> list[Reads]:
@@ -266,6 +296,11 @@ def show(found: Shared) -> Iterable[RenderableType]:
     yield (
         f"One invalidate_tag() of another process, in {duration(tagged.seconds)}, ended all "
         f"{count(tagged.entries)}."
+    )
+    half, longest = duration(percentile(found.crossed, 0.5)), duration(found.crossed[-1])
+    yield (
+        f"A value that each of them had near, changed here {count(_CHANGES)} times and more: they "
+        f"read the new one {half} after it was sent (p50), at the latest {longest}."
     )
     ours = found.reads[0]
     table = plain_table(f"get, {_TASKS} tasks", "a get", "gets a second", "")
