@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
+from tests.redis.proxy import FaultProxy
 from tests.redis.servers import MASTER, Deployment, Server, wait_until
 from tests.redis.test_limits import FAST
 
@@ -18,6 +19,8 @@ from clusterdb.cache import (
     CacheCoherence,
     CacheConfig,
     CacheRegion,
+    OutcomeUnknown,
+    PoolConfig,
     Redis,
     ReplicationConfig,
     SentinelConfig,
@@ -147,7 +150,8 @@ def names(words: Sequence[str]) -> set[str]:
 
 @pytest.mark.usefixtures("granted")
 async def test_on_one_server_they_are_enough_and_none_is_too_much(standalone):
-    grant(standalone.servers, rule())
+    near = also("the near tier")
+    grant(standalone.servers, [*rule(), *near])
     url = f"{standalone.urls[0]}/1"
     backend = Redis(urls=[url], username=USER, password=PASSWORD)
     config = CacheConfig(name="shop", backend=backend, regions=regions(limits=False))
@@ -155,14 +159,31 @@ async def test_on_one_server_they_are_enough_and_none_is_too_much(standalone):
     await a_long_load(backend, config, lambda: "setrange" in used(standalone.servers))
 
     assert refused(standalone.servers) == []
-    assert names(rule()) - used(standalone.servers) == set()
+    assert names([*rule(), *near]) - used(standalone.servers) == set()
+
+
+@pytest.mark.usefixtures("granted")
+async def test_a_lost_write_needs_what_is_said(standalone):
+    grant(standalone.servers, [*rule(), *also("the near tier"), *also("writes without")])
+    async with FaultProxy(standalone.servers[0].port) as through:
+        pool = PoolConfig(timeout=0.3)
+        backend = Redis(urls=[through.url], username=USER, password=PASSWORD, pool=pool)
+        async with Cache(CacheConfig(name="shop", backend=backend)) as cache:
+            through.hold = True
+            with pytest.raises(OutcomeUnknown):
+                await cache.set("k", 1)
+            through.hold = False
+            await cache.set("k", 2)
+
+    assert refused(standalone.servers) == []
+    assert "client|kill" in used(standalone.servers)
 
 
 @pytest.mark.usefixtures("granted")
 async def test_limits_need_what_is_said_and_no_more(standalone, monkeypatch):
     monkeypatch.setattr(sweeping, "Pace", lambda: FAST)
     limits = also("regions with limits")
-    grant(standalone.servers, [*rule(), *limits])
+    grant(standalone.servers, [*rule(), *limits, *also("the near tier")])
     backend = Redis(urls=standalone.urls, username=USER, password=PASSWORD)
     config = CacheConfig(name="shop", backend=backend, regions=regions(limits=True))
     await everything(config)
@@ -211,7 +232,7 @@ async def test_sentinel_needs_what_is_said(sentinel):
         [word for word in also("Sentinel") if ("sentinel" in word) is at_sentinel]
         for at_sentinel in (False, True)
     )
-    grant(sentinel.servers, [*rule(), *on_servers])
+    grant(sentinel.servers, [*rule(), *on_servers, *also("the near tier")])
     plain = [word for word in rule() if word[0] != "+" or word in ("+hello", "+client|id")]
     grant(sentinel.sentinels, [*plain, *on_sentinels])
     named = SentinelConfig(master=MASTER, username=USER, password=PASSWORD)

@@ -22,7 +22,7 @@ _PORT = 6379
 class Endpoint:
     """One server: ``host`` and ``port``, or the ``path`` of a Unix socket; and the login.
 
-    ``replica`` asks a replica of a cluster to answer reads itself.
+    ``replica`` asks a replica of a cluster to answer reads itself. A ``sentinel`` holds no keys.
     """
 
     host: str = ""
@@ -34,6 +34,7 @@ class Endpoint:
     database: int = 0
     client_name: str = ""
     replica: bool = False
+    sentinel: bool = False
 
     @property
     def name(self) -> str:
@@ -132,4 +133,4 @@ def sentinels(
     login = {"username": sentinel.username, "password": sentinel.password}
     found = [endpoint(url, tls=tls, client_name=client_name, **login) for url in config.urls]
     servers = replace(found[0], username=config.username, password=config.password)
-    return [replace(each, database=0) for each in found], servers
+    return [replace(each, database=0, sentinel=True) for each in found], servers

@@ -99,7 +99,8 @@ async def _greet(connection: Connection, where: Endpoint) -> str:
         return _reason(error)
     finally:
         rest.cancel()  # a server that refused us may not answer any more
-    for reply in (client_id, *others[:-1]):
+    info = None if where.sentinel else others.pop()
+    for reply in (client_id, *others):
         if isinstance(reply, ServerError):
             if where.database and reply is others[0] and reply.code == "ERR":
                 return f"has no database {where.database}: check the URL"
@@ -107,7 +108,7 @@ async def _greet(connection: Connection, where: Endpoint) -> str:
     if not isinstance(greeting, dict) or not isinstance(client_id, int):
         return _NOT_REDIS
     connection.client_id = client_id
-    connection.run_id = _run_id(others[-1])
+    connection.run_id = _run_id(info)
     return ""
 
 
@@ -134,7 +135,8 @@ def _preparations(where: Endpoint) -> list[Command]:
         commands.append(("SELECT", where.database))
     if where.replica:
         commands.append(("READONLY",))
-    commands.append(("INFO", "server"))
+    if not where.sentinel:
+        commands.append(("INFO", "server"))
     return commands
 
 
