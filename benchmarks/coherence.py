@@ -9,6 +9,7 @@ plays it again. Its history stays below build/coherence.
 from __future__ import annotations
 
 import asyncio
+import os
 import shutil
 import sys
 import time
@@ -86,13 +87,14 @@ def rounds(made: list[Any], given: Namespace) -> Iterator[Any]:
 
 def played(run: Any) -> Any:
     """Play a run; the history stays only where something was violated."""
-    place = PLACE / "run"  # the path of a socket has room for 108 bytes
+    place = PLACE / str(os.getpid())  # the path of a socket has room for 108 bytes
     shutil.rmtree(place, ignore_errors=True)
     verdict = asyncio.run(runs.play(run, place))
-    if verdict.violated:
+    if verdict.violated and not run.mutant:
         kept = PLACE / run.name.replace(" ", "-")
         shutil.rmtree(kept, ignore_errors=True)
         place.rename(kept)
+    shutil.rmtree(place, ignore_errors=True)
     return verdict
 
 
@@ -184,7 +186,6 @@ def mutant_table(quick: bool) -> tuple[Table, int]:
             seed += 1
             verdict = played(runs.of_mutant(name, seed=seed, bound=BOUND))
             noticed = sorted(mutant.noticed & verdict.violations.keys())
-        shutil.rmtree(PLACE, ignore_errors=True)
         survived += not noticed
         print(f"{name}: {', '.join(noticed) or 'NOT NOTICED'}", flush=True)
         by = ", ".join(f"{each} {verdict.violations[each]:,}" for each in noticed)
