@@ -251,10 +251,10 @@ _CALM: dict[str, Any] = {
     "rates": {"writes": 4.0, "fresh": 0.0, "lookups": 0.0, "remove": 0.0, "fleeting": 0.0},
     "layout": {"registers": 12, "strong": 0, "loaded": 0, "tags": 0},
 }
-# Tags of entries that nobody else reloads.
+# Tags of entries that nobody else reads: who reads one learns of its tag anew.
 _CALM_TAGS: dict[str, Any] = {
-    "rates": {"writes": 2.0, "fresh": 0.0, "lookups": 0.0, "loads": 15.0, "tag_bumps": 1.5},
-    "layout": {"registers": 1, "strong": 0, "loaded": 0, "tags": 9, "tagged": 1},
+    "rates": {"writes": 2.0, "fresh": 0.0, "lookups": 0.0, "loads": 15.0, "tag_bumps": 3.0},
+    "layout": {"registers": 1, "strong": 0, "loaded": 0, "tags": 9, "tagged": 0},
 }
 # Changed by those who read.
 _OWN: dict[str, Any] = {
@@ -272,7 +272,7 @@ MUTANTS: dict[str, Mutant] = {
     ),
     "near-lost-connection-keeps": Mutant(_lost_connection_keeps, "standalone", "connections-kill"),
     "near-tags-server-lost-keeps": Mutant(
-        _tags_server_lost_keeps, "ring", "server-restart", _LOADS, **_CALM_TAGS
+        _tags_server_lost_keeps, "ring", "black-hole", _LOADS, **_CALM_TAGS
     ),
     "near-null-push-ignored": Mutant(_null_push_ignored, "standalone", "flushall"),
     "near-push-ignored": Mutant(_push_ignored, "standalone", "none"),
