@@ -13,6 +13,8 @@ from statistics import median
 import pytest
 from tests.house.sources import SRC, Function, Module, load
 
+from clusterdb.cache.hot import HOT_MODULES
+
 MODULE_MEDIAN, MODULE_MOST = 200, 600
 CLASS_MOST = 350
 FUNCTION_MEDIAN, FUNCTION_MOST = 10, 60
@@ -21,6 +23,7 @@ NAMES_THAT_SAY_NOTHING = {"utils", "helpers", "common", "misc"}
 NOTES_TO_SELF = re.compile(r"\b(TODO|FIXME|XXX)\b")
 BLANKET = re.compile(r"#\s*(type:\s*ignore(?!\[)|noqa(?!:\s*[A-Z]))")
 SILENT = (ast.Pass, ast.Continue)
+WAITS = (ast.Await, ast.AsyncFor, ast.AsyncWith)
 
 
 def length(node: ast.ClassDef | Function) -> int:
@@ -119,6 +122,20 @@ def _is_broad(caught: ast.expr | None) -> bool:
     return caught is None or ast.unparse(caught) in {"Exception", "BaseException"}
 
 
+def compiled_code_does_not_wait_in_a_handler(modules: list[Module]) -> Iterator[str]:
+    """A coroutine that mypyc compiled and that is suspended while it handles an error leaves that
+    error to whatever runs next in the thread, as the context of all errors to come.
+    """
+    hot = {f"clusterdb.cache.{name}" for name in HOT_MODULES}
+    for module in modules:
+        for node in ast.walk(module.tree):
+            if isinstance(node, ast.Try) and module.name in hot:
+                handlers = [step for handler in node.handlers for step in handler.body]
+                for step in [*handlers, *node.finalbody]:
+                    if any(isinstance(inner, WAITS) for inner in ast.walk(step)):
+                        yield f"{module.at(step)} waits while it handles an error"
+
+
 Rule = Callable[[list[Module]], Iterator[str]]
 
 RULES: list[Rule] = [
@@ -131,6 +148,7 @@ RULES: list[Rule] = [
     no_notes_to_self,
     no_blanket_ignores,
     no_swallowed_errors,
+    compiled_code_does_not_wait_in_a_handler,
 ]
 
 
@@ -157,6 +175,11 @@ BREACHES: list[tuple[Rule, str, str]] = [
         no_swallowed_errors,
         "clusterdb/cache/a.py",
         "with suppress(Exception):\n    f()\n",
+    ),
+    (
+        compiled_code_does_not_wait_in_a_handler,
+        "clusterdb/cache/table.py",
+        "async def f():\n    try:\n        g()\n    finally:\n        await h()\n",
     ),
 ]
 

@@ -118,6 +118,7 @@ async def test_a_map_that_is_wrong_is_corrected_by_the_answers(client):
 
 
 async def test_errors_of_single_keys_stand_among_the_replies(client):
+    await client.execute([("SET", key, key) for key in KEYS[:2]], KEYS[:2], soon(), write=True)
     await client.call(b"list", ("RPUSH", "list", 1), soon(), write=True)
     keys = [KEYS[0], b"list", KEYS[1]]
     first, second, third = await client.execute([("STRLEN", key) for key in keys], keys, soon())

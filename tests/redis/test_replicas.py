@@ -17,11 +17,11 @@ from clusterdb.cache.backends.redis import RedisBackend
 from clusterdb.cache.backends.redis.link import Link
 from clusterdb.cache.backends.redis.replicas import Replicas
 from clusterdb.cache.clock import SystemClock
-from clusterdb.cache.config import CacheCoherence, CacheConfig, PoolConfig, Redis
+from clusterdb.cache.config import CacheCoherence, CacheConfig, CacheRegion, PoolConfig, Redis
 from clusterdb.cache.errors import ConfigError
 from clusterdb.cache.protocols import Put
+from clusterdb.cache.settings import resolve_region
 from clusterdb.cache.testing import EncodingBackend
-from clusterdb.cache.testing.conformance import region_settings
 from clusterdb.cache.transport import Endpoint, Node
 
 LAG = 0.4
@@ -35,13 +35,14 @@ async def opened(cluster: Deployment, level: str = "eventual") -> AsyncIterator[
         urls=cluster.urls,
         cluster=True,
         read_replicas=True,
+        near=False,
         max_replica_lag=LAG,
         pool=PoolConfig(timeout=5, connect_timeout=2),
     )
-    coherence = CacheCoherence(consistency=cast("Any", level))
+    coherence = CacheCoherence(consistency=cast("Any", level), confirm="none")
     config = CacheConfig(name="test", backend=redis, coherence=coherence)
     backend = EncodingBackend(RedisBackend(redis, config, SystemClock()))
-    backend.configure({"main": region_settings("main")})
+    backend.configure({"main": resolve_region(config, CacheRegion("main"), None)})
     await backend.open()
     try:
         yield backend

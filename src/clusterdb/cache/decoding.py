@@ -119,14 +119,16 @@ class Decoding:
     async def exists(self, record: Record, wanted: Any) -> bool:
         """Whether there is a value in ``record``, of whatever type."""
         self.release([record])
+        broken: Undecodable | None = None
         try:
             self.value(replace(record, near=None), wanted)
         except TypeMismatch:
             return True
         except Undecodable as error:
-            await self.remove(record, error)
-            return False
-        return True
+            broken = error
+        if broken is not None:
+            await self.remove(record, broken)
+        return broken is None
 
     def holds(self, record: Record, value: object, wanted: Any) -> bool:
         """Whether ``record`` holds a value of the type of ``value`` that is ``==`` to it."""

@@ -113,6 +113,7 @@ class Lane:
                 # a server that ends connections as fast as we open them is not to be hammered
                 await asyncio.sleep(_FLAPPING_PAUSE * random.uniform(0.5, 1))
             while True:
+                opened: Connection | None = None
                 try:
                     opened = await self._opener(self._on_lost)
                 except BackendUnavailable as error:
@@ -121,9 +122,7 @@ class Lane:
                     self.down = error
                     self.down_since = min(self.down_since, self._now())
                     self._announce()
-                    await asyncio.sleep(self._backoff.pause())
-                    continue
-                if opened.lost is not None:
+                if opened is None or opened.lost is not None:
                     await asyncio.sleep(self._backoff.pause())
                     continue
                 self.connections.append(opened)

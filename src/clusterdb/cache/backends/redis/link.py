@@ -304,10 +304,14 @@ class Link:
 
 async def _keep(topology: Topology) -> None:
     """Close the connections when cancelled: by us, or by the end of the loop's ``asyncio.run``."""
+    ended: asyncio.CancelledError | None = None
     try:
         await asyncio.get_running_loop().create_future()
-    finally:
-        await topology.aclose()
+    except asyncio.CancelledError as error:
+        ended = error
+    await topology.aclose()
+    if ended is not None:
+        raise ended
 
 
 def seen(future: asyncio.Future[Any]) -> None:
