@@ -120,7 +120,8 @@ class Table:
 
     def keys(self, claimed: bool = False) -> list[str]:
         """The keys of all resident entries, dead ones among them, and of claims, in no order."""
-        return [*self._entries, *(self._claims.keys() if claimed else ())]
+        with self._guard:
+            return [*self._entries, *(self._claims.keys() if claimed else ())]
 
     def ordered(self, now: float) -> list[Record]:
         """Every live entry, the next victim first. O(n)."""
