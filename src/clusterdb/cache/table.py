@@ -112,8 +112,7 @@ class Table:
     ) -> Record | None:
         """As :meth:`read`, leaving no trace in counters and policy. ``ignored``: see `valid`."""
         with self._guard:
-            entry = self._entries.get(key)
-            if entry is None or not valid(entry, ignored):
+            if (entry := self._entries.get(key)) is None or not valid(entry, ignored):
                 return None
             limit = entry.deadline + self._residents.grace if stale else entry.deadline
             return _record(entry, now, self._tier) if limit > now else None
