@@ -28,12 +28,13 @@ from typing import Final
 from msgspec.structs import replace
 
 from .claims import Claim
+from .codec import Encoded
 from .guard import Guard, TableLock
 from .policy import POLICIES, RecentLru, Reporting
 from .settings import NearSettings
 from .table import Table
 from .tags import TagStates
-from .types import FOREVER, Record, RemovalCause, Version
+from .types import FOREVER, MISSING, Record, RemovalCause, Version
 
 __all__ = ["HIDDEN", "NearTier"]
 
@@ -204,23 +205,22 @@ class NearTier:
             answer = table.claim(key, tags, now)
         return answer if isinstance(answer, Claim) else None
 
-    def keep(
-        self,
-        region: str,
-        claim: Claim,
-        value: object,
-        *,
-        version: int,
-        deadline: float,
-        weight: int,
-        now: float,
-    ) -> None:
-        """Keep a value, unless something happened to its key or tags since it was claimed."""
+    def keep(self, region: str, record: Record, value: object, now: float) -> None:
+        """Keep ``value``, decoded from ``record``, unless something happened to its key or tags
+        since it was claimed. ``MISSING`` gives the claim back.
+        """
+        if record.near is None:
+            return
+        claim, deadline = record.near
         table, limit = self._tables[region], self._settings[region].max_weight
+        if value is MISSING or not isinstance(record.value, Encoded):
+            table.release([claim])
+            return
+        weight = len(record.value.payload) + len(record.key)
         if limit is not None and weight > limit:
             table.release([claim])
         else:
-            table.fill(claim, value, deadline, weight, now, version)
+            table.fill(claim, value, deadline, weight, now, record.version)
 
     def release(self, region: str, claim: Claim) -> None:
         """Give a claim back."""

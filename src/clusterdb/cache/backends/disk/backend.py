@@ -175,21 +175,7 @@ class DiskBackend:
         return self._near.last_known(region, keys, self._clock.now())
 
     def keep(self, region: str, record: Record, value: object) -> None:
-        if record.near is None:
-            return
-        claim, deadline = record.near
-        if value is MISSING or not isinstance(record.value, Encoded):
-            self._near.release(region, claim)
-            return
-        self._near.keep(
-            region,
-            claim,
-            value,
-            version=record.version,
-            deadline=deadline,
-            weight=len(record.value.payload) + len(record.key),
-            now=self._clock.now(),
-        )
+        self._near.keep(region, record, value, self._clock.now())
 
     def drop_near(self, region: str, keys: Sequence[str]) -> None:
         for key in keys:

@@ -21,7 +21,7 @@ from typing import Final
 from msgspec.structs import replace
 
 from ...claims import Claim
-from ...codec import Encoded, Sealed
+from ...codec import Sealed
 from ...errors import BackendUnavailable
 from ...failpoints import FAILPOINTS, hit
 from ...near import NearTier
@@ -167,21 +167,7 @@ class Nearby:
 
     def keep(self, region: str, record: Record, value: object) -> None:
         """See :meth:`Backend.keep`."""
-        if record.near is None:
-            return
-        claim, deadline = record.near
-        if value is MISSING or not isinstance(record.value, Encoded):
-            self.tier.release(region, claim)
-            return
-        self.tier.keep(
-            region,
-            claim,
-            value,
-            version=record.version,
-            deadline=deadline,
-            weight=len(record.value.payload) + len(record.key),
-            now=self._link.now(),
-        )
+        self.tier.keep(region, record, value, self._link.now())
 
     async def _ask(
         self,
