@@ -59,23 +59,33 @@ async def found_redis(named: str | None) -> AsyncIterator[Place]:
                 start_new_session=True,  # an interrupt from the keyboard is ours to act on
             )
             try:
-                socket = Path(folder) / "redis.sock"
-                await _listens(socket, keeper)
+                path = Path(folder) / "redis.sock"
+                await _listens(path, keeper)
                 words = f"The server is {Path(program).name}, started for this on a Unix socket."
-                yield Place(f"unix://{socket}", words)
+                yield Place(f"unix://{path}", words)
             finally:
                 await keeper.communicate(b"")  # the end of its input, and with it the server's
 
 
-async def _listens(socket: Path, keeper: asyncio.subprocess.Process) -> None:
-    """Wait until the server has made its socket."""
+async def _listens(path: Path, keeper: asyncio.subprocess.Process) -> None:
+    """Wait until the server takes connections; its socket is there a moment before that."""
     end = time.monotonic() + _STARTS_WITHIN
-    while not socket.exists():  # noqa: ASYNC240 - a look takes microseconds
+    while not await _takes_connections(path):
         if keeper.returncode is not None or time.monotonic() > end:
-            log = socket.parent / "log"
+            log = path.parent / "log"
             said = log.read_text(errors="replace")[-200:] if log.exists() else "no log"
             raise RuntimeError(f"the redis-server of the demo did not start: {said}")
         await asyncio.sleep(0.02)
+
+
+async def _takes_connections(path: Path) -> bool:
+    try:
+        _, writer = await asyncio.open_unix_connection(path)
+    except (FileNotFoundError, ConnectionRefusedError):
+        return False
+    writer.close()
+    await writer.wait_closed()
+    return True
 
 
 def keep(program: str, folder: str) -> int:
