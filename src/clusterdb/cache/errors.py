@@ -26,6 +26,10 @@
     │   ├── Degraded                      fewer copies took a write than were asked for
     │   ├── BackendSuspended              it failed so often that it is not asked for a while
     │   └── OutcomeUnknown                a write was sent and its reply never came
+    ├── StorageUnavailable                the database behind the cache can't be reached
+    ├── NoStorage                         a write through the cache that has no storage behind it
+    ├── RowRefused                        the database does not take this row: ``.code``
+    ├── ChangesLost                       storage no longer tells what changed since then
     ├── ServerError                       a server answered a command with an error: ``.code``
     ├── LoadError                         a load could not give a value (a loader's own
     │   │                                 exception is raised as it is, never wrapped)
@@ -54,6 +58,7 @@ __all__ = [
     "BatchError",
     "CacheClosed",
     "CacheError",
+    "ChangesLost",
     "ConfigError",
     "CrossSlotError",
     "Degraded",
@@ -69,15 +74,18 @@ __all__ = [
     "LoaderSuspended",
     "MissingExtra",
     "MissingVariable",
+    "NoStorage",
     "NotSupported",
     "NotSupportedOnRing",
     "OutOfMemory",
     "OutcomeUnknown",
     "ReentrantCall",
     "ReentrantLoad",
+    "RowRefused",
     "ScanTimeout",
     "ServerError",
     "SharedValueMutated",
+    "StorageUnavailable",
     "TypeMismatch",
     "TypeRequired",
     "Undecodable",
@@ -286,6 +294,29 @@ class BackendSuspended(BackendUnavailable):
 
 class OutcomeUnknown(BackendUnavailable):
     """A write was sent and its reply never came: it may or may not have been carried out."""
+
+
+class StorageUnavailable(CacheError, ConnectionError):
+    """The database behind the cache can't be reached, was too slow, or ended the transaction:
+    nothing was written.
+    """
+
+
+class NoStorage(CacheError):
+    """A write through the cache was asked for, and no storage is behind it."""
+
+
+class RowRefused(CacheError):
+    """The database does not take this row, today or later, as it is: ``code`` is its own."""
+
+    def __init__(self, key: str, code: str, reason: str) -> None:
+        super().__init__(f"storage refuses the row of {key!r} ({code}): {reason}")
+        self.key = key
+        self.code = code
+
+
+class ChangesLost(CacheError):
+    """Storage no longer tells all that changed since a position: what may be older has to go."""
 
 
 class ServerError(CacheError):
