@@ -24,14 +24,14 @@ __all__ = ["breaker_of", "make_backend", "make_channel", "stored_regions"]
 def make_backend(config: CacheConfig, clock: Clock) -> Backend:
     """The backend that ``config.backend`` names. Does no I/O."""
     match config.backend:
-        case Memory(persist=None, max_process_memory=budget):
+        case Memory(persist=None, max_process_memory=budget, max_total_memory=total):
             from .backends.memory import MemoryBackend
 
-            return MemoryBackend(clock, budget)
-        case Memory(persist=str(path), max_process_memory=budget):
+            return MemoryBackend(clock, budget, total)
+        case Memory(persist=str(path), max_process_memory=budget, max_total_memory=total):
             from .backends.persistent import PersistentMemoryBackend
 
-            return PersistentMemoryBackend(clock, Path(path), budget)
+            return PersistentMemoryBackend(clock, Path(path), budget, total)
         case Disk() as disk:
             from .backends.disk import DiskBackend
 

@@ -104,6 +104,18 @@ class Residents:
         self.weight += growth
         self.schedule(entry, deadline)
 
+    def used(self, batch: list[Entry]) -> None:
+        """These entries were hit; some may have left since."""
+        self.counters.hits += len(batch)
+        policy, profile = self.policy, self.profile
+        profile.passed(batch)
+        for entry in batch:
+            if entry.resident:
+                policy.touch(entry)
+            if entry.watched:
+                profile.hit(entry)
+        self.intake.used(batch)
+
     def schedule(self, entry: Entry, deadline: float) -> None:
         """Change when an entry expires."""
         self._wheel.remove(entry)
@@ -160,6 +172,15 @@ class Residents:
                 return number
             self.discard(victim, RemovalCause.EVICTED)
         return count
+
+    def limit(self, max_weight: int, evict: int) -> int:
+        """Come as near to a limit of the weight as evicting so many entries brings it."""
+        self.intake.limit(max_weight)
+        while self.weight > max_weight and evict > 0 and self.shrink(1):
+            evict -= 1
+        self.max_weight = max(max_weight, self.weight)
+        self._measure_capacity()
+        return self.max_weight
 
     def _measure_capacity(self) -> None:
         """Where the weights are what limits, tell the policy how many entries fit, about."""
@@ -271,9 +292,9 @@ class Residents:
         max_items: int | None,
         max_weight: int | None,
         grace: float,
-        weighed: bool,
     ) -> None:
         """Change limits and policy; entries stay, as many as fit, in the old policy's order."""
+        self.intake.limit(max_weight)
         if policy.name != self.policy.name:
             policy.resize(self._room(max_items, max_weight))
             for entry in self.policy.ordered():
@@ -281,11 +302,12 @@ class Residents:
                 policy.insert(entry)
             self.policy = policy
             self._capacity = 0
-        if not weighed:
+        weighs = self.intake.weighs
+        if not weighs:
             self.weight = 0
             for entry in self.entries.values() if self._weighed else ():
                 entry.weight = 0
-        self._weighed = weighed
+        self._weighed = weighs
         self.max_items, self.max_weight = max_items, max_weight
         self._resize(self._room(max_items, max_weight))
         if grace != self.grace:

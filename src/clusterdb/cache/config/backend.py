@@ -129,17 +129,20 @@ class Memory(Settings, frozen=True, kw_only=True, tag_field="type", tag="memory"
 
     `persist` names a file that is written when the cache is closed and started from the next time.
     `max_process_memory`: the memory of the whole process; from 90% of it nothing new is kept, from
-    95% the cache shrinks, from 100% writes fail with `OutOfMemory`.
+    95% the cache shrinks, from 100% writes fail with `OutOfMemory`. `max_total_memory`: what the
+    entries of all regions weigh together at most; each region's share moves to where it hits most.
     """
 
     persist: OptionalPath = preset(None)
     max_process_memory: OptionalSize = preset(None)
+    max_total_memory: OptionalSize = preset(None)
 
     def _check(self) -> None:
-        """Check the budget."""
-        given = self.max_process_memory
-        message = "must be at least 1 byte; None is no limit"
-        require(given is None or given >= 1, "max_process_memory", message)
+        """Check the budgets."""
+        for name in ("max_process_memory", "max_total_memory"):
+            given = getattr(self, name)
+            message = "must be at least 1 byte; None is no limit"
+            require(given is None or given >= 1, name, message)
 
 
 class Disk(Settings, frozen=True, kw_only=True, tag_field="type", tag="disk"):

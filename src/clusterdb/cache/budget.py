@@ -1,0 +1,206 @@
+"""How regions share one total of bytes: each has what gains the most hits, by marginal benefit.
+
+A region's *demand* is how many hits it would have had lately at each size; it comes from the reuse
+distances of its sampled requests (:class:`.Profile`). The total is handed out in small grains:
+always to the region that gains the most hits for the next bytes. Where a curve is not concave, as
+that of a loop, which hits nothing until all of it fits, the whole step up to its upper hull is one
+offer, else no single grain would ever seem worth it. Sources: H. Stone, J. Turek and J. Wolf,
+"Optimal Partitioning of Cache Memory", IEEE Transactions on Computers 41(9), 1992; N. Beckmann and
+D. Sanchez, "Talus", HPCA 2015, for the hull.
+
+**Slowly, and only for a reason.** Nothing moves for less than 1% of the requests, and at most a
+sixteenth of the total moves at a time: a curve is an estimate, of an LRU, from a sample. Each
+region keeps a tenth of an even split, so that one that wakes up can show what it is worth.
+
+Pure: sizes are bytes, or a weigher's unit.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Mapping, Sequence
+from itertools import pairwise
+from typing import Final
+
+__all__ = ["Demand", "Wish", "decide", "floor_of", "split", "spread"]
+
+_GRAINS: Final = 128
+_FADING: Final = 0.8
+_ENOUGH: Final = 2000.0
+_WORTH: Final = 0.01
+_STEP: Final = 16
+_FLOOR: Final = 10
+_OCTAVE: Final = 8
+_NOISE: Final = 1e-9  # points on one line, which stay single grains, differ by rounding
+
+Reuses = tuple[float, Sequence[float]]
+"""All requests so far, and how many of them were reuses at each distance, as a profile has them."""
+
+
+class Demand:
+    """What the requests of one region were like lately: the last looks count most."""
+
+    def __init__(self) -> None:
+        self.requests = 0.0
+        self._counts: list[float] = []
+        self._before: Reuses = (0.0, ())
+
+    def look(self, now: Reuses) -> None:
+        """Take in what was counted since the last look."""
+        requests, counts = now
+        before, seen = self._before
+        self._before = requests, tuple(counts)
+        past = [*seen, *[0.0] * (len(counts) - len(seen))]
+        known = [*self._counts, *[0.0] * (len(counts) - len(self._counts))]
+        self.requests = self.requests * _FADING + max(0.0, requests - before)
+        self._counts = [
+            old * _FADING + count - gone
+            for old, count, gone in zip(known, counts, past, strict=True)
+        ]
+
+    def curve(self, weight: float) -> list[tuple[float, float]]:
+        """Sizes, and the hits they would have had; ``weight`` is that of an entry, as a mean."""
+        hits, most, points = 0.0, 0.0, []
+        for index, count in enumerate(self._counts):
+            hits += count
+            most = max(most, hits)  # a sample's counts may fall: more memory never loses hits
+            points.append((2.0 ** ((index + 1) / _OCTAVE) * weight, most))
+        return points
+
+
+class Wish:
+    """What a region would hit at each size, between the least and the most that it may have.
+
+    ``curve``: sizes and hits, both rising; before the first and between two points in proportion,
+    behind the last as that.
+    """
+
+    __slots__ = ("_hits", "_sizes", "ceiling", "floor")
+
+    def __init__(self, curve: Sequence[tuple[float, float]], floor: int, ceiling: int) -> None:
+        self.floor, self.ceiling = floor, ceiling
+        self._sizes = [0.0, *[size for size, _ in curve]]
+        self._hits = [0.0, *[hits for _, hits in curve]]
+
+    def hits(self, size: float) -> float:
+        """What would be hit at a size."""
+        at = bisect_left(self._sizes, size)
+        if at == 0:
+            return self._hits[0]
+        if at == len(self._sizes):
+            return self._hits[-1]
+        low, high = self._sizes[at - 1], self._sizes[at]
+        below, above = self._hits[at - 1], self._hits[at]
+        return below + (above - below) * (size - low) / (high - low)
+
+
+def floor_of(total: int, regions: int) -> int:
+    """What each of so many regions keeps at least."""
+    return total // (_FLOOR * regions)
+
+
+def spread(
+    total: int, present: Mapping[str, int], ceilings: Mapping[str, int | None]
+) -> dict[str, int]:
+    """A share for each region of ``ceilings`` (the most it may have, if there is a most): an even
+    split at first; later a new region gets an even share, for which the others give way in
+    proportion. In all at most ``total``.
+    """
+    floor = floor_of(total, len(ceilings))
+    tops = {name: total if top is None else top for name, top in ceilings.items()}
+    floors = {name: min(floor, top) for name, top in tops.items()}
+    if not any(name in present for name in ceilings):
+        return _evenly(total, {}, tops)
+    even = total // len(ceilings)
+    wished = {
+        name: max(floors[name], min(present.get(name, even), top)) for name, top in tops.items()
+    }
+    above = sum(wished.values()) - sum(floors.values())
+    free = total - sum(floors.values())
+    if above <= free:
+        return wished
+    return {name: floors[name] + (size - floors[name]) * free // above
+            for name, size in wished.items()}  # fmt: skip
+
+
+def _evenly(left: int, sizes: dict[str, int], tops: Mapping[str, int]) -> dict[str, int]:
+    """``sizes``, and what is left on top, evenly, as far as ``tops`` allow."""
+    found = dict(sizes)
+    waiting = sorted(tops, key=lambda name: tops[name] - sizes.get(name, 0))
+    for number, name in enumerate(waiting):
+        had = found.get(name, 0)
+        more = min(left // (len(waiting) - number), tops[name] - had)
+        found[name] = had + more
+        left -= more
+    return {name: found[name] for name in tops}
+
+
+def split(total: int, wishes: Mapping[str, Wish]) -> dict[str, int]:
+    """The shares that hit the most: exact to a grain, 1/128 of the total, where the curves are
+    concave. What nobody gains by is handed out evenly. Needs floors that fit into the total.
+    """
+    shares = {name: wish.floor for name, wish in wishes.items()}
+    left = total - sum(shares.values())
+    grain = max(1, left // max(_GRAINS, 2 * len(wishes)))
+    offers = sorted(
+        [
+            (-slope, order, name, size)
+            for name, wish in wishes.items()
+            for order, (slope, size) in enumerate(_offers(wish, grain, left))
+            if slope > 0
+        ]
+    )
+    full: set[str] = set()
+    for _, _, name, size in offers:
+        if name in full:
+            continue
+        more = size - shares[name]
+        if more > left:
+            full.add(name)  # what it is offered next stands on top of this
+            continue
+        shares[name] = size
+        left -= more
+    return _evenly(left, shares, {name: wish.ceiling for name, wish in wishes.items()})
+
+
+def _offers(wish: Wish, grain: int, left: int) -> list[tuple[float, int]]:
+    """The steps of a curve's upper hull: hits for each byte, falling, and the size after it."""
+    top = min(wish.ceiling, wish.floor + left)
+    sizes = [*range(wish.floor, top, grain), top]
+    hull: list[tuple[int, float]] = []
+    for size in sizes:
+        hits = wish.hits(size)
+        while len(hull) > 1 and _bends_up(hull[-2], hull[-1], (size, hits)):
+            hull.pop()
+        if not hull or size > hull[-1][0]:
+            hull.append((size, hits))
+    return [(_slope(low, high), high[0]) for low, high in pairwise(hull)]
+
+
+def _bends_up(
+    first: tuple[int, float], second: tuple[int, float], third: tuple[int, float]
+) -> bool:
+    """Whether the second point lies under the line from the first to the third."""
+    return _slope(first, second) * (1 + _NOISE) < _slope(second, third)
+
+
+def _slope(low: tuple[int, float], high: tuple[int, float]) -> float:
+    return (high[1] - low[1]) / (high[0] - low[0]) if high[0] > low[0] else 0.0
+
+
+def decide(
+    total: int, present: Mapping[str, int], wishes: Mapping[str, Wish], requests: float
+) -> dict[str, int]:
+    """The next shares: a step from ``present`` towards the best split, if that is worth it for so
+    many ``requests``; else ``present``.
+    """
+    best = split(total, wishes)
+    gain = sum([wish.hits(best[name]) - wish.hits(present[name]) for name, wish in wishes.items()])
+    if requests < _ENOUGH or gain <= _WORTH * requests:
+        return dict(present)
+    moved = sum([max(0, best[name] - size) for name, size in present.items()])
+    most = max(1, total // _STEP)
+    if moved <= most:
+        return best
+    step = {name: (best[name] - size) * most // moved for name, size in present.items()}
+    return {name: size + step[name] for name, size in present.items()}
