@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from .clock import Clock
 from .config import (
@@ -18,7 +19,10 @@ from .config import (
 from .errors import ConfigError, MissingExtra, NotSupported
 from .protocols import Backend, Channel
 
-__all__ = ["breaker_of", "make_backend", "make_channel", "stored_regions"]
+if TYPE_CHECKING:
+    from .backends.redis.reads import RedisReads
+
+__all__ = ["breaker_of", "make_backend", "make_channel", "make_reads", "stored_regions"]
 
 
 def make_backend(config: CacheConfig, clock: Clock) -> Backend:
@@ -81,6 +85,24 @@ def make_channel(config: CacheConfig, clock: Clock) -> Channel | None:
         case RedisStream(stream=name, max_length=length):
             return RedisStreamChannel(link, name, length)
     raise NotSupported(f"no channel is made of a {type(wanted.backend).__name__}")
+
+
+def make_reads(config: CacheConfig, region: str, clock: Clock) -> RedisReads:
+    """What reads of a region by other processes are heard from. Does no I/O. Raises
+    :class:`NotSupported` where they happen inside of these processes only.
+    """
+    server = config.backend
+    if not isinstance(server, Redis):
+        raise NotSupported(
+            f"backend {server.__struct_config__.tag!r} is read inside of the programs that use it, "
+            f"where no other process sees it: let one of them record itself, by "
+            f"'await cache.record(path, seconds=60)' or 'cache.sync.record(path)'"
+        )
+    try:
+        from .backends.redis.reads import RedisReads
+    except ImportError as error:
+        raise MissingExtra("backend 'redis'", "redis") from error
+    return RedisReads(server, config.partitioning, config.name, region, clock)
 
 
 def stored_regions(config: CacheConfig) -> dict[str, CacheRegion]:

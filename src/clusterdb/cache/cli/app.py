@@ -31,6 +31,7 @@ from .installation import version
 from .invalidate import clear, invalidate
 from .metrics import metrics
 from .output import ReaderGone, drop_unwritten, fail
+from .record import record
 from .scan import scan
 from .set import set_value
 from .simulate import simulate
@@ -59,6 +60,7 @@ app.add_typer(metrics)
 app.add_typer(events)
 app.add_typer(config)
 app.command()(doctor)
+app.command()(record)
 app.command()(simulate)
 app.command()(advise)
 app.command()(demo)

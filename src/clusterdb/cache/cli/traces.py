@@ -1,6 +1,6 @@
 """Traces of requests, from files of three kinds.
 
-``*.u32`` holds little-endian 32-bit key numbers, one a request; a recording of ``cache.record``
+``*.u32`` holds little-endian 32-bit key numbers, one a request; a recording of a cache
 64-bit hashes of keys behind a head of 20 bytes; anything else is text, a key a line (of CSV: the
 first column). Each may be packed by gzip.
 """

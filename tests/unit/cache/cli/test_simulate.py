@@ -1,4 +1,4 @@
-"""``cache simulate`` and ``cache advise``: traces in, hit ratios out."""
+"""``cache record``, ``cache simulate`` and ``cache advise``: traces in, hit ratios out."""
 
 import array
 import gzip
@@ -114,3 +114,22 @@ def test_advice_on_a_trace(cli, tmp_path):
     found = json.loads(cli("advise", str(path), "--size", "50%", "--policy", "lru", "--json")[1])
     assert found["better"] is not None
     assert found["at"]["tenfold"] > 0.8
+
+
+@pytest.mark.parametrize(
+    ("argv", "said"),
+    [
+        ((), "backend 'disk' is read inside of the programs that use it"),
+        (("--url", "memory://"), "'await cache.record(path, seconds=60)'"),
+        (("--url", "redis://h", "--for", "0"), "--for is above 0 seconds, not '0'"),
+        (("--url", "redis://h", "--sample", "0"), "sample is a share above 0, up to 1: got 0.0"),
+        (("--url", "redis://h", "--region", "defalt"), "did you mean 'default'?"),
+    ],
+)
+def test_what_can_not_be_recorded_is_refused(cli, tmp_path, argv, said):
+    code, _, err = cli("record", str(tmp_path / "log"), *argv)
+
+    assert code == 2
+    assert said in err
+    assert len(err.splitlines()) == 1
+    assert not (tmp_path / "log").exists()
