@@ -44,6 +44,8 @@ def read_requests(path: Path) -> tuple[list[str], float]:
         if len(data) < head:
             raise InvalidArgument(f"{str(path)!r} is cut short: its head is not whole")
         [share] = SHARE.unpack(data[len(MAGIC) : head])
+        if not 0 < share <= 1:
+            raise InvalidArgument(f"{str(path)!r} is damaged: it says to hold {share} of all keys")
         requests = _numbers(data[head:], 8, path)
     elif name.endswith(".u32"):
         requests = _numbers(data, 4, path)

@@ -71,15 +71,19 @@ def test_every_kind_of_trace_is_read(cli, tmp_path, name, data, keys):
         ("a.csv", b"a\0b", "is no trace: it has NUL characters"),
         ("log", MAGIC + b"\0", "its head is not whole"),
         ("log", MAGIC + SHARE.pack(1.0) + b"123", "no whole number of keys of 8"),
+        ("log", MAGIC + SHARE.pack(1.0), "holds no requests"),
+        ("log", MAGIC + SHARE.pack(float("nan")) + bytes(8), "is damaged: it says to hold nan"),
+        ("log", MAGIC + SHARE.pack(0.0) + bytes(8), "is damaged: it says to hold 0.0"),
     ],
 )
 def test_what_is_no_trace_is_refused(cli, tmp_path, name, data, said):
     (tmp_path / name).write_bytes(data)
-    code, _, err = cli("simulate", str(tmp_path / name))
+    for command in ("simulate", "advise"):
+        code, _, err = cli(command, str(tmp_path / name))
 
-    assert code == 2
-    assert said in err
-    assert len(err.splitlines()) == 1
+        assert code == 2
+        assert said in err
+        assert len(err.splitlines()) == 1
 
 
 def test_a_missing_file_is_told(cli, tmp_path):
