@@ -104,8 +104,10 @@ def spread(
 ) -> dict[str, int]:
     """A share for each region of ``ceilings`` (the most it may have, if there is a most): an even
     split at first; later a new region gets an even share, for which the others give way in
-    proportion. In all at most ``total``.
+    proportion, and what a region leaves goes to all. In all at most ``total``.
     """
+    if not ceilings:
+        return {}
     floor = floor_of(total, len(ceilings))
     tops = {name: total if top is None else top for name, top in ceilings.items()}
     floors = {name: min(floor, top) for name, top in tops.items()}
@@ -117,10 +119,12 @@ def spread(
     }
     above = sum(wished.values()) - sum(floors.values())
     free = total - sum(floors.values())
-    if above <= free:
-        return wished
-    return {name: floors[name] + (size - floors[name]) * free // above
-            for name, size in wished.items()}  # fmt: skip
+    if above > free:
+        wished = {
+            name: floors[name] + (size - floors[name]) * free // above
+            for name, size in wished.items()
+        }
+    return _evenly(total - sum(wished.values()), wished, tops)
 
 
 def _evenly(left: int, sizes: dict[str, int], tops: Mapping[str, int]) -> dict[str, int]:

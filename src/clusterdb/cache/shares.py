@@ -34,11 +34,14 @@ class Shares:
         self, ceilings: Mapping[str, int | None], tables: Mapping[str, Table]
     ) -> dict[str, int]:
         """These are the regions, with the most that each may have, if there is a most. Of
-        ``tables``, those that have to make place do it at once; the limits of all.
+        ``tables``, those that have to make place do it at once; the limits of all. While nothing
+        is kept they are even.
         """
         if ceilings != self._ceilings:
             self._ceilings = dict(ceilings)
-            self.limits = self._wanted = spread(self.total, self.limits, ceilings)
+            used = any(len(table) for table in tables.values())
+            present = self.limits if used else {}
+            self.limits = self._wanted = spread(self.total, present, ceilings)
             for name, table in tables.items():
                 table.limit(self.limits[name], len(table))
         return self.limits

@@ -5,10 +5,21 @@ from itertools import pairwise
 
 import pytest
 
-from clusterdb.cache import Cache, CacheConfig, CacheRegion, ConfigError, EntryTooLarge, Memory
+from clusterdb.cache import (
+    Cache,
+    CacheConfig,
+    CacheRegion,
+    ConfigError,
+    Disk,
+    EntryTooLarge,
+    Memory,
+)
 from clusterdb.cache.backends.memory import MemoryBackend
+from clusterdb.cache.codec import Encoded
+from clusterdb.cache.near import NearTier
+from clusterdb.cache.settings import NearSettings
 from clusterdb.cache.testing import ManualClock
-from clusterdb.cache.types import MISSING
+from clusterdb.cache.types import FOREVER, MISSING, Record
 
 TOTAL = 400_000
 REGIONS = (CacheRegion("busy"), CacheRegion("scan"))
@@ -116,10 +127,58 @@ async def test_a_region_that_is_added_gets_a_share_at_once():
         assert (await limits(cache))["late"] == 1000
 
 
+def test_near_tiers_share_a_total_too():
+    tier, now = NearTier(0.0, 100_000), 0.0
+    for region in ("busy", "scan"):
+        tier.add(region, near(90_000), counted=False)
+    tier.renew(now)
+    draw = random.Random(1)
+    weights = [1 / rank for rank in range(1, 1001)]
+    for at in range(15):
+        for number, key in enumerate(draw.choices(range(1000), weights, k=2000)):
+            ask(tier, "busy", str(key), now)
+            if number % 2:
+                ask(tier, "scan", f"{at}:{number}", now)
+        now += 11
+        tier.renew(now)
+        tier.sweep(now, 1000)
+        assert sum(table.weight for _, table in tier.tables()) <= 100_000
+
+    assert tier.table("busy").weight > 65_000
+    assert 5000 <= tier.table("scan").weight <= 35_000
+    assert not keep(tier, "scan", "large", 95_000, now)
+    tier.add("busy", None, counted=False)
+    assert tier.table("busy").weight == 0
+    assert keep(tier, "scan", "large", 30_000, now)
+
+
+def near(size: int) -> NearSettings:
+    return NearSettings(max_items=None, max_weight=size, max_staleness=1.0)
+
+
+def ask(tier: NearTier, region: str, key: str, now: float) -> None:
+    if tier.table(region).get(key, now) is MISSING:
+        assert keep(tier, region, key, 100, now)
+
+
+def keep(tier: NearTier, region: str, key: str, size: int, now: float) -> bool:
+    claim = tier.mark(region, key, "server", now)
+    assert claim is not None
+    value = Encoded(b"x" * (size - len(key)), 1, 0)
+    record = Record(key, value, 1, None, (), "redis", near=(claim, FOREVER))
+    tier.keep(region, record, "value", now)
+    return tier.table(region).get(key, now) == "value"
+
+
 @pytest.mark.parametrize("total", [0, -1, 19])
 def test_a_total_has_something_for_each_region(total):
     with pytest.raises(ConfigError, match="max_total_memory"):
         config(total, CacheRegion("other"))
+
+
+def test_a_near_total_has_something_for_each_region():
+    with pytest.raises(ConfigError, match="near_total: 19B is too little for 2 regions"):
+        CacheConfig(backend=Disk(path="x", near_total=19), regions=[CacheRegion("other")])
 
 
 def test_the_total_is_read_from_a_file():

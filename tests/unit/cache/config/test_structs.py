@@ -132,6 +132,8 @@ REFUSED = [
     (late(Admission, max_rate=0), "max_rate", "a whole number >= 1, got 0"),
     (late(Memory, max_process_memory=0), "max_process_memory", "at least 1 byte"),
     (late(Memory, max_total_memory=0), "max_total_memory", "at least 1 byte"),
+    (late(Disk, path="x", near_total=0), "near_total", "at least 1 byte"),
+    (late(Redis, urls=["redis://h"], near_total=0), "near_total", "at least 1 byte"),
     (late(CachePolicy, eviction="lru"), "eviction", r"WTinyLFU\(...\), got 'lru'"),
     (late(CachePolicy, eviction=None), "eviction", r"got nothing"),
     (late(Compression, level=17), "level", "lz4 takes 0 to 16, got 17"),

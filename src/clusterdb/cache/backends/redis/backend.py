@@ -102,7 +102,7 @@ class RedisBackend:
             self._confirming,
             self._settings,
             self._used,
-            cluster=redis.cluster,
+            redis,
         )
         self._effects = Effects(
             names, self._nearby, self._claiming, self._limits, self._succession, self._counters
