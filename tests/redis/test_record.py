@@ -178,6 +178,17 @@ async def test_it_does_not_follow_a_server_that_is_too_fast(standalone):
         await reads.aclose()
 
 
+@pytest.mark.parametrize(("read_replicas", "servers"), [(False, 3), (True, 6)])
+async def test_replicas_are_heard_where_they_answer_reads(cluster, read_replicas, servers):
+    server = Redis(urls=cluster.urls, cluster=True, read_replicas=read_replicas)
+    reads = RedisReads(server, PartitioningConfig(), "main", "default", SystemClock())
+    try:
+        await reads.open()
+        assert len({tap.endpoint.name for tap in reads._taps}) == servers
+    finally:
+        await reads.aclose()
+
+
 @pytest.mark.parametrize(
     ("line", "key"),
     [

@@ -34,6 +34,7 @@ class RedisReads:
         self._link = Link(server, partitioning, clock, names)
         self._timeout = server.pool.connect_timeout
         self._prefix = names.prefix(region).encode()
+        self._replicas = server.read_replicas
         self._now = clock.now
         self._taps: list[Tap] = []
 
@@ -45,7 +46,7 @@ class RedisReads:
         topology = self._link.topology
         nodes: list[Node] = []
         for primary in topology.nodes():
-            nodes += [primary, *topology.replicas(primary)]
+            nodes += [primary, *(topology.replicas(primary) if self._replicas else ())]
         self._taps = [Tap(node.endpoint, self._now) for node in nodes]
         await asyncio.gather(*[tap.open(self._timeout) for tap in self._taps])
 
