@@ -82,7 +82,10 @@ class NearTier:
             return
         self._wanted[region] = wanted
         self._outages[region] = outage
-        policy = self._policies[region] = _order(settings.policy, counted)
+        policy, known = _order(settings.policy, counted), self._policies.get(region)
+        if known is not None and known.name == policy.name:
+            policy = known  # the table goes on with it
+        self._policies[region] = policy
         table = self._tables.get(region)
         if table is None:
             table = self._tables[region] = Table(

@@ -16,6 +16,7 @@ from .entries import Entry, TagState
 from .guard import Guard
 from .intake import Intake
 from .policy.base import Policy
+from .policy.handover import Handover
 from .profile import Profile
 from .stats import Counters
 from .tags import TagStates
@@ -28,6 +29,7 @@ _LOOK_AT: Final = 16
 _WORTH_IT: Final = 16
 _LARGE: Final = 4
 _PATIENCE: Final = 4
+_FOLLOW_A_WRITE: Final = 8
 
 Removal = tuple[str, Version, RemovalCause]
 """A key that left by itself: key, version, why."""
@@ -78,6 +80,7 @@ class Residents:
         entry.deadline = deadline
         self.entries[key] = entry
         self.weight += weight
+        self.hand_over(_FOLLOW_A_WRITE)
         self.policy.insert(entry)
         self.profile.came(entry)
         self._wheel.add(entry, deadline + self.grace)
@@ -223,6 +226,13 @@ class Residents:
                 found += 1
         return found
 
+    def sweep(self, now: float, limit: int, thorough: bool) -> int:
+        """Look at ``limit`` entries each for what has expired or is dead, and hand over as many to
+        a new policy; how many were discarded.
+        """
+        self.hand_over(limit)
+        return self.expire(now, limit) + self.purge(limit, None, thorough)
+
     def alive(self, key: str, now: float) -> Entry | None:
         """The entry if it is live."""
         entry = self.entries.get(key)
@@ -297,10 +307,8 @@ class Residents:
         self.intake.limit(max_weight)
         if policy.name != self.policy.name:
             policy.resize(self._room(max_items, max_weight))
-            for entry in self.policy.ordered():
-                self.policy.remove(entry)
-                policy.insert(entry)
-            self.policy = policy
+            entries = self.entries.values()
+            self.policy = Handover(self.policy, policy, entries) if entries else policy
             self._capacity = 0
         weighs = self.intake.weighs
         if not weighs:
@@ -316,6 +324,12 @@ class Residents:
                 self.schedule(entry, entry.deadline)
         self.make_room(0, 0)
 
+    def hand_over(self, limit: int) -> None:
+        """Give the new policy at most ``limit`` of the entries that the old one still has."""
+        policy = self.policy
+        if isinstance(policy, Handover) and policy.move(limit):
+            self.policy = policy.new
+
     def _room(self, max_items: int | None, max_weight: int | None) -> int:
         """How many entries fit, about; 0 is no limit."""
         if max_weight is None or not self.weight:
@@ -325,8 +339,9 @@ class Residents:
 
     @property
     def looking(self) -> bool:
-        """Whether a round of :meth:`purge` or of expiry is under way."""
-        return len(self._round) > 0 or self._wheel.pending
+        """Whether a round of :meth:`purge`, of expiry or of handing over is under way."""
+        under_way = isinstance(self.policy, Handover) or self._wheel.pending
+        return under_way or len(self._round) > 0
 
     def convert(self, function: Callable[[object], object]) -> None:
         """Replace every value by what ``function`` makes of it."""

@@ -251,11 +251,11 @@ class Table:
         """
         with self._guard:
             self._drain()
-            return self._residents.expire(now, limit) + self._residents.purge(limit, None, thorough)
+            return self._residents.sweep(now, limit, thorough)
 
     @property
     def sweeping(self) -> bool:
-        """Whether a look for dead or expired entries is under way."""
+        """Whether a look for dead or expired entries, or a change of policy, is under way."""
         return self._residents.looking
 
     def claim(self, key: str, tags: tuple[str, ...], now: float) -> Record | Claim | None:

@@ -62,6 +62,8 @@ __all__ = ["RedisBackend"]
 
 C = TypeVar("C", bound=Change)
 
+_OF_COPIES: Final[frozenset[Capability]] = frozenset({"multi_process", "near"})
+_CAPABILITIES: Final[frozenset[Capability]] = _OF_COPIES | {"atomic"}
 _LOG: Final = logging.getLogger("clusterdb.cache")
 _SHARDS: Final = 16
 """Into how many shards the index of a region is cut where there are several servers."""
@@ -123,9 +125,7 @@ class RedisBackend:
 
     @property
     def capabilities(self) -> frozenset[Capability]:
-        if self._on_each > 1:
-            return frozenset({"multi_process", "near"})
-        return frozenset({"atomic", "multi_process", "near"})
+        return _OF_COPIES if self._on_each > 1 else _CAPABILITIES
 
     # -- life
 
@@ -268,9 +268,8 @@ class RedisBackend:
 
     def _marked(self, region: str, changes: Sequence[C]) -> Sequence[C]:
         """The changes, with the tag that a region with ``instant_clear`` gives to its entries."""
-        if not self._settings[region].instant_clear:
-            return changes
-        return list(map(_with_region_tag, changes))
+        instant = self._settings[region].instant_clear
+        return list(map(_with_region_tag, changes)) if instant else changes
 
     async def _write(self, region: str, changes: Sequence[Change]) -> list[Written | CacheError]:
         if self._succession.due:
@@ -290,8 +289,7 @@ class RedisBackend:
         if self._on_each > 1:
             raise NotSupportedOnRing("an atomic operation", self._on_each)
         for change in changes if region in self._limits else ():
-            refusal = self._limits.refusal(region, change)
-            if refusal is not None:
+            if (refusal := self._limits.refusal(region, change)) is not None:
                 raise refusal
         if self._succession.due:
             await self._succession.repeat()
