@@ -101,6 +101,7 @@ from .errors import (
     WrongLoop,
 )
 from .events import (
+    AlertTurned,
     CircuitTurned,
     Cleared,
     EntryDeleted,
@@ -141,6 +142,7 @@ __all__ = [
     "Admission",
     "Advice",
     "AlertConfig",
+    "AlertTurned",
     "AsyncCached",
     "AsyncCachedMany",
     "BackendSuspended",

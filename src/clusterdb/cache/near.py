@@ -129,6 +129,13 @@ class NearTier:
         bounds = [each.max_staleness for each in self._settings.values() if each is not _OFF]
         return min(bounds, default=FOREVER)
 
+    def age(self, now: float) -> float | None:
+        """How long ago all changes by others were surely known; ``None`` where that never was so,
+        or nothing is kept.
+        """
+        never = self._sure_at == _NEVER or self.max_staleness == FOREVER
+        return None if never else max(0.0, now - self._sure_at)
+
     def keeps(self, region: str) -> bool:
         """Whether anything of a region is kept."""
         return self._settings[region] is not _OFF

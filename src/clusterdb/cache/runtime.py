@@ -16,11 +16,13 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Literal
 
+from clusterdb.monitoring import MetricsConfig
+
 from .breaker import CircuitState
 from .circuit import Circuit, GuardedBackend
 from .clock import Clock
 from .codec import RegionCodec
-from .config import BreakerConfig
+from .config import BreakerConfig, MonitoringConfig
 from .errors import CacheClosed, CacheError, UnknownRegion, WrongLoop
 from .events import (
     CircuitTurned,
@@ -45,9 +47,11 @@ from .portal import is_background
 from .processing import Handling
 from .protocols import Backend, Channel, Drop, Put, RemoteChange, Written
 from .remote import remote_event
+from .sampling import Look, Sampling
 from .settings import RegionSettings
 from .stats import LoadCounters
 from .table import Removal, Table
+from .timed import TimedBackend
 from .types import RemovalCause
 from .unreadable import Unreadable
 
@@ -164,9 +168,13 @@ class Runtime:
         self.name = name
         self.clock = clock
         self._circuit: Circuit | None = None
+        self.sampling = Sampling(clock.now, self.publish)
+        waits = "immediate" not in backend.capabilities
         if breaker is not None:
             self._circuit = Circuit("backend", breaker, clock.now, self._turned)
             backend = GuardedBackend(backend, self._circuit)
+        self.timed = TimedBackend(backend) if waits else None
+        backend = self.timed or backend
         self.backend = backend
         self.origin = f"{socket.gethostname()}:{os.getpid()}"
         self.events = Events(self._observe, self._heard_by_others)
@@ -177,6 +185,8 @@ class Runtime:
         self.handlings: list[Handling] = []
         self.states: dict[str, RegionState] = {}
         self.started: float | None = None
+        self.look: Look | None = None
+        """Takes a sample, where samples are to be taken."""
         self.closed = False
         self._loop: asyncio.AbstractEventLoop | None = None
         self._opening: asyncio.Task[None] | None = None
@@ -267,6 +277,8 @@ class Runtime:
             await self.exchange.start(self.origin)
             for handling in self.handlings:
                 handling.start()
+            if self.look is not None:
+                self.sampling.start(self.look)
         finally:
             self._opening = None
         if self.started is None:
@@ -307,6 +319,7 @@ class Runtime:
             await asyncio.wait({self._opening})
         if self._loads is not None:
             await self._loads.aclose()
+        await self.sampling.aclose()
         await self.waiting.aclose()
         await self.exchange.disconnect()
         try:
@@ -335,6 +348,7 @@ class Runtime:
                 handling.forked()
             self.origin = f"{socket.gethostname()}:{os.getpid()}"
             self.exchange.forked(self.origin)
+            self.sampling.forked()
             self.waiting.forked()
 
     # -- regions
@@ -482,7 +496,15 @@ class Runtime:
         )
         (self.events.tell if self.exchange.applies else self.events.publish)(event)
 
+    def measure(self, monitoring: MonitoringConfig, metrics: MetricsConfig | None) -> None:
+        """Set what is measured."""
+        self.sampling.configure(monitoring, metrics)
+        if self.timed is not None:
+            self.timed.timings = self.sampling.calls
+
     def _loaded(self, region: str, keys: Sequence[str], seconds: float, outcome: str) -> None:
+        if self.sampling.loads is not None:
+            self.sampling.loads.observe((region, outcome), seconds)
         for key in keys:
             self.publish(Loaded, region=region, key=key, seconds=seconds, outcome=outcome)
 

@@ -217,10 +217,9 @@ def _setting(config: CacheConfig, name: str) -> object:
 _DEFAULTS = CacheConfig()
 _ENCODING = ("policy.compression", "serialization")
 _LATER = (
-    "monitoring",
+    "monitoring.tracing",
     "coherence.mode",
     "maintenance",
     "backup",
-    "metrics",
     "tracing",
 )

@@ -12,7 +12,15 @@ import msgspec
 
 from .breaker import CircuitState
 
-__all__ = ["CacheStats", "CircuitStats", "Counters", "LoadCounters", "ReadCounters", "RegionStats"]
+__all__ = [
+    "CacheStats",
+    "CircuitStats",
+    "Counters",
+    "LoadCounters",
+    "ReadCounters",
+    "RegionRates",
+    "RegionStats",
+]
 
 
 class Counters(msgspec.Struct):
@@ -137,6 +145,24 @@ class RegionStats(msgspec.Struct, frozen=True, kw_only=True):
         )
 
 
+class RegionRates(msgspec.Struct, frozen=True, kw_only=True):
+    """What happened in a region a second, over the last interval, which took ``seconds``.
+    ``hit_ratio`` is that of the interval, ``None`` where nothing was read.
+    """
+
+    seconds: float
+    hit_ratio: float | None
+    hits: float
+    misses: float
+    sets: float
+    deletes: float
+    invalidations: float
+    evictions: float
+    expirations: float
+    loads: float
+    load_failures: float
+
+
 class CircuitStats(msgspec.Struct, frozen=True, kw_only=True):
     """A circuit breaker at one moment: how often it opened, how many calls it refused, how many
     failed since the last success, and seconds until the next is let through.
@@ -151,7 +177,8 @@ class CircuitStats(msgspec.Struct, frozen=True, kw_only=True):
 
 class CacheStats(msgspec.Struct, frozen=True, kw_only=True):
     """A cache at one moment; ``total`` adds up its regions. ``uptime`` is in seconds. ``circuits``
-    are those with a breaker: ``backend``, and ``loads.<region>``.
+    are those with a breaker: ``backend``, and ``loads.<region>``. ``rates`` are over the last
+    interval, by region; none before its end, and none where statistics over time are off.
     """
 
     name: str
@@ -160,6 +187,7 @@ class CacheStats(msgspec.Struct, frozen=True, kw_only=True):
     tags: int
     regions: dict[str, RegionStats]
     circuits: dict[str, CircuitStats] = {}
+    rates: dict[str, RegionRates] = {}
 
     @property
     def total(self) -> RegionStats:

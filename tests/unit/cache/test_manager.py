@@ -29,12 +29,12 @@ from clusterdb.cache import (
     Hit,
     InactiveSetting,
     InvalidArgument,
-    MetricsConfig,
     MissingExtra,
     ScanTimeout,
     SharedValueMutated,
     SQLite,
     Stale,
+    TracingConfig,
     TypeMismatch,
     UnknownRegion,
     WriteThrough,
@@ -212,14 +212,14 @@ async def test_settings_whose_part_is_not_there_are_kept_and_said(cache, tmp_pat
     coherence = CacheCoherence(mode=WriteThrough(backend=SQLite(path="db", table="t")))
     with pytest.warns(InactiveSetting, match="'coherence.mode'"):
         await cache.configure_coherence(coherence)
-    with pytest.warns(InactiveSetting, match="'metrics'"):
-        await cache.configure_monitoring(MetricsConfig(metrics=("cache_hits",)))
+    with pytest.warns(InactiveSetting, match="'tracing'"):
+        await cache.configure_tracing(TracingConfig(service_name="shop"))
     health = await cache.get_health()
     assert health.status == "degraded"
     assert {check.detail.split()[0] for check in health.checks if check.status != "ok"} == {
         "'backup'",
         "'coherence.mode'",
-        "'metrics'",
+        "'tracing'",
     }
 
 
@@ -256,7 +256,7 @@ async def test_statistics_add_up(cache):
     assert (stats.regions["default"].hits, stats.regions["default"].misses) == (0, 1)
     assert (stats.total.hits, stats.total.misses, stats.total.items) == (1, 1, 1)
     assert stats.hit_ratio == 0.5
-    samples = {(m.name, m.labels["region"]): m.value for m in await cache.get_metrics()}
+    samples = {(m.name, m.labels.get("region")): m.value for m in await cache.get_metrics()}
     assert samples["cache_hits", "users"] == 1
     assert samples["cache_misses", "default"] == 1
     assert samples["cache_size", "users"] == 1

@@ -343,8 +343,7 @@ class RedisBackend:
         return cleared
 
     async def describe(self) -> BackendInfo:
-        servers = await look_at(self._link)
-        regions = {}
+        servers, regions = await look_at(self._link), {}
         for name in self._settings:
             items, weight = None, None
             if name in self._limits:
@@ -363,6 +362,7 @@ class RedisBackend:
                 *kept_order_problems(self.kind, self._settings.values()),
             ),
             servers=tuple(servers),
+            near_age=self._nearby.tier.age(self._link.now()),
         )
 
     def _total(self, region: str) -> Counters:
