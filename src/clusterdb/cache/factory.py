@@ -11,6 +11,7 @@ from .config import (
     CacheRegion,
     Disk,
     Memory,
+    PostgreSQL,
     Redis,
     RedisChannel,
     RedisStream,
@@ -95,6 +96,12 @@ def make_storage(config: StorageBackend, clock: Clock, origin: str = "") -> Stor
             from .storage.sqlite import SQLiteStorage
 
             return SQLiteStorage(sqlite, clock, origin)
+        case PostgreSQL() as postgres:
+            try:
+                from .storage.postgres import PostgresStorage
+            except ImportError as error:
+                raise MissingExtra("storage 'postgresql'", "postgres") from error
+            return PostgresStorage(postgres, clock, origin)
     raise NotSupported(f"no storage is made of a {type(config).__name__}")
 
 

@@ -89,6 +89,12 @@ class StorageFile:
         :class:`ConfigError`.
         """
         with driver_errors(self.path, self.timeout):
+            found = self._columns(connection, "")
+            missing = [name for name in COLUMNS if name not in found]
+            if found and missing:
+                raise self._refused(
+                    f"has no column {missing[0]!r}: it is another program's; name another"
+                )
             if not self._columns(connection, "_meta"):
                 if not self._create:
                     raise self._refused("is missing and may not be made (create: false)")
@@ -106,9 +112,6 @@ class StorageFile:
         return [*tables(self.names), *(triggers(self.names) if with_triggers else [])]
 
     def _check(self, connection: sqlite3.Connection) -> None:
-        missing = [name for name in COLUMNS if name not in self._columns(connection, "")]
-        if missing:
-            raise self._refused(f"has no column {missing[0]!r}: it is another program's")
         [version] = connection.execute(f"SELECT schema_version FROM {self.names.meta}").fetchone()
         if version > SCHEMA_VERSION:
             raise self._refused(
