@@ -25,7 +25,7 @@ from ...rows import (
     StorageInfo,
 )
 from ..names import Names
-from .faults import LOST
+from .faults import LOST, code_of
 from .listening import Listener
 from .schema import COLUMNS, SCHEMA_VERSION, channel, tables, triggers
 from .sessions import Session, Sessions
@@ -104,22 +104,19 @@ class PostgresStorage:
         return {row[0] for row in await self._sessions.query(self._statements.columns, table)}
 
     async def init(self, *, with_triggers: bool) -> None:
-        """Make what is missing. Idempotent. Raises :class:`ConfigError` where the role may not."""
-
-        async def make(session: Session) -> tuple[None, bool]:
-            for statement in self.statements(with_triggers=with_triggers):
-                try:
+        session = await self._sessions.connect()
+        try:
+            async with session.transaction():
+                for statement in self.statements(with_triggers=with_triggers):
                     await session.execute(statement)
-                except LOST as error:
-                    if getattr(error, "sqlstate", "") != "42501":
-                        raise
-                    raise self._refused(f"can't be made by this role ({error})") from error
-            return None, True
-
-        await self._sessions.transaction(make, None)
+        except LOST as error:
+            if code_of(error) == "42501":
+                raise self._refused(f"can't be made by this role ({error})") from error
+            raise self._sessions.unavailable(error) from error
+        finally:
+            session.terminate()
 
     def statements(self, *, with_triggers: bool) -> list[str]:
-        """What :meth:`init` does, as SQL."""
         return [*tables(self._names), *(triggers(self._names) if with_triggers else [])]
 
     def _refused(self, why: str) -> ConfigError:
