@@ -326,7 +326,7 @@ async def test_a_cancelled_write_goes_to_its_end(database: str):
 
 
 async def test_tables_are_made_where_that_is_allowed(database: str):
-    with pytest.raises(ConfigError, match="'cache storage init' makes it"):
+    with pytest.raises(ConfigError, match="'cache storage init' makes"):
         async with opened(database, create=False):
             pass
     async with opened(database):
