@@ -31,15 +31,9 @@ def replace(owner: Any, name: str, *caught_by: str) -> Callable[[Any], Any]:
 
     def register(instead: Any) -> Any:
         original = getattr(owner, name)
-        if isinstance(owner, type):
 
-            def patch(self, *args, **kwargs):
-                return instead(original, self, *args, **kwargs)
-
-        else:
-
-            def patch(*args, **kwargs):
-                return instead(original, *args, **kwargs)
+        def patch(*args: Any, **kwargs: Any) -> Any:
+            return instead(original, *args, **kwargs)
 
         MUTANTS.append(pytest.param(owner, name, patch, caught_by, id=instead.__name__))
         return instead
