@@ -62,6 +62,8 @@ __all__ = ["RedisBackend"]
 
 C = TypeVar("C", bound=Change)
 
+_OF_COPIES: Final[frozenset[Capability]] = frozenset({"multi_process", "near"})
+_CAPABILITIES: Final[frozenset[Capability]] = _OF_COPIES | {"atomic"}
 _LOG: Final = logging.getLogger("clusterdb.cache")
 _SHARDS: Final = 16
 """Into how many shards the index of a region is cut where there are several servers."""
@@ -102,7 +104,7 @@ class RedisBackend:
             self._confirming,
             self._settings,
             self._used,
-            cluster=redis.cluster,
+            redis,
         )
         self._effects = Effects(
             names, self._nearby, self._claiming, self._limits, self._succession, self._counters
@@ -123,9 +125,7 @@ class RedisBackend:
 
     @property
     def capabilities(self) -> frozenset[Capability]:
-        if self._on_each > 1:
-            return frozenset({"multi_process", "near"})
-        return frozenset({"atomic", "multi_process", "near"})
+        return _OF_COPIES if self._on_each > 1 else _CAPABILITIES
 
     # -- life
 
@@ -148,6 +148,7 @@ class RedisBackend:
 
     async def aclose(self) -> None:
         await self._watching.aclose()
+        await self._succession.aclose()
         if self._replicas is not None:
             await self._replicas.aclose()
         await self._nearby.aclose()
@@ -193,6 +194,7 @@ class RedisBackend:
             self._nearby.forked()
             self._confirming.abandon()
             self._watching.forked()
+            self._succession.forked()
             if self._replicas is not None:
                 self._replicas.forked()
             self._link.forked()
@@ -266,18 +268,19 @@ class RedisBackend:
 
     def _marked(self, region: str, changes: Sequence[C]) -> Sequence[C]:
         """The changes, with the tag that a region with ``instant_clear`` gives to its entries."""
-        if not self._settings[region].instant_clear:
-            return changes
-        return list(map(_with_region_tag, changes))
+        instant = self._settings[region].instant_clear
+        return list(map(_with_region_tag, changes)) if instant else changes
 
     async def _write(self, region: str, changes: Sequence[Change]) -> list[Written | CacheError]:
-        self._effects.begin(region, changes)
+        if self._succession.due:
+            await self._succession.repeat()
+        since = self._effects.begin(region, changes)
         try:
             outcomes = await self._writing.write(region, self._marked(region, changes))
         except BaseException:
             self._effects.unknown(region, changes)
             raise
-        self._effects.made(region, changes, outcomes)
+        self._effects.made(region, changes, outcomes, since)
         return outcomes
 
     async def commit(
@@ -286,10 +289,11 @@ class RedisBackend:
         if self._on_each > 1:
             raise NotSupportedOnRing("an atomic operation", self._on_each)
         for change in changes if region in self._limits else ():
-            refusal = self._limits.refusal(region, change)
-            if refusal is not None:
+            if (refusal := self._limits.refusal(region, change)) is not None:
                 raise refusal
-        self._effects.begin(region, changes)
+        if self._succession.due:
+            await self._succession.repeat()
+        since = self._effects.begin(region, changes)
         try:
             marked = self._marked(region, changes)
             committed = await self._writing.commit(region, checks, marked)
@@ -297,16 +301,17 @@ class RedisBackend:
             self._effects.unknown(region, changes)
             raise
         if committed is not None:
-            self._effects.made(region, changes, committed.outcomes)
+            self._effects.made(region, changes, committed.outcomes, since)
         return committed
 
     async def invalidate_tags(self, tags: Sequence[str]) -> int:
+        since = self._succession.version
         self._nearby.end_tags(tags)
         try:
             await self._nonces.change(tags)
         finally:
             self._nearby.end_tags(tags)
-            self._succession.note("nonce", [self._names.tag(tag) for tag in tags])
+            self._succession.note("nonce", [self._names.tag(tag) for tag in tags], since)
             self._claiming.claims.end_tags(tags)
         return 0
 
@@ -316,7 +321,7 @@ class RedisBackend:
         return self._scanning.scan(region, glob, batch_size, dead=dead)
 
     async def clear(self, regions: Sequence[str]) -> int:
-        cleared = 0
+        cleared, since = 0, self._succession.version
         for region in regions:
             instant = self._settings[region].instant_clear
             self._nearby.clear(region)
@@ -328,9 +333,9 @@ class RedisBackend:
                     cleared += await self._scanning.clear(region)
             finally:
                 if instant:
-                    self._succession.note("nonce", [self._names.region(region)])
+                    self._succession.note("nonce", [self._names.region(region)], since)
                 else:
-                    self._succession.note("region", [region.encode()])
+                    self._succession.note("region", [region.encode()], since)
                 self._nearby.clear(region)
                 self._claiming.cleared(region, owed=instant)
                 if self._replicas is not None:
@@ -382,8 +387,7 @@ class RedisBackend:
     ) -> list[Record | Claim | None]:
         if self._settings[region].instant_clear:
             tags = (REGION_TAG, *tags)
-        asked = await self._claiming.claim(region, keys, tags, lease)
-        answers = await self._levels.claimed(region, asked)
+        answers = await self._levels.claim(region, keys, tags, lease)
         if region in self._limits:
             self._limits.used(region, [each.key for each in answers if isinstance(each, Record)])
         return answers
@@ -403,13 +407,13 @@ class RedisBackend:
             await self._claiming.release(region, [claim for claim, _ in large])
         able = [fill for fill, no in zip(fills, refused, strict=True) if no is None]
         puts = [put for _, put in able]
-        self._effects.begin(region, puts)
+        since = self._effects.begin(region, puts)
         try:
             filled = await self._claiming.fill(region, able) if able else []
         except BaseException:
             self._effects.unknown(region, puts)
             raise
-        self._effects.made(region, puts, filled)
+        self._effects.made(region, puts, filled, since)
         left = iter(filled)
         return [next(left) if no is None else no for no in refused]
 

@@ -43,14 +43,19 @@ class Effects:
         self._succession = succession
         self._counters = counters
 
-    def begin(self, region: str, changes: Sequence[Change]) -> None:
-        """They are about to be sent."""
+    def begin(self, region: str, changes: Sequence[Change]) -> int:
+        """They are about to be sent; the version of the topology, for :meth:`made`."""
         self._nearby.drop(region, [change.key for change in changes])
+        return self._succession.version
 
     def made(
-        self, region: str, changes: Sequence[Change], outcomes: Sequence[Written | CacheError]
+        self,
+        region: str,
+        changes: Sequence[Change],
+        outcomes: Sequence[Written | CacheError],
+        since: int,
     ) -> None:
-        """These are their outcomes."""
+        """These are their outcomes; ``since`` is what :meth:`begin` gave."""
         self._nearby.drop(region, [change.key for change in changes])
         counters, claims = self._counters[region], self._claiming.claims
         limited = region in self._limits
@@ -63,7 +68,7 @@ class Effects:
                 self._limits.changed(region, change, outcome)
             # By `type(...)`, as `isinstance` of a Struct that it is not takes 0.3 us.
             if type(change) is Drop:
-                self._succession.note("entry", [self._names.entry(region, change.key)])
+                self._succession.note("entry", [self._names.entry(region, change.key)], since)
                 claims.drop(region, change.key)
                 if outcome.applied and change.cause is RemovalCause.DELETED:
                     counters.deletes += 1
