@@ -54,6 +54,10 @@ class Claims:
         held = self._claims.get(key)
         if held is not None and held.live():
             return None
+        return self.seize(key, tags)
+
+    def seize(self, key: str, tags: tuple[str, ...]) -> Claim:
+        """Claim ``key``, whoever holds it."""
         self.drop(key)
         claim = self._claims[key] = Claim(key, self._tags.acquire(tags))
         return claim

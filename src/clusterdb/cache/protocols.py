@@ -344,6 +344,16 @@ class Backend(Protocol):
         """
         ...
 
+    async def fence(
+        self, region: str, places: Sequence[tuple[str, tuple[str, ...]]], lease: float
+    ) -> list[Claim]:
+        """A claim on each key, with its tags, whatever is there: the entry goes, and another's
+        claim ends. Nobody else gets one meanwhile, so that what storage holds before a commit
+        can't be cached after it. It is held, filled and given back as any claim; the keys differ.
+        One round trip a node.
+        """
+        ...
+
     async def extend(self, region: str, claims: Sequence[Claim], tags: tuple[str, ...]) -> None:
         """Let claims depend on the present states of more tags."""
         ...

@@ -116,7 +116,7 @@ class Transaction:
             counters = self.rows.effects.count(region)
             if alive and deleted:
                 counters.deletes += 1
-            elif not expired:
+            elif not expired and drop.cause is RemovalCause.INVALIDATED:
                 counters.invalidations += 1
         gone: ChangeKind = "delete" if alive else "nothing"  # a load may not store all the same
         self.rows.log(gone if deleted else "invalidate", region, drop.key)
@@ -188,6 +188,20 @@ class Transaction:
         self.rows.claimed()
         self.heard_of()
         return token
+
+    def fence(
+        self, region: str, places: Sequence[tuple[str, tuple[str, ...], int]], lease: float
+    ) -> list[Token]:
+        """Remove the entry and the claim on each key, and claim it for its tags by its random
+        number.
+        """
+        tokens = []
+        for key, tags, number in places:
+            self._drop(region, Drop(key, RemovalCause.REPLACED))
+            token = self.claim(region, key, tags, lease, number)
+            assert isinstance(token, Token)
+            tokens.append(token)
+        return tokens
 
     def extend(self, region: str, key: str, token: Token, tags: tuple[str, ...]) -> Token:
         """Let a claim depend on the present states of more tags."""

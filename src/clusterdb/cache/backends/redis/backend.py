@@ -271,12 +271,8 @@ class RedisBackend:
         return list(map(_with_region_tag, changes))
 
     async def _write(self, region: str, changes: Sequence[Change]) -> list[Written | CacheError]:
-        self._effects.begin(region, changes)
-        try:
+        with self._effects.beginning(region, changes):
             outcomes = await self._writing.write(region, self._marked(region, changes))
-        except BaseException:
-            self._effects.unknown(region, changes)
-            raise
         self._effects.made(region, changes, outcomes)
         return outcomes
 
@@ -289,13 +285,9 @@ class RedisBackend:
             refusal = self._limits.refusal(region, change)
             if refusal is not None:
                 raise refusal
-        self._effects.begin(region, changes)
-        try:
+        with self._effects.beginning(region, changes):
             marked = self._marked(region, changes)
             committed = await self._writing.commit(region, checks, marked)
-        except BaseException:
-            self._effects.unknown(region, changes)
-            raise
         if committed is not None:
             self._effects.made(region, changes, committed.outcomes)
         return committed
@@ -388,6 +380,14 @@ class RedisBackend:
             self._limits.used(region, [each.key for each in answers if isinstance(each, Record)])
         return answers
 
+    async def fence(
+        self, region: str, places: Sequence[tuple[str, tuple[str, ...]]], lease: float
+    ) -> list[Claim]:
+        if self._settings[region].instant_clear:
+            places = [(key, (REGION_TAG, *tags)) for key, tags in places]
+        with self._effects.fencing(region, [key for key, _ in places]):
+            return await self._claiming.fence(region, places, lease)
+
     async def extend(self, region: str, claims: Sequence[Claim], tags: tuple[str, ...]) -> None:
         await self._claiming.extend(region, claims, tags)
 
@@ -403,12 +403,8 @@ class RedisBackend:
             await self._claiming.release(region, [claim for claim, _ in large])
         able = [fill for fill, no in zip(fills, refused, strict=True) if no is None]
         puts = [put for _, put in able]
-        self._effects.begin(region, puts)
-        try:
+        with self._effects.beginning(region, puts):
             filled = await self._claiming.fill(region, able) if able else []
-        except BaseException:
-            self._effects.unknown(region, puts)
-            raise
         self._effects.made(region, puts, filled)
         left = iter(filled)
         return [next(left) if no is None else no for no in refused]

@@ -9,7 +9,8 @@ note.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 
 from ...errors import BackendUnavailable, CacheError
 from ...protocols import Change, Drop, Touch, Written
@@ -43,9 +44,15 @@ class Effects:
         self._succession = succession
         self._counters = counters
 
-    def begin(self, region: str, changes: Sequence[Change]) -> None:
-        """They are about to be sent."""
+    @contextmanager
+    def beginning(self, region: str, changes: Sequence[Change]) -> Iterator[None]:
+        """They are about to be sent, and if that fails nobody knows whether they were made."""
         self._nearby.drop(region, [change.key for change in changes])
+        try:
+            yield
+        except BaseException:
+            self.unknown(region, changes)
+            raise
 
     def made(
         self, region: str, changes: Sequence[Change], outcomes: Sequence[Written | CacheError]
@@ -72,6 +79,19 @@ class Effects:
             elif outcome.applied and type(change) is not Touch:
                 claims.drop(region, change.key)
                 counters.sets += 1
+
+    @contextmanager
+    def fencing(self, region: str, keys: Sequence[str]) -> Iterator[None]:
+        """Entries are about to give way to claims of ours."""
+        self._nearby.drop(region, keys)
+        try:
+            yield
+        finally:
+            self._nearby.drop(region, keys)
+        self._succession.note("entry", [self._names.entry(region, key) for key in keys])
+        for key in keys if region in self._limits else ():
+            gone = Drop(key, RemovalCause.REPLACED)
+            self._limits.changed(region, gone, Written(applied=False))
 
     def unknown(self, region: str, changes: Sequence[Change]) -> None:
         """They may have been made, or not."""

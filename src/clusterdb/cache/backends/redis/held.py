@@ -60,6 +60,12 @@ class HeldClaims:
         claim = self._claims[region, key] = Claim(key, self._states.acquire(tags))
         return claim, replaces
 
+    def seize(self, region: str, key: str, tags: tuple[str, ...]) -> Claim:
+        """A claim to ask the server for, whoever has one."""
+        self.drop(region, key)
+        claim = self._claims[region, key] = Claim(key, self._states.acquire(tags))
+        return claim
+
     def hold(self, claim: Claim, held: Held) -> None:
         """The server gave us the claim. If it ended while it was asked for, it is owed."""
         if claim.dropped:

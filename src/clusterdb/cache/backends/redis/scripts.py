@@ -18,6 +18,7 @@ __all__ = [
     "CLAIM",
     "COMMIT",
     "DROP",
+    "FENCE",
     "FILL",
     "PUT",
     "READ",
@@ -266,6 +267,16 @@ local px = math.max(lease, kept - time)
 store(KEYS[1], '\0' .. ARGV[2] .. struct.pack('>dd', time + lease, kept) .. old, whole(px))
 return 1
 """
+)
+
+# token, lease -> 1
+FENCE: Final = Script(
+    r"""
+local lease = tonumber(ARGV[2])
+store(KEYS[1], '\0' .. ARGV[1] .. struct.pack('>dd', now() + lease, 0), whole(lease))
+return 1
+""",
+    "allow-oom",  # 33 bytes for a while, against an old value for ever
 )
 
 # token, lease -> 1 | 0

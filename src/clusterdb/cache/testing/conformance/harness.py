@@ -183,6 +183,12 @@ class Harness:
         [answer] = await self.backend.claim(region, [key], tags, 30 * self.unit)
         return answer
 
+    async def fence(self, *places: tuple[str, tuple[str, ...]], region: str = MAIN) -> list[Claim]:
+        """Fences on keys, each with its tags."""
+        fences = await self.backend.fence(region, places, 30 * self.unit)
+        assert [fence.key for fence in fences] == [key for key, _ in places]
+        return fences
+
     async def fill(
         self, claim: Claim, value: Any, ttl: float | None = None, region: str = MAIN
     ) -> bool:
