@@ -120,6 +120,13 @@ class Storage(Protocol):
         """What it can do beyond the contract."""
         ...
 
+    @property
+    def deadline(self) -> float:
+        """No commit begins more than so many seconds after its ``before_commit`` was called: the
+        transaction is ended by then, though this process be stopped meanwhile.
+        """
+        ...
+
     async def open(self) -> None:
         """Connect. Raises :class:`ConfigError` where the table is missing or of another shape and
         may not be made. May be called again in another loop after the first has ended.
@@ -142,10 +149,13 @@ class Storage(Protocol):
         before_commit: Callable[[Sequence[RowWritten | CacheError]], Awaitable[None]] | None = None,
     ) -> list[RowWritten | CacheError]:
         """Make changes of different keys in one transaction, outbox rows included, each under the
-        lock of its row. ``atomic``: if one is not applied, none is.
+        lock of its row. ``atomic``: if one is not applied, none is; each outcome then has the
+        version of the row that stays.
 
-        ``before_commit`` is awaited while the locks are held; if it raises, nothing is written and
-        its error goes on. Two statements and a commit, whatever the number of changes.
+        ``before_commit`` is awaited while the locks are held, with the outcomes, also where no row
+        was changed, but not for an ``atomic`` that made nothing. If it raises, or is not done at
+        the ``deadline``, nothing is written; its error goes on. Two statements and a commit,
+        whatever the number of changes.
         """
         ...
 
