@@ -14,11 +14,14 @@ from .config import (
     Redis,
     RedisChannel,
     RedisStream,
+    SQLite,
+    StorageBackend,
 )
 from .errors import ConfigError, MissingExtra, NotSupported
 from .protocols import Backend, Channel
+from .rows import Storage
 
-__all__ = ["breaker_of", "make_backend", "make_channel", "stored_regions"]
+__all__ = ["breaker_of", "make_backend", "make_channel", "make_storage", "stored_regions"]
 
 
 def make_backend(config: CacheConfig, clock: Clock) -> Backend:
@@ -81,6 +84,18 @@ def make_channel(config: CacheConfig, clock: Clock) -> Channel | None:
         case RedisStream(stream=name, max_length=length):
             return RedisStreamChannel(link, name, length)
     raise NotSupported(f"no channel is made of a {type(wanted.backend).__name__}")
+
+
+def make_storage(config: StorageBackend, clock: Clock, origin: str = "") -> Storage:
+    """The storage that ``config`` names; ``origin`` is what others read of its changes. Does no
+    I/O.
+    """
+    match config:
+        case SQLite() as sqlite:
+            from .storage.sqlite import SQLiteStorage
+
+            return SQLiteStorage(sqlite, clock, origin)
+    raise NotSupported(f"no storage is made of a {type(config).__name__}")
 
 
 def stored_regions(config: CacheConfig) -> dict[str, CacheRegion]:

@@ -25,13 +25,15 @@ __all__ = [
 ]
 
 StorageCapability: TypeAlias = Literal[
-    "objects", "conditions", "atomic", "changes", "expiry", "tags"
+    "objects", "conditions", "versions", "atomic", "changes", "expiry", "tags"
 ]
 """What not every storage can do.
 
-``objects``: takes and gives values as they are, without encoding. ``conditions``: ``when`` and
-``expect``. ``atomic``: ``write`` of all or nothing. ``changes``: tells what was
-changed, by whomever. ``expiry`` and ``tags``: keeps them."""
+``objects``: takes and gives values as they are, without encoding. ``conditions``: ``when``.
+``versions``: keeps a version of each row, and judges by ``expect`` and ``version`` of a change;
+without it all versions are 0. ``atomic``: ``write`` of all or nothing. ``changes``: tells what was
+changed, by whomever; without it a change is told to nobody. ``expiry`` and ``tags``: keeps them. A
+change that asks for what a storage can't do is answered with :class:`NotSupported` in its place."""
 
 
 class Row(msgspec.Struct, frozen=True):
