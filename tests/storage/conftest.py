@@ -1,5 +1,29 @@
-"""Assertions of the suite are rewritten by pytest, so that a failure shows the values."""
+"""A fresh database for each test; and a server for those who mistreat it."""
 
+from collections.abc import AsyncIterator, Iterator
+from uuid import uuid4
+
+import asyncpg
 import pytest
+from tests.storage.postgres import PostgresServer, start
 
 pytest.register_assert_rewrite("clusterdb.cache.testing.storage")
+
+
+@pytest.fixture
+async def database(postgres: PostgresServer) -> AsyncIterator[str]:
+    """The URL of an empty database."""
+    name = f"test_{uuid4().hex[:12]}"
+    connection = await asyncpg.connect(postgres.url)
+    await connection.execute(f"CREATE DATABASE {name}")
+    yield postgres.url_of(name)
+    await connection.execute(f"DROP DATABASE {name} WITH (FORCE)")
+    await connection.close()
+
+
+@pytest.fixture
+def server(postgres: PostgresServer) -> Iterator[PostgresServer]:
+    """A server of the test's own, to be stopped and started; after the session's, which skips."""
+    fresh = start()
+    yield fresh
+    fresh.remove()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import cast
 
 from .clock import Clock
 from .config import (
@@ -11,6 +12,7 @@ from .config import (
     CacheRegion,
     Disk,
     Memory,
+    PostgreSQL,
     Redis,
     RedisChannel,
     RedisStream,
@@ -19,9 +21,17 @@ from .config import (
 )
 from .errors import ConfigError, MissingExtra, NotSupported
 from .protocols import Backend, Channel
-from .rows import Storage
+from .rows import Storage, StorageSetup
 
-__all__ = ["breaker_of", "make_backend", "make_channel", "make_storage", "stored_regions"]
+__all__ = [
+    "breaker_of",
+    "make_backend",
+    "make_channel",
+    "make_setup",
+    "make_storage",
+    "storages_of",
+    "stored_regions",
+]
 
 
 def make_backend(config: CacheConfig, clock: Clock) -> Backend:
@@ -95,7 +105,37 @@ def make_storage(config: StorageBackend, clock: Clock, origin: str = "") -> Stor
             from .storage.sqlite import SQLiteStorage
 
             return SQLiteStorage(sqlite, clock, origin)
+        case PostgreSQL() as postgres:
+            try:
+                from .storage.postgres import PostgresStorage
+            except ImportError as error:
+                raise MissingExtra("storage 'postgresql'", "postgres") from error
+            return PostgresStorage(postgres, clock, origin)
     raise NotSupported(f"no storage is made of a {type(config).__name__}")
+
+
+def make_setup(config: StorageBackend, clock: Clock) -> StorageSetup:
+    """What makes the tables of a storage. Does no I/O. Raises :class:`NotSupported` for one that
+    has none.
+    """
+    storage: object = make_storage(config, clock)
+    if not hasattr(storage, "init"):
+        raise NotSupported(f"storage {type(config).__name__} has no tables to make")
+    return cast("StorageSetup", storage)
+
+
+def storages_of(config: CacheConfig) -> dict[str, StorageBackend]:
+    """The storages of a configuration by where they stand in it, each once."""
+    modes = {} if config.coherence is None else {"coherence.mode": config.coherence.mode}
+    modes |= {
+        f"regions.{region.name}.mode": getattr(region, "mode", None) for region in config.regions
+    }
+    found: dict[str, StorageBackend] = {}
+    for place, mode in modes.items():
+        backend = getattr(mode, "backend", None)
+        if backend is not None and backend not in found.values():
+            found[place] = backend
+    return found
 
 
 def stored_regions(config: CacheConfig) -> dict[str, CacheRegion]:

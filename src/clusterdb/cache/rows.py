@@ -22,6 +22,7 @@ __all__ = [
     "Storage",
     "StorageCapability",
     "StorageInfo",
+    "StorageSetup",
 ]
 
 StorageCapability: TypeAlias = Literal[
@@ -190,4 +191,18 @@ class Storage(Protocol):
 
     async def describe(self) -> StorageInfo:
         """Figures and problems. One query."""
+        ...
+
+
+class StorageSetup(Protocol):
+    """A storage that can make its tables; for that it need not be open."""
+
+    def statements(self, *, with_triggers: bool) -> list[str]:
+        """What :meth:`init` does, as SQL."""
+        ...
+
+    async def init(self, *, with_triggers: bool) -> None:
+        """Make what is missing; idempotent. ``with_triggers``: also those that tell of changes by
+        plain SQL. Raises :class:`ConfigError` where that is not allowed.
+        """
         ...

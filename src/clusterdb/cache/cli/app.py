@@ -19,6 +19,7 @@ from clusterdb.cache import (
     NotSupported,
 )
 
+from ..errors import NoStorage, StorageUnavailable
 from .advise import advise
 from .change import delete, increment, touch
 from .completion import completion
@@ -35,6 +36,7 @@ from .scan import scan
 from .set import set_value
 from .simulate import simulate
 from .status import regions, status
+from .storage import storage
 
 __all__ = ["app", "run"]
 
@@ -57,6 +59,7 @@ app.command()(status)
 app.command()(regions)
 app.add_typer(metrics)
 app.add_typer(events)
+app.add_typer(storage)
 app.add_typer(config)
 app.command()(doctor)
 app.command()(simulate)
@@ -101,9 +104,9 @@ def run(argv: Sequence[str]) -> int:
 
 
 def _code(error: CacheError) -> int:
-    if isinstance(error, BackendUnavailable):
+    if isinstance(error, BackendUnavailable | StorageUnavailable):
         return _UNAVAILABLE
-    wrong = InvalidArgument, NotSupported, MissingExtra
+    wrong = InvalidArgument, NotSupported, MissingExtra, NoStorage
     return _WRONG_USAGE if isinstance(error, wrong) else _FAILED
 
 

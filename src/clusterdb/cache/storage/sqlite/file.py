@@ -28,10 +28,12 @@ class StorageFile:
         self.names = Names(config.table)
         self._create = config.create
 
-    def connect(self) -> sqlite3.Connection:
-        """A connection in autocommit mode, for one thread at a time."""
+    def connect(self, *, create: bool | None = None) -> sqlite3.Connection:
+        """A connection in autocommit mode, for one thread at a time. ``create``: whether the file
+        may be made, else as the configuration says.
+        """
         with driver_errors(self.path, self.timeout):
-            self._make()
+            self._make(self._create if create is None else create)
             connection = sqlite3.connect(
                 f"{self.path.as_uri()}?mode=rw",
                 uri=True,
@@ -49,11 +51,11 @@ class StorageFile:
                 raise
             return connection
 
-    def _make(self) -> None:
+    def _make(self, create: bool) -> None:
         """Make the file, for its owner only. An empty one is a database without tables."""
         if self.path.exists():
             return
-        if not self._create:
+        if not create:
             raise ConfigError(
                 f"storage file {str(self.path)!r} is not there and may not be made "
                 f"(create: false): make it with 'cache storage init'",
@@ -89,6 +91,12 @@ class StorageFile:
         :class:`ConfigError`.
         """
         with driver_errors(self.path, self.timeout):
+            found = self._columns(connection, "")
+            missing = [name for name in COLUMNS if name not in found]
+            if found and missing:
+                raise self._refused(
+                    f"has no column {missing[0]!r}: it is another program's; name another"
+                )
             if not self._columns(connection, "_meta"):
                 if not self._create:
                     raise self._refused("is missing and may not be made (create: false)")
@@ -96,19 +104,16 @@ class StorageFile:
             self._check(connection)
 
     def init(self, connection: sqlite3.Connection, *, with_triggers: bool) -> None:
-        """Make what is missing. Idempotent."""
+        """Make what is missing."""
         with driver_errors(self.path, self.timeout), transaction(connection):
             for statement in self.statements(with_triggers=with_triggers):
                 connection.execute(statement)
 
     def statements(self, *, with_triggers: bool) -> list[str]:
-        """What :meth:`init` does, as SQL."""
+        """What :meth:`init` does."""
         return [*tables(self.names), *(triggers(self.names) if with_triggers else [])]
 
     def _check(self, connection: sqlite3.Connection) -> None:
-        missing = [name for name in COLUMNS if name not in self._columns(connection, "")]
-        if missing:
-            raise self._refused(f"has no column {missing[0]!r}: it is another program's")
         [version] = connection.execute(f"SELECT schema_version FROM {self.names.meta}").fetchone()
         if version > SCHEMA_VERSION:
             raise self._refused(

@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from functools import partial
 from typing import ClassVar, Final, TypeVar
 
 from ...clock import Clock
@@ -79,6 +80,18 @@ class SQLiteStorage:
             await asyncio.wait(self._running)
         await self._reader.aclose()  # before the other: two that close at once leave the log behind
         await self._writer.aclose()
+
+    # -- tables
+
+    def statements(self, *, with_triggers: bool) -> list[str]:
+        return self._file.statements(with_triggers=with_triggers)
+
+    async def init(self, *, with_triggers: bool) -> None:
+        lane = Lane("clusterdb-storage-init", partial(self._file.connect, create=True))
+        try:
+            await lane.do(self._file.init, with_triggers=with_triggers)
+        finally:
+            await lane.aclose()
 
     # -- rows
 
