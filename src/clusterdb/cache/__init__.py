@@ -72,6 +72,7 @@ from .errors import (
     BatchError,
     CacheClosed,
     CacheError,
+    ChangesLost,
     ConfigError,
     CrossSlotError,
     Degraded,
@@ -87,14 +88,18 @@ from .errors import (
     LoadTimeout,
     MissingExtra,
     MissingVariable,
+    NoStorage,
     NotSupported,
     NotSupportedOnRing,
     OutcomeUnknown,
     OutOfMemory,
+    Overloaded,
     ReentrantCall,
     ReentrantLoad,
+    RowRefused,
     ScanTimeout,
     SharedValueMutated,
+    StorageUnavailable,
     TypeMismatch,
     TypeRequired,
     UnknownRegion,
@@ -122,7 +127,7 @@ from .manager import Cache, CacheManager, CacheMonitor
 from .options import GetOptions, Pattern, PatternOptions, SetOptions, WriteOptions
 from .processing import Handling
 from .regions import Region
-from .stats import CacheStats, CircuitStats, RegionStats
+from .stats import CacheStats, CircuitStats, RegionStats, StorageStats
 from .sync import SyncCache, SyncRegion
 from .types import MISSING, Hit, Lookup, Miss, Stale
 from .units import ByteSize
@@ -167,6 +172,7 @@ __all__ = [
     "CacheStats",
     "Cached",
     "CachedMany",
+    "ChangesLost",
     "CircuitStats",
     "CircuitTurned",
     "Cleanup",
@@ -219,6 +225,7 @@ __all__ = [
     "MissingVariable",
     "MonitoringConfig",
     "NearConfig",
+    "NoStorage",
     "NodeDown",
     "NodeUp",
     "NotSupported",
@@ -227,6 +234,7 @@ __all__ = [
     "NotificationConfig",
     "OutOfMemory",
     "OutcomeUnknown",
+    "Overloaded",
     "PartitioningConfig",
     "Pattern",
     "PatternOptions",
@@ -242,6 +250,7 @@ __all__ = [
     "Region",
     "RegionStats",
     "ReplicationConfig",
+    "RowRefused",
     "SQLite",
     "ScanTimeout",
     "SchemaConfig",
@@ -251,6 +260,8 @@ __all__ = [
     "SharedValueMutated",
     "Stale",
     "StorageBackend",
+    "StorageStats",
+    "StorageUnavailable",
     "Subscription",
     "SyncCache",
     "SyncRegion",

@@ -18,10 +18,13 @@ from .config import (
     RedisStream,
     SQLite,
     StorageBackend,
+    WriteBehind,
 )
 from .errors import ConfigError, MissingExtra, NotSupported
+from .intents import Intents
 from .protocols import Backend, Channel
 from .rows import Storage, StorageSetup
+from .write_modes import Stores, Volatile
 
 __all__ = [
     "breaker_of",
@@ -29,6 +32,7 @@ __all__ = [
     "make_channel",
     "make_setup",
     "make_storage",
+    "make_stores",
     "storages_of",
     "stored_regions",
 ]
@@ -136,6 +140,33 @@ def storages_of(config: CacheConfig) -> dict[str, StorageBackend]:
         if backend is not None and backend not in found.values():
             found[place] = backend
     return found
+
+
+class _Stores:
+    """Makes storages, and the places of what is written behind, for one cache."""
+
+    def __init__(self, config: CacheConfig, clock: Clock, given: Storage | None) -> None:
+        self._config = config
+        self._clock = clock
+        self._given = given
+
+    def storage(self, config: StorageBackend, origin: str) -> Storage:
+        return self._given or make_storage(config, self._clock, origin)
+
+    def intents(self, mode: WriteBehind) -> Intents:
+        if mode.durability == "memory":
+            return Volatile()
+        from .storage.journal import Journals, journal_directory
+
+        return Journals(journal_directory(self._config.name, mode.journal))
+
+
+def make_stores(config: CacheConfig, clock: Clock, storage: Storage | None) -> Stores | None:
+    """What makes the storages behind a cache, ``storage`` where one was given; ``None`` without
+    any. Does no I/O.
+    """
+    modes = [config.mode_of(None), *[config.mode_of(region) for region in config.regions]]
+    return _Stores(config, clock, storage) if any(modes) else None
 
 
 def stored_regions(config: CacheConfig) -> dict[str, CacheRegion]:

@@ -74,6 +74,7 @@ async def collect_statistics(runtime: Runtime) -> CacheStats:
         tags=info.tags,
         regions=regions,
         circuits={circuit.name: circuit.stats() for circuit in runtime.circuits},
+        storages={} if runtime.stored is None else await runtime.stored.storages(),
     )
 
 

@@ -102,7 +102,7 @@ Follower: TypeAlias = Callable[[Sequence[RemoteChange]], None]
 class Put(msgspec.Struct, frozen=True):
     """Store ``value``, which for a backend that encodes is an :class:`Encoded`. ``ttl`` is in
     seconds, ``None`` for ever; ``keep_ttl`` keeps the expiry of a live entry; ``when`` is the
-    condition on the key.
+    condition on the key. ``default_ttl``: nobody asked for this TTL, it is the region's.
     """
 
     key: str
@@ -111,6 +111,7 @@ class Put(msgspec.Struct, frozen=True):
     tags: tuple[str, ...] = ()
     when: When = "always"
     keep_ttl: bool = False
+    default_ttl: bool = False
 
 
 class Touch(msgspec.Struct, frozen=True):
@@ -121,12 +122,15 @@ class Touch(msgspec.Struct, frozen=True):
 
 
 class Add(msgspec.Struct, frozen=True):
-    """Add ``delta`` to an integer; if absent start from ``initial``, with ``ttl``."""
+    """Add ``delta`` to an integer; if absent start from ``initial``, with ``ttl``, which may be the
+    region's, as in :class:`Put`.
+    """
 
     key: str
     delta: int
     initial: int
     ttl: float | None
+    default_ttl: bool = False
 
 
 class Drop(msgspec.Struct, frozen=True):

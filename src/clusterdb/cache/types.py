@@ -31,7 +31,7 @@ T = TypeVar("T")
 Version: TypeAlias = int
 """Grows with each write to a cache; equal versions of a key mean the same write."""
 
-Tier: TypeAlias = Literal["memory", "near", "disk", "redis"]
+Tier: TypeAlias = Literal["memory", "near", "disk", "redis", "storage"]
 """Where an answer came from."""
 
 FOREVER: Final = math.inf

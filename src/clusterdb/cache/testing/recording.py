@@ -65,7 +65,7 @@ def disabled(cache: Cache | SyncCache) -> Iterator[None]:
 def _put_in_place(runtime: Runtime, backend: Backend) -> None:
     runtime.backend = backend
     for name, state in runtime.states.items():
-        state.apply(state.settings, backend.table(name), encodes=runtime.encodes)
+        state.apply(state.settings, backend.table(name), encodes=runtime.encodes_in(state.settings))
         if runtime.closed:
             state.close()
 
