@@ -53,7 +53,7 @@ def fill(config: StorageBackend) -> None:
 
 def shows_and_makes(file: Path, config: StorageBackend) -> None:
     """Printed, made, and counted."""
-    with pytest.raises(ConfigError, match="'cache storage init' makes it"):
+    with pytest.raises(ConfigError, match="'cache storage init' makes"):
         run("status", "--config", str(file))
     printed = run("init", "--config", str(file), "--dry-run", "--triggers")
     assert printed.startswith("-- coherence.mode\n")

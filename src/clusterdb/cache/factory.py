@@ -10,6 +10,7 @@ from .config import (
     BreakerConfig,
     CacheConfig,
     CacheRegion,
+    CallableStorage,
     Disk,
     Memory,
     PostgreSQL,
@@ -115,6 +116,10 @@ def make_storage(config: StorageBackend, clock: Clock, origin: str = "") -> Stor
             except ImportError as error:
                 raise MissingExtra("storage 'postgresql'", "postgres") from error
             return PostgresStorage(postgres, clock, origin)
+        case CallableStorage() as functions:
+            from .storage.callables import CallableRows
+
+            return CallableRows(functions)
     raise NotSupported(f"no storage is made of a {type(config).__name__}")
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Final
 
-__all__ = ["Names", "quoted"]
+__all__ = ["Names", "literal", "quoted"]
 
 _PLAIN: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
@@ -15,6 +15,11 @@ def quoted(name: str) -> str:
     if _PLAIN.fullmatch(name) is None:
         raise ValueError(f"{name!r} is not a plain SQL name")
     return f'"{name}"'
+
+
+def literal(text: str) -> str:
+    """``text`` as a constant in a statement that can't have parameters, as that of a trigger."""
+    return "'" + text.replace("'", "''") + "'"
 
 
 class Names:

@@ -54,6 +54,8 @@ def is_lost(error: BaseException) -> bool:
 
 def refusal(key: str, error: Exception) -> RowRefused | None:
     """The error of one row, if that is what the server, or the driver, complains of."""
+    if isinstance(error, RowRefused):
+        return error
     code = code_of(error)
     if code.startswith(REFUSED):
         return RowRefused(key, code, str(error))

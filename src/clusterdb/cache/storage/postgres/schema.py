@@ -9,9 +9,20 @@ from __future__ import annotations
 
 from typing import Final
 
-from ..names import Names
+from ...config import RowMapping
+from ..names import Names, literal, quoted
 
-__all__ = ["COLUMNS", "SCHEMA_VERSION", "TRIGGERS", "channel", "tables", "triggers"]
+__all__ = [
+    "COLUMNS",
+    "LOCK",
+    "SCHEMA_VERSION",
+    "TRIGGERS",
+    "channel",
+    "mapped_triggers",
+    "outbox_tables",
+    "tables",
+    "triggers",
+]
 
 SCHEMA_VERSION: Final = 1
 
@@ -32,7 +43,7 @@ COLUMNS: Final = (
 TRIGGERS: Final = ("_bump", "_told", "_emptied")
 """The ends of the triggers' names."""
 
-_LOCK: Final = "SELECT pg_advisory_xact_lock(hashtext('clusterdb.cache storage'))"
+LOCK: Final = "SELECT pg_advisory_xact_lock(hashtext('clusterdb.cache storage'))"
 """Two that make the same tables at once would refuse each other."""
 
 
@@ -44,7 +55,7 @@ def channel(names: Names) -> str:
 def tables(names: Names) -> list[str]:
     """The statements that make the tables where they are missing."""
     return [
-        _LOCK,
+        LOCK,
         f"""CREATE TABLE IF NOT EXISTS {names.table} (
     region text COLLATE "C" NOT NULL,
     key text COLLATE "C" NOT NULL,
@@ -67,6 +78,13 @@ def tables(names: Names) -> list[str]:
             f"CREATE INDEX IF NOT EXISTS {names.local('_deleted')} ON {names.table} (updated_at) "
             f"WHERE deleted"
         ),
+    ]
+
+
+def outbox_tables(names: Names) -> list[str]:
+    """The statements that make the outbox where it is missing."""
+    return [
+        LOCK,
         f"""CREATE TABLE IF NOT EXISTS {names.outbox} (
     xid xid8 NOT NULL DEFAULT pg_current_xact_id(),
     id bigint GENERATED ALWAYS AS IDENTITY,
@@ -94,9 +112,18 @@ def tables(names: Names) -> list[str]:
 
 def triggers(names: Names) -> list[str]:
     """The statements that make the triggers anew."""
+    return _made(names, _bodies(names))
+
+
+def mapped_triggers(names: Names, mapping: RowMapping) -> list[str]:
+    """The same for a table of the user's own."""
+    return _made(names, _mapped_bodies(names, mapping))
+
+
+def _made(names: Names, bodies: list[tuple[str, str]]) -> list[str]:
     foreign = "coalesce(current_setting('clusterdb_cache.writer', true), '') <> 'on'"
     made: list[str] = []
-    for end, (body, when) in zip(TRIGGERS, _bodies(names), strict=True):
+    for end, (body, when) in zip(TRIGGERS, bodies, strict=True):
         function = names.of(end)
         made += [
             (
@@ -137,10 +164,47 @@ def _bodies(names: Names) -> list[tuple[str, str]]:
         END IF;""",
             f"AFTER INSERT OR UPDATE OR DELETE ON {names.table} FOR EACH ROW",
         ),
-        (
-            f"""        UPDATE {names.meta}
+        _emptied(names),
+    ]
+
+
+def _emptied(names: Names) -> tuple[str, str]:
+    """Nobody can tell of each row then: all that was told before is lost."""
+    return (
+        f"""        UPDATE {names.meta}
         SET horizon_xid = pg_current_xact_id(), horizon_id = 9223372036854775807;
-        {wake}""",
-            f"AFTER TRUNCATE ON {names.table} FOR EACH STATEMENT",
+        PERFORM pg_notify('{channel(names)}', '');""",
+        f"AFTER TRUNCATE ON {names.table} FOR EACH STATEMENT",
+    )
+
+
+def _mapped_bodies(names: Names, mapping: RowMapping) -> list[tuple[str, str]]:
+    assert mapping.version_column is not None
+    key, version = quoted(mapping.key_column), quoted(mapping.version_column)
+    region, prefix = literal(mapping.region), literal(mapping.prefix)
+    new_key, old_key = f"{prefix} || NEW.{key}::text", f"{prefix} || OLD.{key}::text"
+    new_version, old_version = f"coalesce(NEW.{version}, 1)", f"coalesce(OLD.{version}, 1)"
+    tell = f"INSERT INTO {names.outbox} (region, key, row_version) VALUES"
+    wake = f"PERFORM pg_notify('{channel(names)}', '');"
+    return [
+        (
+            f"""        IF TG_OP = 'UPDATE' THEN
+            NEW.{version} := greatest({new_version}, {old_version} + 1);
+        ELSE
+            NEW.{version} := greatest({new_version}, 1 + coalesce((SELECT max(row_version)
+                FROM {names.outbox} WHERE region = {region} AND key = {new_key}), 0));
+        END IF;""",
+            f"BEFORE INSERT OR UPDATE ON {names.table} FOR EACH ROW",
         ),
+        (
+            f"""        IF TG_OP <> 'DELETE' THEN
+            {tell} ({region}, {new_key}, {new_version});
+        END IF;
+        IF TG_OP = 'DELETE' OR (TG_OP = 'UPDATE' AND NEW.{key} <> OLD.{key}) THEN
+            {tell} ({region}, {old_key}, {old_version} + 1);
+        END IF;
+        {wake}""",
+            f"AFTER INSERT OR UPDATE OR DELETE ON {names.table} FOR EACH ROW",
+        ),
+        _emptied(names),
     ]

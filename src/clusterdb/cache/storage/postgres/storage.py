@@ -13,9 +13,8 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from typing import Any, ClassVar, Final, TypeVar
 
 from ...clock import Clock
-from ...codec import Encoded
 from ...config import PostgreSQL
-from ...errors import CacheError, ChangesLost, ConfigError
+from ...errors import CacheError, ConfigError, NotSupported
 from ...rows import (
     Row,
     RowChange,
@@ -27,9 +26,12 @@ from ...rows import (
 from ..names import Names
 from .faults import LOST, code_of
 from .listening import Listener
-from .schema import COLUMNS, SCHEMA_VERSION, channel, tables, triggers
+from .mapped import MappedTable
+from .outbox import OutboxSql, check_position, read_position, told
+from .own import OwnTable
+from .schema import SCHEMA_VERSION, channel
 from .sessions import Session, Sessions
-from .statements import Statements
+from .table import Table
 from .writing import Group, SplitNeeded
 
 __all__ = ["PostgresStorage"]
@@ -40,22 +42,38 @@ _HELD_BACK: Final = 0.02
 """How soon to look again at changes that wait for an older transaction: nobody tells of its end."""
 
 
+_COLUMNS: Final = (
+    "SELECT attname, format_type(atttypid, NULL) FROM pg_attribute "
+    "WHERE attrelid = to_regclass($1) AND attnum > 0 AND NOT attisdropped"
+)
+_UNIQUE: Final = (
+    "SELECT a.attname FROM pg_index AS i JOIN pg_attribute AS a "
+    "ON a.attrelid = i.indrelid AND a.attnum = i.indkey[0] "
+    "WHERE i.indrelid = to_regclass($1) AND i.indisunique AND i.indpred IS NULL "
+    "AND i.indnkeyatts = 1"
+)
+
+
 class PostgresStorage:
     """A table of a PostgreSQL database. ``origin`` is what others read of our changes."""
 
     kind: ClassVar[str] = "postgresql"
-    capabilities: ClassVar[frozenset[StorageCapability]] = frozenset(
-        {"conditions", "versions", "atomic", "changes", "expiry", "tags"}
-    )
 
     def __init__(self, config: PostgreSQL, clock: Clock, origin: str = "") -> None:
         self._config = config
         self._origin = origin
-        self._names = Names(config.table)
-        self._statements = Statements(self._names)
+        self._names = Names(config.table if config.rows is None else config.rows.table)
+        self._table: Table = OwnTable(self._names)
+        if config.rows is not None:
+            self._table = MappedTable(self._names, config.rows)
+        self._outbox = OutboxSql(self._names)
         self._sessions = Sessions(config, clock)
         self._running: set[asyncio.Task[Any]] = set()
         self._held_back = False
+
+    @property
+    def capabilities(self) -> frozenset[StorageCapability]:
+        return self._table.capabilities
 
     @property
     def deadline(self) -> float:
@@ -85,23 +103,28 @@ class PostgresStorage:
     async def _prepare(self) -> None:
         """Make the tables where they are missing and may be made, and check them."""
         found = await self._columns(self._names.table)
-        missing = [name for name in COLUMNS if name not in found]
-        if found and missing:
-            raise self._refused(
-                f"has no column {missing[0]!r}: it is another program's; name another"
-            )
+        unique = await self._sessions.query(_UNIQUE, self._names.table)
+        wrong = self._table.check(found, {row[0] for row in unique})
+        if wrong and (found or not self._table.makes_table):
+            raise self._refused(f"{wrong}: name another, or mend it")
+        if not self._table.tables():
+            return
         if not await self._columns(self._names.meta):
             if not self._config.create:
-                raise self._refused("is missing and may not be made (create: false)")
+                raise self._refused(
+                    "needs tables that are missing and may not be made (create: false): "
+                    "'cache storage init' makes them"
+                )
             await self.init(with_triggers=False)
-        [[version]] = await self._sessions.query(self._statements.schema_version)
+        [[version]] = await self._sessions.query(self._outbox.schema_version)
         if version > SCHEMA_VERSION:
             raise self._refused(
                 f"was made by a newer release (schema {version}, we know {SCHEMA_VERSION}): update"
             )
 
-    async def _columns(self, table: str) -> set[str]:
-        return {row[0] for row in await self._sessions.query(self._statements.columns, table)}
+    async def _columns(self, table: str) -> dict[str, str]:
+        """The columns of a table with their types; none where there is no table."""
+        return {row[0]: row[1] for row in await self._sessions.query(_COLUMNS, table)}
 
     async def init(self, *, with_triggers: bool) -> None:
         session = await self._sessions.connect()
@@ -111,29 +134,33 @@ class PostgresStorage:
                     await session.execute(statement)
         except LOST as error:
             if code_of(error) == "42501":
-                raise self._refused(f"can't be made by this role ({error})") from error
+                raise self._refused(
+                    f"needs tables that this role may not make ({error}): "
+                    f"let one that may run 'cache storage init'"
+                ) from error
             raise self._sessions.unavailable(error) from error
         finally:
             session.terminate()
 
     def statements(self, *, with_triggers: bool) -> list[str]:
-        return [*tables(self._names), *(triggers(self._names) if with_triggers else [])]
+        return [*self._table.tables(), *(self._table.triggers() if with_triggers else [])]
 
     def _refused(self, why: str) -> ConfigError:
         return ConfigError(
-            f"table {self._names.text!r} of {self._sessions.about} {why}; "
-            f"'cache storage init' makes it",
+            f"table {self._names.text!r} of {self._sessions.about} {why}",
             path="backend.table",
         )
 
     # -- rows
 
     async def read(self, region: str, keys: Sequence[str]) -> list[Row | None]:
-        asked = [key for key in keys if "\0" not in key]  # no text column holds one
+        self._table.check_region(region)
+        stored = {key: self._table.stored(key) for key in keys}
+        asked = [each for each in stored.values() if each is not None]
         if not asked:
             return [None] * len(keys)
-        found = await self._sessions.query(self._statements.read, region, asked)
-        rows = {row[0]: _row(row) for row in found}
+        found = await self._sessions.query(self._table.read, region, asked)
+        rows = {row.key: row for row in map(self._table.row, found)}
         return [rows.get(key) for key in keys]
 
     async def write(
@@ -156,7 +183,7 @@ class PostgresStorage:
         careful = False
 
         async def make(session: Session) -> tuple[list[RowWritten | CacheError], bool]:
-            group = Group(self._statements, self._origin, changes, careful=careful)
+            group = Group(self._table, self._origin, changes, careful=careful)
             return await group.make(session, atomic=atomic)
 
         try:
@@ -166,15 +193,16 @@ class PostgresStorage:
         return await self._sessions.transaction(make, before_commit)
 
     async def scan(self, region: str, batch_size: int) -> AsyncGenerator[list[Row], None]:
-        after = ""
-        while found := await self._sessions.query(self._statements.page, region, after, batch_size):
-            rows = [_row(each) for each in found]
-            after = rows[-1].key
+        self._table.check_region(region)
+        after: object = None
+        while found := await self._sessions.query(self._table.page, region, after, batch_size):
+            rows = [self._table.row(each) for each in found]
+            after = self._table.stored(rows[-1].key)
             yield rows
 
     async def clear(self, regions: Sequence[str]) -> int:
         async def make(session: Session) -> tuple[int, bool]:
-            [row] = await session.fetch(self._statements.clear, list(regions), self._origin)
+            [row] = await session.fetch(self._table.clear, list(regions), self._origin)
             return row[0], True
 
         return await self._to_its_end(self._sessions.transaction(make, None))
@@ -193,65 +221,44 @@ class PostgresStorage:
 
     # -- changes
 
+    def _check_told(self) -> None:
+        if "changes" not in self.capabilities:
+            raise NotSupported(
+                f"table {self._names.text!r} tells of no changes: name its rows.version_column"
+            )
+
     async def position(self) -> str:
-        [[generation, xmin]] = await self._sessions.query(self._statements.position)
+        self._check_told()
+        [[generation, xmin]] = await self._sessions.query(self._outbox.position)
         return f"{generation}:{xmin}:0"
 
     async def changes(self, after: str, limit: int) -> tuple[list[RowChanged], str]:
+        self._check_told()
         self._listener.clear()
-        start = _start(after)
-        found = await self._sessions.query(self._statements.changes, *start, limit)
-        first = found[0]
-        _check(after, start, first)
+        start = read_position(after)
+        found = await self._sessions.query(self._outbox.changes, *start, limit)
+        check_position(after, start, found[0])
         rows = [row for row in found if row["id"] is not None]
-        self._held_back = first["held_back"] and not rows
+        self._held_back = found[0]["held_back"] and not rows
         if not rows:
             return [], after
-        changes = [
-            RowChanged(row["region"], row["key"], row["row_version"], row["origin"], row["time"])
-            for row in rows
-        ]
-        return changes, f"{first['generation']}:{rows[-1]['xid']}:{rows[-1]['id']}"
+        behind = f"{found[0]['generation']}:{rows[-1]['xid']}:{rows[-1]['id']}"
+        return [told(row) for row in rows], behind
 
     async def wait(self, timeout: float) -> None:
         """A commit is heard of at once, or, where it waits for an older transaction, within a
         fiftieth of a second after that has ended. Raises :class:`StorageUnavailable`.
         """
+        self._check_told()
         await self._listener.wait(min(timeout, _HELD_BACK) if self._held_back else timeout)
 
     async def prune(self, older_than: float) -> int:
         async def make(session: Session) -> tuple[int, bool]:
-            [row] = await session.fetch(self._statements.prune, older_than)
+            [row] = await session.fetch(self._table.prune, older_than)
             return row[0], True
 
         return await self._to_its_end(self._sessions.transaction(make, None))
 
     async def describe(self) -> StorageInfo:
-        [figures] = await self._sessions.query(self._statements.figures)
+        [figures] = await self._sessions.query(self._table.figures)
         return StorageInfo(self.kind, f"{self._sessions.about}, {self._names.text}", *figures)
-
-
-def _row(found: Any) -> Row:
-    key, value, codec, flags, version, ttl, tags = found
-    return Row(key, Encoded(value or b"", codec, flags), version, ttl, tuple(tags))
-
-
-def _start(after: str) -> tuple[int, int]:
-    """The numbers of a position. Raises :class:`ChangesLost` for what is none."""
-    _, *numbers = after.split(":")
-    if len(numbers) != 2 or not all(number.isdecimal() for number in numbers):
-        raise ChangesLost(f"{after!r} is not a position of this storage")
-    return int(numbers[0]), int(numbers[1])
-
-
-def _check(after: str, start: tuple[int, int], edge: Any) -> None:
-    """Raise :class:`ChangesLost` for a position that can't be gone on from."""
-    if not after.startswith(f"{edge['generation']}:"):
-        raise ChangesLost(f"position {after!r} is not one of this database: it was made anew")
-    if start < (edge["horizon_xid"], edge["horizon_id"]):
-        raise ChangesLost(
-            f"changes behind position {after!r} are no longer kept: what was cached before has to "
-            f"go; prune less, or read them more often"
-        )
-    if start[0] > edge["xmin"]:
-        raise ChangesLost(f"position {after!r} is not reached yet: the database was set back")

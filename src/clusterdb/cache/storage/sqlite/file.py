@@ -12,9 +12,9 @@ from pathlib import Path
 
 from ...config import SQLite
 from ...errors import ConfigError, StorageUnavailable
-from ..names import Names
 from .faults import driver_errors
-from .schema import COLUMNS, SCHEMA_VERSION, tables, triggers
+from .schema import SCHEMA_VERSION
+from .statements import Rows
 
 __all__ = ["StorageFile", "transaction"]
 
@@ -22,10 +22,11 @@ __all__ = ["StorageFile", "transaction"]
 class StorageFile:
     """One file, which may be another program's own database too."""
 
-    def __init__(self, config: SQLite) -> None:
+    def __init__(self, config: SQLite, rows: Rows) -> None:
         self.path = Path(config.path).expanduser().absolute()
         self.timeout = config.timeout
-        self.names = Names(config.table)
+        self.names = rows.names
+        self._rows = rows
         self._create = config.create
 
     def connect(self, *, create: bool | None = None) -> sqlite3.Connection:
@@ -92,16 +93,19 @@ class StorageFile:
         """
         with driver_errors(self.path, self.timeout):
             found = self._columns(connection, "")
-            missing = [name for name in COLUMNS if name not in found]
-            if found and missing:
-                raise self._refused(
-                    f"has no column {missing[0]!r}: it is another program's; name another"
-                )
-            if not self._columns(connection, "_meta"):
+            wrong = self._rows.check(found, connection)
+            own = bool(self._rows.tables())
+            if wrong and (found or not self._rows.makes_table):
+                raise self._refused(f"{wrong}: name another, or mend it")
+            if own and not self._columns(connection, "_meta"):
                 if not self._create:
-                    raise self._refused("is missing and may not be made (create: false)")
+                    raise self._refused(
+                        "needs tables that are missing and may not be made (create: false): "
+                        "'cache storage init' makes them"
+                    )
                 self.init(connection, with_triggers=False)
-            self._check(connection)
+            if own:
+                self._check_version(connection)
 
     def init(self, connection: sqlite3.Connection, *, with_triggers: bool) -> None:
         """Make what is missing."""
@@ -111,23 +115,23 @@ class StorageFile:
 
     def statements(self, *, with_triggers: bool) -> list[str]:
         """What :meth:`init` does."""
-        return [*tables(self.names), *(triggers(self.names) if with_triggers else [])]
+        return [*self._rows.tables(), *(self._rows.triggers() if with_triggers else [])]
 
-    def _check(self, connection: sqlite3.Connection) -> None:
+    def _check_version(self, connection: sqlite3.Connection) -> None:
         [version] = connection.execute(f"SELECT schema_version FROM {self.names.meta}").fetchone()
         if version > SCHEMA_VERSION:
             raise self._refused(
                 f"was made by a newer release (schema {version}, we know {SCHEMA_VERSION}): update"
             )
 
-    def _columns(self, connection: sqlite3.Connection, end: str) -> set[str]:
+    def _columns(self, connection: sqlite3.Connection, end: str) -> dict[str, str]:
+        """The columns of a table with their types; none where there is no table."""
         found = connection.execute(f"PRAGMA table_info({self.names.local(end)})").fetchall()
-        return {row[1] for row in found}
+        return {row[1]: row[2] for row in found}
 
     def _refused(self, why: str) -> ConfigError:
         return ConfigError(
-            f"table {self.names.text!r} of storage file {str(self.path)!r} {why}; "
-            f"'cache storage init' makes it",
+            f"table {self.names.text!r} of storage file {str(self.path)!r} {why}",
             path="backend.table",
         )
 

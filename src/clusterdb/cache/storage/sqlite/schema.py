@@ -8,9 +8,19 @@ from __future__ import annotations
 
 from typing import Final
 
-from ..names import Names
+from ...config import RowMapping
+from ..names import Names, literal, quoted
 
-__all__ = ["COLUMNS", "NOW", "SCHEMA_VERSION", "TRIGGERS", "tables", "triggers"]
+__all__ = [
+    "COLUMNS",
+    "NOW",
+    "SCHEMA_VERSION",
+    "TRIGGERS",
+    "mapped_triggers",
+    "outbox_tables",
+    "tables",
+    "triggers",
+]
 
 SCHEMA_VERSION: Final = 1
 NOW: Final = "((julianday('now') - 2440587.5) * 86400.0)"
@@ -35,7 +45,7 @@ TRIGGERS: Final = ("_inserted", "_updated", "_renamed", "_removed")
 
 
 def tables(names: Names) -> list[str]:
-    """The statements that make the tables where they are missing."""
+    """The statements that make the table where it is missing."""
     return [
         f"""CREATE TABLE IF NOT EXISTS {names.table} (
     region TEXT NOT NULL,
@@ -59,6 +69,12 @@ def tables(names: Names) -> list[str]:
             f"CREATE INDEX IF NOT EXISTS {names.of('_deleted')} ON {names.local('')} (updated_at) "
             f"WHERE deleted <> 0"
         ),
+    ]
+
+
+def outbox_tables(names: Names) -> list[str]:
+    """The statements that make the outbox where it is missing."""
+    return [
         f"""CREATE TABLE IF NOT EXISTS {names.outbox} (
     id INTEGER PRIMARY KEY AUTOINCREMENT,
     region TEXT NOT NULL,
@@ -82,9 +98,17 @@ def tables(names: Names) -> list[str]:
 
 def triggers(names: Names) -> list[str]:
     """The statements that make the triggers anew."""
-    bodies = zip(TRIGGERS, _bodies(names), strict=True)
+    return _made(names, _bodies(names))
+
+
+def mapped_triggers(names: Names, mapping: RowMapping) -> list[str]:
+    """The same for a table of the user's own."""
+    return _made(names, _mapped_bodies(names, mapping))
+
+
+def _made(names: Names, bodies: list[str]) -> list[str]:
     made: list[str] = []
-    for end, body in bodies:
+    for end, body in zip(TRIGGERS, bodies, strict=True):
         made.append(f"DROP TRIGGER IF EXISTS {names.of(end)}")
         made.append(f"CREATE TRIGGER {names.of(end)} {body}")
     return made
@@ -122,5 +146,48 @@ WHEN NOT old.deleted AND (old.expires_at IS NULL OR old.expires_at > {NOW})
 BEGIN
     {tell} (old.region, old.key, old.row_version + 1);
     {keep};
+END""",
+    ]
+
+
+def _mapped_bodies(names: Names, mapping: RowMapping) -> list[str]:
+    assert mapping.version_column is not None
+    table, outbox = names.local(""), names.local("_outbox")
+    column, version = quoted(mapping.key_column), quoted(mapping.version_column)
+    region = literal(mapping.region)
+    old_key = f"{literal(mapping.prefix)} || old.{column}"
+    new_key = f"{literal(mapping.prefix)} || new.{column}"
+    old_version, new_version = f"coalesce(old.{version}, 1)", f"coalesce(new.{version}, 1)"
+    last = f"(SELECT region, key, row_version FROM {outbox} ORDER BY id DESC LIMIT 1)"
+    tell = f"INSERT INTO {outbox} (region, key, row_version)"
+    first = (
+        f"max({new_version}, 1 + (SELECT coalesce(max(row_version), 0) FROM {outbox} "
+        f"WHERE region = {region} AND key = {new_key}))"
+    )
+    # A deletion of ours was told with a version above that of the row.
+    ours = f"SELECT 1 FROM {last} WHERE region = {region} AND key = {old_key}"
+    return [
+        f"""AFTER INSERT ON {table}
+WHEN ({region}, {new_key}, {new_version}) IS NOT {last}
+BEGIN
+    UPDATE {table} SET {version} = {first}
+    WHERE {column} = new.{column} AND {version} IS NOT {first};
+    {tell} SELECT {region}, {new_key}, {version} FROM {table} WHERE {column} = new.{column};
+END""",
+        f"""AFTER UPDATE ON {table}
+WHEN {new_version} = {old_version}
+BEGIN
+    {tell} VALUES ({region}, {new_key}, {old_version} + 1);
+    UPDATE {table} SET {version} = {old_version} + 1 WHERE {column} = new.{column};
+END""",
+        f"""AFTER UPDATE OF {column} ON {table}
+WHEN new.{column} IS NOT old.{column}
+BEGIN
+    {tell} VALUES ({region}, {old_key}, {old_version} + 1);
+END""",
+        f"""AFTER DELETE ON {table}
+WHEN NOT EXISTS ({ours} AND row_version > {old_version})
+BEGIN
+    {tell} VALUES ({region}, {old_key}, {old_version} + 1);
 END""",
     ]

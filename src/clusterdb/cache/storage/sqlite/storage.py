@@ -25,10 +25,14 @@ from ...rows import (
     StorageCapability,
     StorageInfo,
 )
+from ..names import Names
 from .faults import driver_errors
 from .file import StorageFile
 from .lane import Lane
-from .statements import Statements
+from .mapped import MappedRows
+from .outbox import Outbox
+from .own import OwnRows
+from .statements import Rows, Statements
 
 __all__ = ["SQLiteStorage"]
 
@@ -41,17 +45,24 @@ class SQLiteStorage:
     """A table of a SQLite file. ``origin`` is what others read of our changes."""
 
     kind: ClassVar[str] = "sqlite"
-    capabilities: ClassVar[frozenset[StorageCapability]] = frozenset(
-        {"conditions", "versions", "atomic", "changes", "expiry", "tags"}
-    )
 
     def __init__(self, config: SQLite, clock: Clock, origin: str = "") -> None:
-        self._file = StorageFile(config)
+        names = Names(config.table if config.rows is None else config.rows.table)
+        outbox = Outbox(names, origin)
+        rows: Rows = OwnRows(names)
+        if config.rows is not None:
+            rows = MappedRows(names, config.rows, outbox)
+        self._file = StorageFile(config, rows)
         self._clock = clock
-        self._statements = Statements(self._file.names, origin)
+        self._rows = rows
+        self._statements = Statements(rows, outbox)
         self._open = False
         self._seen = -1
         self._running: set[asyncio.Task[object]] = set()
+
+    @property
+    def capabilities(self) -> frozenset[StorageCapability]:
+        return self._rows.capabilities
 
     @property
     def deadline(self) -> float:

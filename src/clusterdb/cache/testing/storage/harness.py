@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, TypeAlias, get_args
 
 from ...codec import Encoded
 from ...errors import CacheError
@@ -17,14 +17,23 @@ MAIN = "main"
 OTHER = "other"
 _TEXT = 5
 
-Trait: TypeAlias = Literal["regions", "any_key", "scans", "figures", "shared", "transactions"]
+Trait: TypeAlias = Literal[
+    "regions",
+    "any_key",
+    "presence",
+    "scans",
+    "figures",
+    "shared",
+    "tombstones",
+    "transactions",
+]
 """What a storage may leave out. ``regions``: keeps several apart. ``any_key``: takes any key.
-``scans``: gives all rows, and clears them. ``figures``: ``describe`` counts. ``shared``: another
-storage object sees the same rows. ``transactions``: nothing is seen before the commit."""
+``presence``: says whether there was a row to delete. ``scans``: gives all rows, and clears them.
+``figures``: ``describe`` counts. ``shared``: another storage object sees the same rows.
+``tombstones``: counts deleted rows, and prunes them and expired ones. ``transactions``: nothing is
+seen before the commit."""
 
-TRAITS: frozenset[Trait] = frozenset(
-    {"regions", "any_key", "scans", "figures", "shared", "transactions"}
-)
+TRAITS: frozenset[Trait] = frozenset(get_args(Trait))
 """All traits, as the storages with tables of their own have them."""
 
 Need: TypeAlias = StorageCapability | Trait

@@ -38,7 +38,7 @@ async def it_opens_again(h: Harness) -> None:
     assert (await h.found("k")).value == h.value(2)
 
 
-@clause("figures", "versions")
+@clause("figures", "versions", "tombstones")
 async def it_counts_rows(h: Harness) -> None:
     """``describe`` counts live rows, deleted ones and the outbox."""
     await h.make(h.put("a", 1), h.put("b", 1), h.put("c", 1))

@@ -47,7 +47,7 @@ async def many_keys_are_read_at_once(h: Harness) -> None:
     }
 
 
-@clause("any_key")
+@clause("any_key", "scans")
 async def any_key_is_a_key(h: Harness) -> None:
     """Quotes, wildcards, control characters and long keys are plain characters."""
     for number, key in enumerate(_ODD_KEYS):

@@ -86,7 +86,8 @@ async def a_cancelled_write_is_whole(h: Harness) -> None:
             await asyncio.sleep(0)
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
-        await h.one(h.put("a", 3, expect=-1) if h.has("versions") else h.gone("behind"))
+        await h.storage.aclose()  # what was cancelled is made by then, or never will be
+        await h.storage.open()
         rows = await h.storage.read("main", ["a", "b", "c"])
         values = [MISSING if row is None else row.value for row in rows]
         assert values in (
@@ -107,6 +108,7 @@ async def writes_of_a_crowd_are_all_made(h: Harness) -> None:
 
     await asyncio.gather(*[write(number) for number in range(50)])
     rows = await h.storage.read("main", keys)
-    assert len({row.value for row in rows if row is not None}) == 1
+    values = [row.value for row in rows if row is not None]
+    assert values == [values[0]] * 10
     if h.has("versions"):
         assert {row.version for row in rows if row is not None} == {50}

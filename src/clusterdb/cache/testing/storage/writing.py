@@ -18,7 +18,7 @@ async def a_write_replaces(h: Harness) -> None:
     assert (await h.found("k")).value == h.value(2)
 
 
-@clause()
+@clause("presence")
 async def a_deleted_row_is_gone(h: Harness) -> None:
     """A deletion says whether a live row was there."""
     await h.one(h.put("k", 1))
@@ -30,7 +30,7 @@ async def a_deleted_row_is_gone(h: Harness) -> None:
     assert (await h.found("k")).value == h.value(2)
 
 
-@clause()
+@clause("presence")
 async def outcomes_come_in_order(h: Harness) -> None:
     """Each change has its outcome at its place, whatever the order of keys."""
     await h.one(h.put("m", 1))

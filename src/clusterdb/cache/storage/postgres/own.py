@@ -1,13 +1,21 @@
-"""The statements, each one round trip whatever the number of rows."""
+"""A table of the storage's own."""
 
 from __future__ import annotations
 
-from typing import Final
+import json
+from collections.abc import Sequence
+from typing import Any, Final
 
+from ...codec import Encoded
+from ...errors import CacheError, RowRefused
+from ...rows import Row, RowChange, StorageCapability
+from ...types import MISSING
 from ..names import Names
-from .schema import channel
+from .outbox import prune_lines
+from .schema import COLUMNS, channel, outbox_tables, tables, triggers
+from .table import Put, waking
 
-__all__ = ["Statements"]
+__all__ = ["OwnTable"]
 
 _LIVE: Final = "NOT t.deleted AND (t.expires_at IS NULL OR t.expires_at > clock_timestamp())"
 _ROW: Final = (
@@ -16,42 +24,89 @@ _ROW: Final = (
 )
 
 
-class Statements:
-    """The SQL of one storage."""
+class OwnTable:
+    """Its SQL, and how values go in and come out."""
+
+    makes_table: bool = True
+    capabilities: frozenset[StorageCapability] = frozenset(
+        {"conditions", "versions", "atomic", "changes", "expiry", "tags"}
+    )
 
     def __init__(self, names: Names) -> None:
-        table, outbox, meta = names.table, names.outbox, names.meta
+        self.names = names
+        table = names.table
         self.read = (
             f"SELECT {_ROW} FROM {table} AS t WHERE region = $1 AND key = ANY($2) AND {_LIVE}"
         )
         self.page = (
-            f"SELECT {_ROW} FROM {table} AS t WHERE region = $1 AND key > $2 AND {_LIVE} "
-            f"ORDER BY t.key LIMIT $3"
+            f"SELECT {_ROW} FROM {table} AS t WHERE region = $1 AND ($2::text IS NULL OR key > $2) "
+            f"AND {_LIVE} ORDER BY t.key LIMIT $3"
         )
         self.lock = _lock(names)
         self.put = _put(names)
         self.clear = _clear(names)
-        self.position = (
-            f"SELECT generation, pg_snapshot_xmin(pg_current_snapshot())::text::int8 FROM {meta}"
-        )
-        self.changes = _changes(names)
         self.prune = _prune(names)
         self.figures = (
             f"SELECT count(*) FILTER (WHERE {_LIVE}), count(*) FILTER (WHERE t.deleted), "
-            f"(SELECT count(*) FROM {outbox}) FROM {table} AS t"
+            f"(SELECT count(*) FROM {names.outbox}) FROM {table} AS t"
         )
-        self.columns = (
-            "SELECT attname FROM pg_attribute WHERE attrelid = to_regclass($1) "
-            "AND attnum > 0 AND NOT attisdropped"
-        )
-        self.schema_version = f"SELECT schema_version FROM {meta}"
+
+    def tables(self) -> list[str]:
+        return [*tables(self.names), *outbox_tables(self.names)]
+
+    def triggers(self) -> list[str]:
+        return triggers(self.names)
+
+    def check(self, columns: dict[str, str], unique: set[str]) -> str:
+        del unique
+        missing = [name for name in COLUMNS if name not in columns]
+        return f"has no column {missing[0]!r}: it is another program's" if missing else ""
+
+    def check_region(self, region: str) -> None:
+        """Any region may have rows here."""
+
+    def refusal(self, change: RowChange) -> CacheError | None:
+        if any("\0" in text for text in (change.region, change.key, *change.tags)):
+            reason = "a text column takes no NUL character; use another key, or no such tag"
+            return RowRefused(change.key, "22021", reason)
+        return None
+
+    def stored(self, key: str) -> Any:
+        return None if "\0" in key else key
+
+    def row(self, found: Any) -> Row:
+        key, value, codec, flags, version, ttl, tags = found
+        return Row(key, Encoded(value or b"", codec, flags), version, ttl, tuple(tags))
+
+    def arguments(self, puts: Sequence[Put]) -> list[list[Any]]:
+        return [list(column) for column in zip(*map(_columns, puts), strict=True)]
+
+
+def _columns(put: Put) -> tuple[object, ...]:
+    """A row, in the order of the statement's parameters."""
+    change = put.change
+    gone = change.value is MISSING
+    encoded: Encoded = Encoded(b"", 0) if gone else change.value
+    return (
+        change.region,
+        change.key,
+        None if gone else encoded.payload,
+        encoded.codec,
+        encoded.flags,
+        put.version,
+        put.known,
+        gone,
+        None if gone else put.kept,
+        None if gone or put.kept is not None else change.ttl,
+        json.dumps(() if gone else change.tags),
+    )
 
 
 def _lock(names: Names) -> str:
     """Rows are locked in the order of their keys, so that two writers don't wait in a circle."""
     table = names.table
     return f"""
-SELECT t.region, t.key, t.row_version, {_LIVE} AS live, t.expires_at
+SELECT t.region, t.key, t.row_version, {_LIVE} AS live, t.expires_at, true
 FROM {table} AS t JOIN unnest($1::text[], $2::text[]) AS asked (region, key)
     ON t.region = asked.region AND t.key = asked.key
 ORDER BY t.region, t.key FOR UPDATE OF t"""
@@ -89,7 +144,7 @@ WITH asked AS (
     INSERT INTO {outbox} (region, key, row_version, origin)
     SELECT region, key, row_version, $12 FROM done
 )
-SELECT region, key, (SELECT pg_notify('{channel(names)}', '')) IS NULL FROM done"""
+SELECT region, key, row_version, {waking(channel(names))} FROM done"""
 
 
 def _clear(names: Names) -> str:
@@ -108,50 +163,16 @@ WITH held AS (
     INSERT INTO {outbox} (region, key, row_version, origin)
     SELECT region, key, row_version, $2 FROM changed
 )
-SELECT count(*), (SELECT pg_notify('{channel(names)}', '')) IS NULL FROM changed"""
-
-
-def _changes(names: Names) -> str:
-    """One query: where the stream ends, what is kept, whether more waits, and the changes."""
-    outbox, meta = names.outbox, names.meta
-    return f"""
-WITH edge AS (
-    SELECT m.generation, m.horizon_xid, m.horizon_id,
-        pg_snapshot_xmin(pg_current_snapshot()) AS xmin FROM {meta} AS m
-)
-SELECT edge.generation, edge.xmin::text::int8 AS xmin,
-    edge.horizon_xid::text::int8 AS horizon_xid, edge.horizon_id,
-    EXISTS (SELECT FROM {outbox} AS later WHERE later.xid >= edge.xmin) AS held_back,
-    o.xid::text::int8 AS xid, o.id, o.region, o.key, o.row_version, o.origin,
-    extract(epoch FROM o.changed_at)::float8 AS time
-FROM edge LEFT JOIN LATERAL (
-    SELECT * FROM {outbox} AS b
-    WHERE (b.xid, b.id) > ($1::int8::text::xid8, $2::int8) AND b.xid < edge.xmin
-    ORDER BY b.xid, b.id LIMIT $3
-) AS o ON true
-ORDER BY o.xid, o.id"""
+SELECT count(*), {waking(channel(names))} FROM changed"""
 
 
 def _prune(names: Names) -> str:
-    """What is told in order is forgotten in order: up to the first line that is not old yet."""
-    table, outbox, meta = names.table, names.outbox, names.meta
+    """Deleted rows and expired ones, and lines of the outbox."""
+    age = "clock_timestamp() - $1 * interval '1 second'"
     return f"""
-WITH young AS (
-    SELECT xid, id FROM {outbox} WHERE changed_at >= clock_timestamp() - $1 * interval '1 second'
-    ORDER BY xid, id LIMIT 1
-), lines AS (
-    DELETE FROM {outbox} WHERE xid < pg_snapshot_xmin(pg_current_snapshot())
-        AND (xid, id) < (coalesce((SELECT xid FROM young), pg_snapshot_xmin(pg_current_snapshot())),
-            coalesce((SELECT id FROM young), 0))
-    RETURNING xid, id
-), horizon AS (
-    UPDATE {meta} AS m SET horizon_xid = last.xid, horizon_id = last.id
-    FROM (SELECT xid, id FROM lines ORDER BY xid DESC, id DESC LIMIT 1) AS last
-    WHERE (last.xid, last.id) > (m.horizon_xid, m.horizon_id)
-), rows AS (
-    DELETE FROM {table} AS t WHERE (t.deleted
-        AND t.updated_at < clock_timestamp() - $1 * interval '1 second')
-        OR t.expires_at < clock_timestamp() - $1 * interval '1 second'
+WITH {prune_lines(names)}, rows AS (
+    DELETE FROM {names.table} AS t
+    WHERE (t.deleted AND t.updated_at < {age}) OR t.expires_at < {age}
     RETURNING 1
 )
 SELECT (SELECT count(*) FROM lines) + (SELECT count(*) FROM rows)"""
