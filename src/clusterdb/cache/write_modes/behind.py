@@ -30,7 +30,7 @@ from ..backoff import Backoff
 from ..clock import Clock
 from ..codec import stamped
 from ..config import WriteBehind
-from ..errors import CacheError, Overloaded, RowRefused, StorageUnavailable
+from ..errors import BackendUnavailable, CacheError, ConfigError, Overloaded, StorageUnavailable
 from ..failpoints import FAILPOINTS, hit
 from ..intents import Intent, Intents, PutAside
 from ..protocols import Backend, Drop, Put, Written
@@ -296,27 +296,34 @@ class Behind:
 
     async def _write(self, batch: Sequence[Intent]) -> CacheError | None:
         """Write a batch; the error that kept it from being written."""
+        rows = [self._row(intent) for intent in batch]
+        able = [row for row in rows if isinstance(row, RowChange)]
         try:
-            outcomes = await self._storage.write([self._row(intent) for intent in batch])
+            written = iter(await self._storage.write(able) if able else [])
+            outcomes = [next(written) if isinstance(row, RowChange) else row for row in rows]
             if FAILPOINTS:
                 await hit("after-flush-before-forget")
-            failed = await self._take_in(batch, outcomes)
+            return await self._take_in(batch, outcomes)
         except CacheError as error:
             self._queue.failed(batch)
             return error
-        except BaseException:
-            self._queue.failed(batch)
-            raise
-        return failed
 
-    def _row(self, intent: Intent) -> RowChange:
+    def _row(self, intent: Intent) -> RowChange | CacheError:
+        """The change of a row, or why there is none of this value."""
         value, ttl = intent.value, None
         if intent.deadline is not None:
             ttl = intent.deadline - self._clock.wall()
             if ttl <= 0:
                 value, ttl = MISSING, None
-        value = self._shapes[intent.region].stored(value)
-        return RowChange(intent.region, intent.key, value, ttl, intent.tags, version=intent.version)
+        shape = self._shapes.get(intent.region)
+        if shape is None:
+            return ConfigError(f"region {intent.region!r} is not written behind any more")
+        try:
+            value = shape.stored(value)
+        except CacheError as error:
+            return error
+        version = intent.version if "versions" in self._storage.capabilities else None
+        return RowChange(intent.region, intent.key, value, ttl, intent.tags, version=version)
 
     async def _take_in(
         self, batch: Sequence[Intent], outcomes: Sequence[RowWritten | CacheError]
@@ -326,17 +333,17 @@ class Behind:
         old: list[Intent] = []
         error: CacheError | None = None
         for intent, outcome in zip(batch, outcomes, strict=True):
-            if isinstance(outcome, RowRefused):
-                refused = PutAside(
-                    *intent.place, intent.version, outcome.code, str(outcome), self._clock.wall()
-                )
+            if isinstance(outcome, StorageUnavailable | BackendUnavailable):
+                again.append(intent)
+                error = outcome
+            elif isinstance(outcome, CacheError):
+                code = getattr(outcome, "code", type(outcome).__name__)
+                now = self._clock.wall()
+                refused = PutAside(*intent.place, intent.version, code, str(outcome), now)
                 await self._intents.put_aside(intent, refused)
                 self.refused += 1
                 old.append(intent)
                 done.append(intent)
-            elif isinstance(outcome, CacheError):
-                again.append(intent)
-                error = outcome
             else:
                 self._versions.saw(outcome.version)
                 self.flushed += outcome.applied

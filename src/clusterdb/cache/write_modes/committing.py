@@ -39,7 +39,7 @@ from ..types import RemovalCause
 
 __all__ = ["Committer", "Item"]
 
-_GROUP: Final = 500
+_GROUP: Final = 128
 """Rows of a transaction."""
 
 _WAITING: Final = 10_000
@@ -127,12 +127,17 @@ class Committer:
         not sent yet is not made. Cost: one transaction, shared, and two round trips to the cache.
         """
         await self.submit(items)
+        outcomes: list[RowWritten | CacheError] = []
         try:
-            await asyncio.wait([item.done for item in items])
-        finally:
             for item in items:
+                try:
+                    outcomes.append(await item.done)
+                except CacheError as error:
+                    outcomes.append(error)
+        finally:
+            for item in items[len(outcomes) :]:
                 item.done.cancel()
-        return [_outcome(item) for item in items]
+        return outcomes
 
     async def aclose(self) -> None:
         """Commit what waits, and end."""
@@ -321,12 +326,3 @@ class Fences:
         """Give the fences back when no commit can come any more."""
         await asyncio.sleep(self._lease)
         await self.fill({})
-
-
-def _outcome(item: Item) -> RowWritten | CacheError:
-    error = item.done.exception()
-    if error is None:
-        return item.done.result()
-    if isinstance(error, CacheError):
-        return error
-    raise error
