@@ -161,6 +161,10 @@ class _Stores:
     def intents(self, mode: WriteBehind) -> Intents:
         if mode.durability == "memory":
             return Volatile()
+        if mode.durability == "replicated":
+            from .backends.redis.intents import redis_intents
+
+            return redis_intents(self._config, self._clock)
         from .storage.journal import Journals, journal_directory
 
         return Journals(journal_directory(self._config.name, mode.journal))

@@ -28,6 +28,7 @@ __all__ = [
     "DEFAULT_REGION",
     "NearSettings",
     "RegionSettings",
+    "copies_of",
     "inactive_settings",
     "kept_order_problems",
     "resolve_region",
@@ -129,7 +130,7 @@ def resolve_region(
         max_staleness=bound,
         near=None if coherence.consistency == "strong" else _near(config, region, bound),
         confirm=coherence.confirm,
-        copies=_copies(coherence),
+        copies=copies_of(coherence),
         replicas=_reads_replicas(config, coherence),
     )
 
@@ -162,7 +163,7 @@ def _near(config: CacheConfig, region: CacheRegion, bound: float) -> NearSetting
     )
 
 
-def _copies(coherence: CacheCoherence) -> int:
+def copies_of(coherence: CacheCoherence) -> int:
     """How many servers must have a write before it counts, the primary among them."""
     wanted = coherence.replication
     if wanted is None or wanted.mode == "asynchronous" or wanted.consistency == "one":

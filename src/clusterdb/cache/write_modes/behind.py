@@ -171,6 +171,7 @@ class Behind:
         return found | {key: row is not None for key, row in zip(rest, rows, strict=True)}
 
     async def _accept(self, region: str, changes: Sequence[Put | Drop]) -> None:
+        changes = list({change.key: change for change in changes}.values())  # the last of a key
         intents = await self._intents.append([self._intent(region, each) for each in changes])
         cached = [
             Put(each.key, stamped(each.value, intent.version), each.ttl, each.tags)
