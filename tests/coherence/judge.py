@@ -18,8 +18,8 @@ alien  no value is read that was not written, under this key
 A failover may lose acknowledged changes. A change counts as undone, and is told instead of held
 against the readers, where it was acknowledged around the failover, the backend itself then answered
 with an older value, and never again with the new one; a removal, where it had not answered since
-that nothing is there, as another may remove the value again. Who removed something and was told so
-never sees it again, failover or not.
+the failover was over that nothing is there: who made it does it again, and others may see the value
+until then. Who removed something and was told so never sees it again, failover or not.
 """
 
 from __future__ import annotations
@@ -281,7 +281,11 @@ class _Key:
             for change in self.line.changes
             if change.value != ABSENT and change.ends == NEVER and change.done < NEVER
         ]
-        fleeting = sorted(c.start for c in self.line.changes if c.ends < NEVER)
+        fleeting = sorted(  # also those that nobody has seen, and may have been there
+            act.start
+            for act in self.acts
+            if act.ttl and act.outcome in (Outcome.OK, Outcome.UNKNOWN)
+        )
         for read in self.reads:
             if (read.writer, read.number) != ABSENT:
                 continue
@@ -364,7 +368,7 @@ def _undone(
             for window in failovers:
                 exposed = window.start - _LAG < change.done and change.start < window.end
                 if change.value == ABSENT:
-                    at = bisect_right(absent, (change.done, NEVER))
+                    at = bisect_right(absent, (max(change.done, window.end), NEVER))
                     seen = at < len(absent) and absent[at][1] < read.start
                 else:
                     seen = latest.get(change.value, 0) >= max(read.end, window.end)

@@ -73,13 +73,13 @@ def the_reader_stands_still(reader: Process, writer: Process) -> float:
 
 def the_writer_dies_before_its_hint(reader: Process, writer: Process) -> float:
     writer.tell("await cache.set('k', 0)")
-    writer.tell(
-        "die = lambda: os.kill(os.getpid(), signal.SIGKILL)\n"
-        "backend._attachment.attached._writer._committed = die"
-    )
     reader.tell("await watch(cache, 'k', 0.05, 0.001)")
     reader.start(f"await watch(cache, 'k', {3 * BOUND}, 0.001)")
-    writer.start("await cache.set('k', 1)")
+    writer.start(  # at once, as any other commit would kill it too
+        "die = lambda: os.kill(os.getpid(), signal.SIGKILL)\n"
+        "backend._attachment.attached._writer._committed = die\n"
+        "await cache.set('k', 1)"
+    )
     assert writer.wait() == -signal.SIGKILL
     died = boottime()
     reads = reader.answer()

@@ -42,6 +42,7 @@ def test_every_operation_is_there(kind):
         "access",
         "hit",
         "given",
+        "at_once",
         "typed",
     }
     named = set(re.findall(r"\w+", text("operations.md")))

@@ -307,6 +307,22 @@ async def test_changes_wait_for_older_transactions(database: str):
         assert keys == ["earlier", "later"]
 
 
+async def test_who_holds_changes_back_for_long_is_named(
+    database: str, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("clusterdb.cache.storage.postgres.storage._LONG_OPEN", 0.0)
+    other = await asyncpg.connect(database)
+    async with opened(database) as storage:
+        assert (await storage.describe()).problems == ()
+        async with other.transaction():
+            await other.execute("SELECT pg_current_xact_id()")
+            pid = await other.fetchval("SELECT pg_backend_pid()")
+            [problem] = (await storage.describe()).problems
+        assert f"process {pid} " in problem
+        assert (await storage.describe()).problems == ()
+    await other.close()
+
+
 async def test_a_cancelled_write_goes_to_its_end(database: str):
     async with opened(database) as storage:
         reached, goes_on = asyncio.Event(), asyncio.Event()

@@ -17,6 +17,7 @@ ONLY_ASYNC = {
     "from_file": "a constructor: Cache.from_file(...).sync",
     "from_url": "a constructor: Cache.from_url(...).sync",
     "given": "for other faces",
+    "at_once": "for other faces",
     "typed": "for other faces",
     "sync": "leads here",
 }

@@ -30,7 +30,7 @@ class TagState:
 
 
 class Entry:
-    """A resident entry. ``prev``, ``next``, ``home``, ``uses`` and ``sampled`` belong to the
+    """A resident entry. ``prev``, ``next``, ``home``, ``uses`` and ``votes_at`` belong to the
     eviction policy, ``slot`` and ``place`` to the timer wheel, ``watched`` to the profile.
     """
 
@@ -42,12 +42,12 @@ class Entry:
         "place",
         "prev",
         "resident",
-        "sampled",
         "slot",
         "tags",
         "uses",
         "value",
         "version",
+        "votes_at",
         "watched",
         "weight",
     )
@@ -60,9 +60,9 @@ class Entry:
         self.version: Version = 0
         self.weight = 0
         self.resident = False
-        self.sampled = False
         self.watched = False
         self.uses = 0
+        self.votes_at = 0
         self.prev: Entry | None = None
         self.next: Entry | None = None
         self.home: Any = None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
 from .clock import Clock
 from .config import (
@@ -27,10 +27,14 @@ from .protocols import Backend, Channel
 from .rows import Storage, StorageSetup
 from .write_modes import Stores, Volatile
 
+if TYPE_CHECKING:
+    from .backends.redis.reads import RedisReads
+
 __all__ = [
     "breaker_of",
     "make_backend",
     "make_channel",
+    "make_reads",
     "make_setup",
     "make_storage",
     "make_stores",
@@ -42,14 +46,14 @@ __all__ = [
 def make_backend(config: CacheConfig, clock: Clock) -> Backend:
     """The backend that ``config.backend`` names. Does no I/O."""
     match config.backend:
-        case Memory(persist=None, max_process_memory=budget):
+        case Memory(persist=None, max_process_memory=budget, max_total_memory=total):
             from .backends.memory import MemoryBackend
 
-            return MemoryBackend(clock, budget)
-        case Memory(persist=str(path), max_process_memory=budget):
+            return MemoryBackend(clock, budget, total)
+        case Memory(persist=str(path), max_process_memory=budget, max_total_memory=total):
             from .backends.persistent import PersistentMemoryBackend
 
-            return PersistentMemoryBackend(clock, Path(path), budget)
+            return PersistentMemoryBackend(clock, Path(path), budget, total)
         case Disk() as disk:
             from .backends.disk import DiskBackend
 
@@ -176,6 +180,24 @@ def make_stores(config: CacheConfig, clock: Clock, storage: Storage | None) -> S
     """
     modes = [config.mode_of(None), *[config.mode_of(region) for region in config.regions]]
     return _Stores(config, clock, storage) if any(modes) else None
+
+
+def make_reads(config: CacheConfig, region: str, clock: Clock) -> RedisReads:
+    """What reads of a region by other processes are heard from. Does no I/O. Raises
+    :class:`NotSupported` where they happen inside of these processes only.
+    """
+    server = config.backend
+    if not isinstance(server, Redis):
+        raise NotSupported(
+            f"backend {server.__struct_config__.tag!r} is read inside of the programs that use it, "
+            f"where no other process sees it: let one of them record itself, by "
+            f"'await cache.record(path, seconds=60)' or 'cache.sync.record(path)'"
+        )
+    try:
+        from .backends.redis.reads import RedisReads
+    except ImportError as error:
+        raise MissingExtra("backend 'redis'", "redis") from error
+    return RedisReads(server, config.partitioning, config.name, region, clock)
 
 
 def stored_regions(config: CacheConfig) -> dict[str, CacheRegion]:

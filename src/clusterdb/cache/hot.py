@@ -39,6 +39,7 @@ HOT_MODULES: Final = (
     "policy.shadows",
     "policy.adaptive",
     "policy.w_tinylfu",
+    "policy.handover",
     # a read or a write of a backend that encodes
     "access",
     "decoding",

@@ -22,12 +22,23 @@ class Intake:
         self._counters = counters
         self._gate: Gate | None = None
         self._max_entry: int | None = None
+        self._largest: int | None = None
         self._budget: tuple[int, int] | None = None
         self._short = False
 
     def configure(self, max_entry: int | None, gate: Gate | None) -> None:
-        """Set the largest weight of an entry, and the filter."""
+        """Set the largest weight of an entry, beside that of all, and the filter."""
         self._max_entry, self._gate = max_entry, gate
+
+    def limit(self, max_weight: int | None) -> None:
+        """Set the largest weight of all entries, which no single one can exceed either."""
+        own = self._max_entry
+        self._largest = max_weight if own is None else min(own, max_weight or own)
+
+    @property
+    def weighs(self) -> bool:
+        """Whether weights matter."""
+        return self._largest is not None
 
     def resize(self, capacity: int) -> None:
         """How many entries fit, about; 0 is no limit."""
@@ -43,7 +54,7 @@ class Intake:
         if self._budget is not None:
             self._counters.rejections += 1
             raise OutOfMemory(*self._budget)
-        limit = self._max_entry
+        limit = self._largest
         if limit is not None and weight > limit:
             self._counters.rejections += 1
             raise EntryTooLarge(key, weight, ByteSize(limit))

@@ -32,6 +32,7 @@ from .codec import Encoded
 from .guard import Guard, TableLock
 from .policy import POLICIES, RecentLru, Reporting
 from .settings import NearSettings
+from .shares import Shares
 from .table import Table
 from .tags import TagStates
 from .types import FOREVER, MISSING, Record, RemovalCause, Version
@@ -46,9 +47,12 @@ HIDDEN: Final = "\0"
 
 
 class NearTier:
-    """The near tables of one backend."""
+    """The near tables of one backend. ``total`` is what they may weigh together, if there is such a
+    limit: see :class:`.Shares`.
+    """
 
-    def __init__(self, now: float) -> None:
+    def __init__(self, now: float, total: int | None = None) -> None:
+        self._shares = None if total is None else Shares(int(total))
         self._lock = TableLock()
         self._guard = Guard(self._lock)
         self._tags = TagStates()
@@ -78,7 +82,10 @@ class NearTier:
             return
         self._wanted[region] = wanted
         self._outages[region] = outage
-        policy = self._policies[region] = _order(settings.policy, counted)
+        policy, known = _order(settings.policy, counted), self._policies.get(region)
+        if known is not None and known.name == policy.name:
+            policy = known  # the table goes on with it
+        self._policies[region] = policy
         table = self._tables.get(region)
         if table is None:
             table = self._tables[region] = Table(
@@ -90,8 +97,21 @@ class NearTier:
                 tier="near",
             )
         self._settings[region] = settings
-        table.configure(policy, settings.max_items, settings.max_weight, outage)
+        if self._shares is not None:
+            sharing = self._sharing()
+            most = {name: self._settings[name].max_weight for name in sharing}
+            self._shares.arrange(most, sharing)
+        table.configure(policy, settings.max_items, self._limit(region), outage)
         self._grant(region, table)
+
+    def _sharing(self) -> dict[str, Table]:
+        """The tables that keep something."""
+        return {name: table for name, table in self._tables.items() if self.keeps(name)}
+
+    def _limit(self, region: str) -> int | None:
+        """What a region may weigh now."""
+        usual = self._settings[region].max_weight
+        return usual if self._shares is None else self._shares.limits.get(region, usual)
 
     def table(self, region: str) -> Table:
         """The table of a region."""
@@ -212,7 +232,7 @@ class NearTier:
         if record.near is None:
             return
         claim, deadline = record.near
-        table, limit = self._tables[region], self._settings[region].max_weight
+        table, limit = self._tables[region], self._limit(region)
         if value is MISSING or not isinstance(record.value, Encoded):
             table.release([claim])
             return
@@ -264,9 +284,13 @@ class NearTier:
             return self._policies[region].take()
 
     def sweep(self, now: float, limit: int) -> None:
-        """Give back the memory of some expired and dead entries."""
+        """Give back the memory of some expired and dead entries, and share the total."""
         for table in self._tables.values():
             table.sweep(now, limit)
+        if self._shares is not None:
+            sharing = self._sharing()
+            self._shares.look(sharing, now)
+            self._shares.settle(sharing, limit)
 
     # -- around a fork
 

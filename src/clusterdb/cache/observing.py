@@ -13,6 +13,7 @@ from .events.routing import Traffic
 from .protocols import RegionInfo
 from .runtime import RegionState, Runtime
 from .stats import CacheStats, RegionStats
+from .units import ByteSize
 
 __all__ = ["collect_health", "collect_metrics", "collect_statistics", "collect_traffic"]
 
@@ -91,7 +92,7 @@ def _region(state: RegionState, info: RegionInfo) -> RegionStats:
         items=info.items,
         weight=info.weight,
         max_items=settings.max_items,
-        max_weight=settings.max_weight,
+        max_weight=settings.max_weight if info.share is None else ByteSize(info.share),
         undecodable=reads.undecodable,
         **msgspec.structs.asdict(counters),
         **msgspec.structs.asdict(state.loads),

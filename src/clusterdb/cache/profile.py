@@ -182,6 +182,15 @@ class Profile:
             found.append((2.0 ** ((index + 1) / _OCTAVE), min(1.0, max(0.0, hits / total))))
         return found
 
+    def reuses(self) -> tuple[float, list[float]]:
+        """All requests so far, and of them how many were reuses at each distance of
+        :meth:`curve`, as the sample tells.
+        """
+        share = self.share
+        counts = [count / share for count in self._counts]
+        counts[0] += (self._expected - self.requests()) / share
+        return self._expected / share, counts
+
     def distances(self) -> list[tuple[float, float]]:
         """Reuse distances, and the share of the sampled requests that had them."""
         total = max(self.requests(), 1.0)

@@ -162,13 +162,14 @@ class Committed(msgspec.Struct, frozen=True):
 class RegionInfo(msgspec.Struct, frozen=True):
     """A region as its backend sees it: ``counters`` of this process, ``totals`` of all processes
     where the backend keeps them. ``items`` and ``weight`` are ``None`` where it does not know them
-    without counting.
+    without counting. ``share``: its present part of a total that the regions share.
     """
 
     items: int | None
     weight: int | None
     counters: Counters
     totals: Counters | None = None
+    share: int | None = None
 
 
 class Member(msgspec.Struct, frozen=True):

@@ -347,14 +347,12 @@ class Region(Invalidating, Storing, Generic[T]):
         deadline, :class:`ReentrantLoad` for a loader that waits for itself. No round trip for a
         hit in process; else one, and two more to load.
         """
-        state = self._state
-        found = MISSING if state.pace.horizon and state.soon(key) else self.hits.get(key)
-        if found is MISSING:
-            values = await self._access.load(
-                [check_key(key)], Loader(loader, many=False), ttl, tags, type=type
-            )
-            found = values[key]
-        return self.given(key, found, type)
+        found = self.at_once(key, type)
+        if found is not MISSING:
+            return found
+        loading = Loader(loader, many=False)
+        values = await self._access.load([check_key(key)], loading, ttl, tags, type=type)
+        return self.given(key, values[key], type)
 
     async def get_or_load_many(
         self,
@@ -396,6 +394,18 @@ class Region(Invalidating, Storing, Generic[T]):
         return CachingMany(self)
 
     # -- for other faces
+
+    def at_once(self, key: Any, type: Any) -> Any:
+        """A hit in process as a caller with a loader gets it; ``MISSING`` also where it is to be
+        refreshed soon.
+        """
+        state = self._state
+        if state.pace.horizon and state.soon(key):
+            return MISSING
+        if self._access.encodes:
+            return self.hit(key, type)
+        found = self.hits.get(key)
+        return found if found is MISSING else self.given(key, found, type)
 
     def given(self, key: str, stored: object, type: Any) -> Any:
         """A stored value as this caller gets it."""

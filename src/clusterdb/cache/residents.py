@@ -16,6 +16,7 @@ from .entries import Entry, TagState
 from .guard import Guard
 from .intake import Intake
 from .policy.base import Policy
+from .policy.handover import Handover
 from .profile import Profile
 from .stats import Counters
 from .tags import TagStates
@@ -28,6 +29,7 @@ _LOOK_AT: Final = 16
 _WORTH_IT: Final = 16
 _LARGE: Final = 4
 _PATIENCE: Final = 4
+_FOLLOW_A_WRITE: Final = 8
 
 Removal = tuple[str, Version, RemovalCause]
 """A key that left by itself: key, version, why."""
@@ -78,6 +80,7 @@ class Residents:
         entry.deadline = deadline
         self.entries[key] = entry
         self.weight += weight
+        self.hand_over(_FOLLOW_A_WRITE)
         self.policy.insert(entry)
         self.profile.came(entry)
         self._wheel.add(entry, deadline + self.grace)
@@ -103,6 +106,18 @@ class Residents:
         entry.weight = weight
         self.weight += growth
         self.schedule(entry, deadline)
+
+    def used(self, batch: list[Entry]) -> None:
+        """These entries were hit; some may have left since."""
+        self.counters.hits += len(batch)
+        policy, profile = self.policy, self.profile
+        profile.passed(batch)
+        for entry in batch:
+            if entry.resident:
+                policy.touch(entry)
+            if entry.watched:
+                profile.hit(entry)
+        self.intake.used(batch)
 
     def schedule(self, entry: Entry, deadline: float) -> None:
         """Change when an entry expires."""
@@ -161,6 +176,15 @@ class Residents:
             self.discard(victim, RemovalCause.EVICTED)
         return count
 
+    def limit(self, max_weight: int, evict: int) -> int:
+        """Come as near to a limit of the weight as evicting so many entries brings it."""
+        self.intake.limit(max_weight)
+        while self.weight > max_weight and evict > 0 and self.shrink(1):
+            evict -= 1
+        self.max_weight = max(max_weight, self.weight)
+        self._measure_capacity()
+        return self.max_weight
+
     def _measure_capacity(self) -> None:
         """Where the weights are what limits, tell the policy how many entries fit, about."""
         count = len(self.entries)
@@ -201,6 +225,13 @@ class Residents:
                 self.discard(entry, RemovalCause.INVALIDATED)
                 found += 1
         return found
+
+    def sweep(self, now: float, limit: int, thorough: bool) -> int:
+        """Look at ``limit`` entries each for what has expired or is dead, and hand over as many to
+        a new policy; how many were discarded.
+        """
+        self.hand_over(limit)
+        return self.expire(now, limit) + self.purge(limit, None, thorough)
 
     def alive(self, key: str, now: float) -> Entry | None:
         """The entry if it is live."""
@@ -271,21 +302,20 @@ class Residents:
         max_items: int | None,
         max_weight: int | None,
         grace: float,
-        weighed: bool,
     ) -> None:
         """Change limits and policy; entries stay, as many as fit, in the old policy's order."""
+        self.intake.limit(max_weight)
         if policy.name != self.policy.name:
             policy.resize(self._room(max_items, max_weight))
-            for entry in self.policy.ordered():
-                self.policy.remove(entry)
-                policy.insert(entry)
-            self.policy = policy
+            entries = self.entries.values()
+            self.policy = Handover(self.policy, policy, entries) if entries else policy
             self._capacity = 0
-        if not weighed:
+        weighs = self.intake.weighs
+        if not weighs:
             self.weight = 0
             for entry in self.entries.values() if self._weighed else ():
                 entry.weight = 0
-        self._weighed = weighed
+        self._weighed = weighs
         self.max_items, self.max_weight = max_items, max_weight
         self._resize(self._room(max_items, max_weight))
         if grace != self.grace:
@@ -293,6 +323,12 @@ class Residents:
             for entry in self.entries.values():
                 self.schedule(entry, entry.deadline)
         self.make_room(0, 0)
+
+    def hand_over(self, limit: int) -> None:
+        """Give the new policy at most ``limit`` of the entries that the old one still has."""
+        policy = self.policy
+        if isinstance(policy, Handover) and policy.move(limit):
+            self.policy = policy.new
 
     def _room(self, max_items: int | None, max_weight: int | None) -> int:
         """How many entries fit, about; 0 is no limit."""
@@ -303,8 +339,9 @@ class Residents:
 
     @property
     def looking(self) -> bool:
-        """Whether a round of :meth:`purge` or of expiry is under way."""
-        return len(self._round) > 0 or self._wheel.pending
+        """Whether a round of :meth:`purge`, of expiry or of handing over is under way."""
+        under_way = isinstance(self.policy, Handover) or self._wheel.pending
+        return under_way or len(self._round) > 0
 
     def convert(self, function: Callable[[object], object]) -> None:
         """Replace every value by what ``function`` makes of it."""

@@ -190,7 +190,7 @@ class Storage(Protocol):
         ...
 
     async def describe(self) -> StorageInfo:
-        """Figures and problems. One query."""
+        """Figures and problems. A query or two."""
         ...
 
 

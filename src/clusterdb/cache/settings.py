@@ -16,6 +16,7 @@ from .config import (
     CacheConfig,
     CacheRegion,
     CoherenceMode,
+    EvictionPolicy,
     LoadConfig,
     Memory,
     Redis,
@@ -113,7 +114,7 @@ def resolve_region(
         name=region.name,
         policy=str(limits.__struct_config__.tag),
         max_items=limits.max_items,
-        max_weight=None if limits.max_memory is None else ByteSize(limits.max_memory),
+        max_weight=_max_weight(config, limits),
         ttl=config.ttl if region.ttl is UNSET else region.ttl,
         ttl_jitter=region.ttl_jitter,
         grace=region.kept,
@@ -133,6 +134,14 @@ def resolve_region(
         copies=copies_of(coherence),
         replicas=_reads_replicas(config, coherence),
     )
+
+
+def _max_weight(config: CacheConfig, limits: EvictionPolicy) -> ByteSize | None:
+    """What the region says, within what all regions have together."""
+    backend, own = config.backend, limits.max_memory
+    total = backend.max_total_memory if isinstance(backend, Memory) else None
+    least = min([each for each in (own, total) if each is not None], default=None)
+    return None if least is None else ByteSize(least)
 
 
 def _staleness(config: CacheConfig, region: CacheRegion, coherence: CacheCoherence) -> float:

@@ -90,7 +90,8 @@ class RegionStats(msgspec.Struct, frozen=True, kw_only=True):
     ``undecodable`` were
     stored and could not be read: their reads count as misses. ``items`` and ``weight`` are ``None``
     where the backend does not know them without counting. ``weight`` is in bytes (or the
-    weigher's unit); 0 where the region has no ``max_memory`` and weighs nothing.
+    weigher's unit); 0 where the region has no ``max_memory`` and weighs nothing. Where the regions
+    share ``max_total_memory``, ``max_weight`` is the region's present share.
     """
 
     name: str

@@ -285,10 +285,9 @@ class SyncRegion(Generic[T]):
         ttl: TTL | UnsetType = UNSET,
         tags: Iterable[str] = (),
     ) -> Any:
-        state = self.face.access.state
-        value = MISSING if state.pace.horizon and state.soon(key) else self._hits.get(key)
+        value = self.face.at_once(key, type)
         if value is not MISSING:
-            return self.face.given(key, value, type)
+            return value
         caller, key = Caller(), check_key(key)
         loading = Loader(loader, many=False)
         work = self.face.access.load([key], loading, ttl, tags, caller, type)

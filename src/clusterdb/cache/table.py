@@ -248,11 +248,11 @@ class Table:
         """
         with self._guard:
             self._drain()
-            return self._residents.expire(now, limit) + self._residents.purge(limit, None, thorough)
+            return self._residents.sweep(now, limit, thorough)
 
     @property
     def sweeping(self) -> bool:
-        """Whether a look for dead or expired entries is under way."""
+        """Whether a look for dead or expired entries, or a change of policy, is under way."""
         return self._residents.looking
 
     def claim(self, key: str, tags: tuple[str, ...], now: float) -> Record | Claim | None:
@@ -314,9 +314,16 @@ class Table:
         """Change limits, policy and admission; entries stay, as many as fit, in the old order."""
         with self._guard:
             self._drain()
-            largest = max_weight if max_entry is None else min(max_entry, max_weight or max_entry)
-            self._residents.intake.configure(largest, gate)
-            self._residents.configure(policy, max_items, max_weight, grace, largest is not None)
+            self._residents.intake.configure(max_entry, gate)
+            self._residents.configure(policy, max_items, max_weight, grace)
+
+    def limit(self, max_weight: int, evict: int) -> int:
+        """Change the limit of the weight, for which at most ``evict`` entries leave: the limit that
+        is in force now, above ``max_weight`` where more has to leave.
+        """
+        with self._guard:
+            self._drain()
+            return self._residents.limit(max_weight, evict)
 
     def press(self, budget: tuple[int, int] | None, admitting: bool, evict: float = 0.0) -> int:
         """Give way as memory is short (:class:`.Intake`), and evict a share; how many it was."""
@@ -357,15 +364,7 @@ class Table:
         batch = self._touched[:count]
         del self._touched[:count]
         self._guard.dropped.append(batch)  # it may hold the last reference to what just left
-        self._residents.counters.hits += count
-        policy, profile = self._residents.policy, self._residents.profile
-        profile.passed(batch)
-        for entry in batch:
-            if entry.resident:
-                policy.touch(entry)
-            if entry.watched:
-                profile.hit(entry)
-        self._residents.intake.used(batch)
+        self._residents.used(batch)
 
     def _store(
         self,

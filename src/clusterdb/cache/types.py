@@ -29,7 +29,8 @@ __all__ = [
 T = TypeVar("T")
 
 Version: TypeAlias = int
-"""Grows with each write to a cache; equal versions of a key mean the same write."""
+"""Equal versions of a key mean the same write. Grows with each write of a process; of two processes
+as far as their clocks agree, or one has heard of the other's write."""
 
 Tier: TypeAlias = Literal["memory", "near", "disk", "redis", "storage"]
 """Where an answer came from."""

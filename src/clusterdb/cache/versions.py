@@ -18,9 +18,9 @@ __all__ = ["RANDOM_BITS", "Versions"]
 RANDOM_BITS: Final = 12
 """The low bits of a version, which say nothing of the time."""
 
-_AHEAD: Final = 60_000_000 << RANDOM_BITS
-"""How far another clock may be ahead to be followed, a minute: one that is set to the next century
-would end the order of versions for good.
+_APART: Final = 60_000_000 << RANDOM_BITS
+"""How far another clock may be from ours to be believed, a minute: to follow one that is set to the
+next century would end the order of versions for good.
 """
 
 
@@ -47,8 +47,12 @@ class Versions:
 
     def saw(self, version: Version) -> None:
         """Draw nothing below ``version``, which another process drew, from now on."""
-        if self._last < version <= self._now() + _AHEAD:
+        if self._last < version <= self._now() + _APART:
             self._last = version
+
+    def plausible(self, version: Version) -> bool:
+        """Whether a version may have been drawn lately by a clock that is about right."""
+        return abs(version - self._now()) <= _APART
 
     def _now(self) -> Version:
         return int(self._wall() * 1_000_000) << RANDOM_BITS

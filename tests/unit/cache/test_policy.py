@@ -14,10 +14,15 @@ from tests.stateful.naive import NAIVE
 
 from clusterdb.cache.entries import Entry
 from clusterdb.cache.guard import Guard, TableLock
-from clusterdb.cache.policy import POLICIES, LinkedList, Lru, RecentLru, Reporting
+from clusterdb.cache.policy import POLICIES, Adaptive, LinkedList, Lru, RecentLru, Reporting
+from clusterdb.cache.policy.adaptive import PLANS
+from clusterdb.cache.policy.handover import Handover
+from clusterdb.cache.policy.segmented import HASH
+from clusterdb.cache.policy.shadows import OUT, Shadows
 from clusterdb.cache.table import Table
 from clusterdb.cache.tags import TagStates
 from clusterdb.cache.testing import validate_table
+from clusterdb.cache.testing.validate import validate_shadows
 from clusterdb.cache.types import FOREVER, MISSING, RemovalCause
 
 TRACE = resources.files("clusterdb.cache") / "data" / "orm-busy-200k.u32.gz"
@@ -254,3 +259,103 @@ def test_uses_are_counted_where_that_is_wanted():
         policy.touch(entries[key])
     assert policy.take() == {"b": 1, "a": 3}
     assert policy.take() == {}
+
+
+# -- a change of policy
+
+
+def policies_of(table: Table) -> tuple[str, bool]:
+    """The policy's name, and whether it still takes over."""
+    policy = table._residents.policy
+    return policy.name, isinstance(policy, Handover)
+
+
+@pytest.mark.parametrize("name", POLICIES)
+def test_a_new_policy_takes_over_by_and_by(name):
+    old = "lru" if name != "lru" else "fifo"
+    table = limited_table(old, 1000)
+    for number in range(1000):
+        put(table, str(number))
+    table.configure(POLICIES[name](), 1000, None, 0.0)
+    assert policies_of(table) == (name, True)
+    assert table.sweeping
+    for _ in range(10):
+        validate_table(table)
+        table.sweep(0.0, 100)
+
+    assert policies_of(table) == (name, False)
+    assert not table.sweeping
+    assert len(table) == 1000
+
+
+def test_it_takes_over_in_the_old_order_whatever_happens_meanwhile():
+    table = limited_table("lru", 100)
+    for number in range(100):
+        put(table, str(number))
+    table.configure(POLICIES["fifo"](), 100, None, 0.0)
+    table.sweep(0.0, 10)
+    for key in ("20", "30"):  # used late, so they go over late
+        table.get(key, 0.0)
+    for number in range(4):
+        put(table, f"new {number}")
+    while table.sweeping:
+        table.sweep(0.0, 10)
+
+    old = [str(number) for number in range(4, 100) if number not in {20, 30}]
+    order = [record.key for record in table.ordered(0.0)]
+    assert order == [*old, "20", "30", *[f"new {number}" for number in range(4)]]
+
+
+def test_a_policy_that_is_taken_over_itself_hands_on_what_it_has():
+    table = limited_table("lru", 30)
+    for number in range(30):
+        put(table, str(number))
+    for name in ("lfu", "sieve", "adaptive"):
+        table.configure(POLICIES[name](), 30, None, 0.0)
+        table.sweep(0.0, 5)
+        validate_table(table)
+    for _ in range(4):
+        table.sweep(0.0, 10)
+
+    assert policies_of(table) == ("adaptive", False)
+    assert len(table) == 30
+
+
+# -- the votes of the adaptive policy
+
+
+def test_a_key_that_all_shadows_keep_has_no_vote_for_a_while():
+    shadows = Shadows(PLANS, 64, 0)
+    quiet = []
+    for number in [0, 0, 0, 0, 1]:
+        shadows.request(number)
+        quiet.append(shadows.quiet_until - shadows.arrivals)
+    assert quiet == [0, 0, 0, 1, 0]  # a window of one entry is left by the next that comes
+    for number in [*range(2, 63), 0, 0]:
+        shadows.request(number)
+
+    assert shadows.arrivals == 63
+    assert shadows.quiet_until == 63 + 4
+
+
+def test_hits_without_a_vote_lose_no_place_in_a_shadow():
+    policy = Adaptive()
+    policy.resize(64)
+    entries = [Entry(f"hot {number}", None) for number in range(4)]
+    for entry in entries:
+        policy.insert(entry)
+    for number in range(2000):
+        for entry in entries:
+            policy.touch(entry)
+        passing = Entry(f"passing {number}", None)
+        policy.insert(passing)
+        policy.remove(passing)
+
+    shadows = policy._shadows
+    assert shadows is not None
+    validate_shadows(shadows)
+    for entry in entries:
+        known = shadows._keys[hash(entry.key) & HASH]
+        assert all(place.home != OUT for place in known.places)
+    votes = [shadow.hits for shadow in shadows._shadows]
+    assert max(votes) - min(votes) < 1.0

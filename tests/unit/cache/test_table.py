@@ -356,6 +356,42 @@ class Worker(threading.Thread):
             table.removals()
 
 
+@pytest.mark.parametrize("after", POLICIES)
+@pytest.mark.parametrize("before", ["lru", "adaptive", "arc", "lirs"])
+def test_a_policy_that_is_changed_keeps_what_is_there(before, after):
+    table = make_table(before, max_items=50)
+    for number in range(80):
+        put(table, str(number % 60), weight=0)
+        table.get(str(number % 7), NOW)
+    there = set(table.keys())
+    table.configure(POLICIES[after](), 50, None, 0.0)
+
+    assert set(table.keys()) == there
+    validate_table(table)
+    for number in range(100, 200):
+        put(table, str(number), weight=0)
+    assert len(table) == 50
+    validate_table(table)
+
+
+@pytest.mark.parametrize("policy", POLICIES)
+def test_a_limit_that_moves_is_kept_and_never_evicts_more_than_it_may(policy):
+    table = make_table(policy, max_weight=100)
+    for number in range(100):
+        put(table, str(number), weight=1)
+    assert table.limit(60, 15) == 85
+    assert len(table) == 85
+    with pytest.raises(EntryTooLarge):
+        put(table, "large", weight=61)
+    assert table.limit(60, 100) == 60
+    validate_table(table)
+    assert table.limit(80, 0) == 80
+    for number in range(200, 300):
+        put(table, str(number), weight=1)
+    assert table.weight == 80
+    validate_table(table)
+
+
 @pytest.mark.parametrize("policy", POLICIES)
 def test_threads_break_nothing_and_every_read_is_counted(policy, nervous_threads):
     tags = TagStates()

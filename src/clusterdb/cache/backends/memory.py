@@ -37,6 +37,7 @@ from ..protocols import (
     Written,
 )
 from ..settings import RegionSettings
+from ..shares import Shares
 from ..table import Table
 from ..tags import TagStates
 from ..types import FOREVER, Record, Version
@@ -60,8 +61,9 @@ class MemoryBackend:
         {"objects", "atomic", "near", "immediate"}
     )
 
-    def __init__(self, clock: Clock, budget: int | None = None) -> None:
+    def __init__(self, clock: Clock, budget: int | None = None, total: int | None = None) -> None:
         self.pressure = None if budget is None else Pressure(int(budget))
+        self.shares = None if total is None else Shares(int(total))
         self._now = clock.now
         self._lock = TableLock()
         self._guard = Guard(self._lock)
@@ -100,6 +102,10 @@ class MemoryBackend:
         }
         # All weights first: a user's weigher may raise, and then nothing has changed.
         weights = {name: self._weigh_all(name, changed[name]) for name in changed}
+        known = {**self._settings, **changed}
+        limits = {name: settings.max_weight for name, settings in known.items()}
+        if self.shares is not None:
+            limits |= self.shares.arrange(limits, self._tables)
         for name, settings in changed.items():
             table = self._tables.get(name)
             if table is None:
@@ -109,7 +115,7 @@ class MemoryBackend:
             table.configure(
                 POLICIES[settings.policy](),
                 settings.max_items,
-                settings.max_weight,
+                limits[name],
                 settings.grace,
                 settings.admission.max_entry_size,
                 self._gate(settings),
@@ -146,13 +152,17 @@ class MemoryBackend:
     def sweep(self, *, thorough: bool = False) -> int:
         """Give back the memory of some expired and dead entries; how many it was."""
         given = 0
+        if self.shares is not None:
+            self.shares.settle(self._tables, _SWEEP_BATCH)
         for name, table in list(self._tables.items()):
             given += table.sweep(self._now(), _SWEEP_BATCH, thorough=thorough)
             self._report(name, table)
         return given
 
     def relieve(self) -> None:
-        """Keep to the memory budget, if there is one."""
+        """Keep to the memory budget, and share the total, if there is one."""
+        if self.shares is not None:
+            self.shares.look(self._tables, self._now())
         if self.pressure is not None:
             self.pressure.apply(list(self._tables.values()))
             for name, table in list(self._tables.items()):
@@ -160,8 +170,9 @@ class MemoryBackend:
 
     @property
     def sweeping(self) -> bool:
-        """Whether a look for dead entries is under way."""
-        return any(table.sweeping for table in list(self._tables.values()))
+        """Whether a look for dead entries, or a move of shares, is under way."""
+        moving = self.shares is not None and self.shares.moving
+        return moving or any(table.sweeping for table in list(self._tables.values()))
 
     # -- entries
 
@@ -252,7 +263,8 @@ class MemoryBackend:
         regions: dict[str, RegionInfo] = {}
         for name, table in self._tables.items():
             counters = replace(table.counters)
-            regions[name] = RegionInfo(items=len(table), weight=table.weight, counters=counters)
+            share = None if self.shares is None else self.shares.limits[name]
+            regions[name] = RegionInfo(len(table), table.weight, counters, share=share)
         problem = None if self.pressure is None else self.pressure.problem
         return BackendInfo(
             kind=self.kind,

@@ -36,8 +36,10 @@ class PersistentMemoryBackend(MemoryBackend):
 
     capabilities: ClassVar[frozenset[Capability]] = MemoryBackend.capabilities | {"persistent"}
 
-    def __init__(self, clock: Clock, path: Path, budget: int | None = None) -> None:
-        super().__init__(clock, budget)
+    def __init__(
+        self, clock: Clock, path: Path, budget: int | None = None, total: int | None = None
+    ) -> None:
+        super().__init__(clock, budget, total)
         self._clock = clock
         self._path: Path | None = path.expanduser().absolute()
         self._open = self._filled = False

@@ -32,6 +32,7 @@ from .installation import version
 from .invalidate import clear, invalidate
 from .metrics import metrics
 from .output import ReaderGone, drop_unwritten, fail
+from .record import record
 from .scan import scan
 from .set import set_value
 from .simulate import simulate
@@ -62,6 +63,7 @@ app.add_typer(events)
 app.add_typer(storage)
 app.add_typer(config)
 app.command()(doctor)
+app.command()(record)
 app.command()(simulate)
 app.command()(advise)
 app.command()(demo)

@@ -10,7 +10,7 @@ import asyncio
 import os
 import sys
 import warnings
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from contextlib import aclosing
 from pathlib import Path
 from typing import Annotated, Any, Final, TypeAlias, TypeVar
@@ -41,8 +41,10 @@ __all__ = [
     "ConfigFile",
     "RegionName",
     "Url",
+    "configured",
     "data_file",
     "make_cache",
+    "no_region",
     "on_cache",
     "on_region",
 ]
@@ -82,27 +84,33 @@ def data_file(platform: str, environ: Mapping[str, str], home: Path) -> Path:
     return folder / "clusterdb" / "cache.db"
 
 
-def make_cache(file: Path | None, url: str | None, *, may_create: bool = False) -> Cache:
-    """The cache that is meant, not opened. Raises :class:`ConfigError`, refuses one whose entries
-    no other process can see, and a file that was named and is not there.
+def configured(file: Path | None, url: str | None) -> tuple[CacheConfig, str, bool]:
+    """The configuration that is meant, where it comes from, and whether it was chosen for want of
+    any. Raises :class:`ConfigError`.
     """
     if file is not None and url is not None:
         raise InvalidArgument("--config and --url exclude each other: choose one")
     named = os.environ.get(VARIABLE, "")
     if url is not None:
-        config, source = CacheConfig.from_url(url), masked(url)
-    elif file is not None or named:
+        return CacheConfig.from_url(url), masked(url), False
+    if file is not None or named:
         source = str(file or named)
-        config = CacheConfig.from_yaml(source)
-    else:
-        path = data_file(sys.platform, os.environ, Path.home())
-        config, source, may_create = CacheConfig(backend=Disk(path=path)), str(path), True
+        return CacheConfig.from_yaml(source), source, False
+    path = data_file(sys.platform, os.environ, Path.home())
+    return CacheConfig(backend=Disk(path=path)), str(path), True
+
+
+def make_cache(file: Path | None, url: str | None, *, may_create: bool = False) -> Cache:
+    """The cache that is meant, not opened. Raises :class:`ConfigError`, refuses one whose entries
+    no other process can see, and a file that was named and is not there.
+    """
+    config, source, usual = configured(file, url)
     if isinstance(config.backend, Memory):
         raise InvalidArgument(
             f"{source}: backend 'memory' lives inside the program that uses it, and ends with it; "
             f"commands work on a backend that processes share: configure backend 'disk'"
         )
-    if isinstance(config.backend, Disk) and not may_create:
+    if isinstance(config.backend, Disk) and not (may_create or usual):
         path = Path(config.backend.path).expanduser()
         if not path.exists() and not path.is_symlink():
             raise BackendUnavailable(
@@ -168,7 +176,12 @@ def _region(cache: Cache, name: str) -> Region[Any]:
     try:
         return cache.region(name)
     except UnknownRegion:
-        raise InvalidArgument(
-            f"no region {name!r} - {nearest(name, cache.regions)}; "
-            f"regions are named in a configuration file: --config, or {VARIABLE}"
-        ) from None
+        raise no_region(name, cache.regions) from None
+
+
+def no_region(name: str, known: Collection[str]) -> InvalidArgument:
+    """The error of a region that is not there, with the nearest name."""
+    return InvalidArgument(
+        f"no region {name!r} - {nearest(name, known)}; "
+        f"regions are named in a configuration file: --config, or {VARIABLE}"
+    )

@@ -1,6 +1,6 @@
 """Traces of requests, from files of three kinds.
 
-``*.u32`` holds little-endian 32-bit key numbers, one a request; a recording of ``cache.record``
+``*.u32`` holds little-endian 32-bit key numbers, one a request; a recording of a cache
 64-bit hashes of keys behind a head of 20 bytes; anything else is text, a key a line (of CSV: the
 first column). Each may be packed by gzip.
 """
@@ -44,6 +44,8 @@ def read_requests(path: Path) -> tuple[list[str], float]:
         if len(data) < head:
             raise InvalidArgument(f"{str(path)!r} is cut short: its head is not whole")
         [share] = SHARE.unpack(data[len(MAGIC) : head])
+        if not 0 < share <= 1:
+            raise InvalidArgument(f"{str(path)!r} is damaged: it says to hold {share} of all keys")
         requests = _numbers(data[head:], 8, path)
     elif name.endswith(".u32"):
         requests = _numbers(data, 4, path)

@@ -118,6 +118,12 @@ class SentinelConfig(Settings, frozen=True, kw_only=True):
         require(bool(self.master), "master", "the name of the master is empty")
 
 
+def _check_near(total: int | None) -> None:
+    """Check that something can be kept near."""
+    sound = total is None or total >= 1
+    require(sound, "near_total", "must be at least 1 byte; near: false keeps nothing")
+
+
 def _check_staleness(bound: float | None) -> None:
     """Check that there is time to learn what others did."""
     sound = bound is None or bound >= 0.01
@@ -129,17 +135,20 @@ class Memory(Settings, frozen=True, kw_only=True, tag_field="type", tag="memory"
 
     `persist` names a file that is written when the cache is closed and started from the next time.
     `max_process_memory`: the memory of the whole process; from 90% of it nothing new is kept, from
-    95% the cache shrinks, from 100% writes fail with `OutOfMemory`.
+    95% the cache shrinks, from 100% writes fail with `OutOfMemory`. `max_total_memory`: what the
+    entries of all regions weigh together at most; each region's share moves to where it hits most.
     """
 
     persist: OptionalPath = preset(None)
     max_process_memory: OptionalSize = preset(None)
+    max_total_memory: OptionalSize = preset(None)
 
     def _check(self) -> None:
-        """Check the budget."""
-        given = self.max_process_memory
-        message = "must be at least 1 byte; None is no limit"
-        require(given is None or given >= 1, "max_process_memory", message)
+        """Check the budgets."""
+        for name in ("max_process_memory", "max_total_memory"):
+            given = getattr(self, name)
+            message = "must be at least 1 byte; None is no limit"
+            require(given is None or given >= 1, name, message)
 
 
 class Disk(Settings, frozen=True, kw_only=True, tag_field="type", tag="disk"):
@@ -147,9 +156,9 @@ class Disk(Settings, frozen=True, kw_only=True, tag_field="type", tag="disk"):
 
     `synchronous`: ``normal`` may lose the last writes at a power cut, ``full`` waits for the disk.
     A call waits at most `timeout` for another process that writes. `near` keeps up to `near_size`
-    of each region in this process, where another process's change is seen within `max_staleness`
-    (None: as `coherence.consistency` says, 1 s for ``bounded``). While `breaker` is open
-    no call is made.
+    of each region in this process, and `near_total` of all together, where another process's change
+    is seen within `max_staleness` (None: as `coherence.consistency` says, 1 s for ``bounded``).
+    While `breaker` is open no call is made.
     """
 
     path: FilePath
@@ -157,6 +166,7 @@ class Disk(Settings, frozen=True, kw_only=True, tag_field="type", tag="disk"):
     timeout: Duration = preset("5s")
     near: bool = True
     near_size: Size = preset("64MB")
+    near_total: OptionalSize = preset(None)
     max_staleness: OptionalDuration = preset(None)
     breaker: BreakerConfig | None = None
 
@@ -164,6 +174,7 @@ class Disk(Settings, frozen=True, kw_only=True, tag_field="type", tag="disk"):
         """Check that there is time to wait, and to look what others did."""
         require(self.timeout > 0, "timeout", "must be above 0 seconds")
         _check_staleness(self.max_staleness)
+        _check_near(self.near_total)
 
 
 class Redis(Settings, frozen=True, kw_only=True, tag_field="type", tag="redis"):
@@ -171,10 +182,10 @@ class Redis(Settings, frozen=True, kw_only=True, tag_field="type", tag="redis"):
 
     Several `urls` without `cluster` and `sentinel` form a ring: `PartitioningConfig` says how
     keys are spread. `near` keeps up to `near_size` of each region that was read in this process,
-    where another process's change is seen within `max_staleness` (None: as `coherence.consistency`
-    says, 1 s for ``bounded``). `read_replicas` lets the replicas of a cluster answer reads at the
-    level `eventual`, as far as they are at most `max_replica_lag` behind; such reads are not kept.
-    While `breaker` is open no call is made.
+    and `near_total` of all together, where another process's change is seen within `max_staleness`
+    (None: as `coherence.consistency` says, 1 s for ``bounded``). `read_replicas` lets the replicas
+    of a cluster answer reads at the level `eventual`, as far as they are at most `max_replica_lag`
+    behind; such reads are not kept. While `breaker` is open no call is made.
     """
 
     urls: Items[RedisUrl]
@@ -186,6 +197,7 @@ class Redis(Settings, frozen=True, kw_only=True, tag_field="type", tag="redis"):
     tls: TlsConfig | None = None
     near: bool = True
     near_size: Size = preset("64MB")
+    near_total: OptionalSize = preset(None)
     max_staleness: OptionalDuration = preset(None)
     read_replicas: bool = False
     max_replica_lag: Duration = preset("1s")
@@ -194,6 +206,7 @@ class Redis(Settings, frozen=True, kw_only=True, tag_field="type", tag="redis"):
     def _check(self) -> None:
         """Check that the URLs agree, and that at most one topology is asked for."""
         _check_staleness(self.max_staleness)
+        _check_near(self.near_total)
         require(bool(self.urls), "urls", "needs at least one URL, such as redis://localhost:6379")
         schemes = {urlsplit(url).scheme for url in self.urls}
         mixed = " and ".join(f"{scheme}://" for scheme in sorted(schemes))

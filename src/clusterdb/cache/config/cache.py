@@ -30,6 +30,9 @@ CACHE_SECTION: Final = (
 """The settings that stand under ``cache:`` in a file; the others stand beside it."""
 
 
+_LEAST: Final = 10
+
+
 class CacheConfig(Settings, frozen=True, kw_only=True):
     """The configuration of a cache.
 
@@ -59,6 +62,7 @@ class CacheConfig(Settings, frozen=True, kw_only=True):
             message = f"a second region is named {region.name!r}; each name is used once"
             require(region.name not in seen, f"regions[{at}].name", message)
             seen.add(region.name)
+        self._check_total(len(seen | {"default"}))
         if isinstance(self.backend, Redis) and self.backend.is_ring:
             self._check_ring(len(self.backend.urls))
         for region in self.regions:
@@ -91,6 +95,13 @@ class CacheConfig(Settings, frozen=True, kw_only=True):
         ahead = region is not None and region.loads.refresh_ahead > 0
         message = "what storage has is not loaded again: leave loads.refresh_ahead at 0"
         require(not ahead, where, message)
+
+    def _check_total(self, regions: int) -> None:
+        """Check that each region can have a share of what there is for all."""
+        name = "max_total_memory" if isinstance(self.backend, Memory) else "near_total"
+        total = getattr(self.backend, name)
+        message = f"{total} is too little for {regions} regions, which need {_LEAST} each: raise it"
+        require(total is None or total >= _LEAST * regions, f"backend.{name}", message)
 
     def _check_ring(self, servers: int) -> None:
         """Check that there is a server for each copy, and a weight for each server if for any."""

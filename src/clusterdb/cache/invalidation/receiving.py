@@ -9,7 +9,8 @@ was lost may have been anything.
 
 ``versioned``: an entry goes only if it is older than the event, by versions that all processes draw
 from one order (:mod:`clusterdb.cache.versions`). A loaded value has the version of the moment at
-which its load began, as it may be that old. ``plain``: whatever is there goes. A load that is
+which its load began, as it may be that old. A version that is far from what the clock says here
+tells nothing: one of the two clocks is wrong. ``plain``: whatever is there goes. A load that is
 running is ended either way, unless an entry stays.
 """
 
@@ -60,14 +61,14 @@ class _Due:
         return len(self.keys) + len(self.patterns) + len(self.tags) + len(self.regions)
 
     def add(self, event: Event, *, versioned: bool) -> None:
-        """Note what an event makes worthless."""
+        """Note what an event makes worthless; ``versioned``: its version tells of what."""
         if self.everything:
             return
         match event:
             case EventGap():
                 self._all()
             case EntrySet() | EntryDeleted() | Invalidated():
-                version = event.version if versioned and event.version else _NEWEST
+                version = event.version if versioned else _NEWEST
                 key = event.region, event.key
                 self.keys[key] = max(version, self.keys.get(key, 0))
             case MatchingInvalidated():
@@ -125,9 +126,11 @@ class Receiving:
     def take(self, events: Sequence[Event]) -> None:
         """Apply ``events``, in the running loop, and tell of them afterwards."""
         for event in events:
+            told = False
             if isinstance(event, EntrySet | EntryDeleted | Invalidated):
                 self._versions.saw(event.version)
-            self._due.add(event, versioned=self._versioned)
+                told = self._versioned and self._versions.plausible(event.version)
+            self._due.add(event, versioned=told)
             self._untold.offer(event)
         loop = asyncio.get_running_loop()
         if self._task is None or self._task.done() or self._task.get_loop() is not loop:

@@ -8,13 +8,15 @@ flushes nothing: entries stay where they are, and the segments grow or shrink as
 
 The votes are hits of sampled keys. They fade, so that the vote follows the load, and a challenger
 must lead by half a percent of the requests and two hits more, so that noise changes nothing. A hit
-on a key outside of the sample costs what it costs in W-TinyLFU: a count and a move in a list.
+of a key that is used often and that all shadows hold says nothing for one plan or another: it goes
+untold until some other keys came into them. So most hits, in a small cache too, cost what they cost
+in W-TinyLFU: a count and a move in a list.
 
 The sources are those of the parts. What is new, as far as we know, is that the shadows vote on
 the rule of admission as well as on the window, and that the rules reach from LRU to LFU.
 
-Bad at: loads that change faster than the votes (eight times the capacity is remembered); small
-caches, where all keys are in the sample and a hit pays for six shadows.
+Bad at: loads that change faster than the votes (eight times the capacity is remembered); misses of
+small caches, where all keys are in the sample and each pays for six shadows.
 """
 
 from __future__ import annotations
@@ -41,6 +43,7 @@ _FIRST: Final = 2
 _ENOUGH: Final = 1024
 _SAMPLE_AT: Final = 26
 _SAMPLES: Final = (1 << 24) - 1
+_NEVER: Final = 1 << 60
 
 
 class Adaptive(Segmented):
@@ -55,6 +58,7 @@ class Adaptive(Segmented):
         self._shadows: Shadows | None = None
         self._shadow_size = self._shadow_capacity = 0
         self._threshold = 0
+        self._arrivals = 0
 
     @property
     def plan(self) -> Plan:
@@ -71,24 +75,28 @@ class Adaptive(Segmented):
         before = self._shadow_capacity
         if before and 3 * before <= 4 * capacity and 3 * capacity <= 4 * before:
             return  # the sample is still fit to tell one plan from another
-        self._shadows = Shadows(PLANS, size, self._plan)
+        self._shadows = Shadows(PLANS, size, self._plan, self._arrivals)
         self._shadow_capacity = capacity
         self._threshold = size * (_SAMPLES + 1) // capacity
 
     def insert(self, entry: Entry) -> None:
         hashed = hash(entry.key) & HASH
-        entry.sampled = (hashed >> _SAMPLE_AT) & _SAMPLES < self._threshold
-        if entry.sampled:
-            self._vote(hashed)
+        entry.votes_at = _NEVER
+        if (hashed >> _SAMPLE_AT) & _SAMPLES < self._threshold:
+            self._vote(entry, hashed)
         super().insert(entry)
 
     def touch(self, entry: Entry) -> None:
         super().touch(entry)
-        if entry.sampled:
-            self._vote(hash(entry.key) & HASH)
+        if entry.votes_at <= self._arrivals:
+            self._vote(entry, hash(entry.key) & HASH)
 
-    def _vote(self, hashed: int) -> None:
+    def _vote(self, entry: Entry, hashed: int) -> None:
         shadows = self._shadows
-        if shadows is not None and shadows.request(hashed):
+        if shadows is None:
+            return
+        if shadows.request(hashed):
             self._plan = shadows.best
             self.steer(PLANS[self._plan].share, PLANS[self._plan].rule)
+        self._arrivals = shadows.arrivals
+        entry.votes_at = shadows.quiet_until

@@ -50,9 +50,8 @@ class RecentLru(Lru):
 class Reporting(Policy):
     """Another policy, whose uses are told: which keys were used since :meth:`take`, how often."""
 
-    name = "reporting"
-
     def __init__(self, policy: Policy) -> None:
+        self.name = f"reporting {policy.name}"
         self._policy = policy
         self._used: dict[str, int] = {}
 

@@ -17,10 +17,11 @@ from ..entries import Entry, TagState
 from ..policy import Adaptive, Fifo, Lfu, LinkedList, Lru, Policy, Segment
 from ..policy.arc import Arc
 from ..policy.ghosts import Ghosts
+from ..policy.handover import Handover
 from ..policy.lirs import Lirs
 from ..policy.s3fifo import S3Fifo
 from ..policy.segmented import Segmented
-from ..policy.shadows import Shadows
+from ..policy.shadows import OUT, Shadows
 from ..policy.sieve import Sieve
 from ..policy.two_queue import TwoQueue
 from ..residents import Residents
@@ -104,6 +105,17 @@ def _validate_limits(residents: Residents) -> None:
 
 
 def _validate_policy(policy: Policy, entries: dict[str, Entry]) -> None:
+    if not isinstance(policy, Handover):
+        _validate_one_policy(policy, entries)
+        return
+    waiting = {entry.key: entry for entry in policy.waiting}
+    _require(waiting.items() <= entries.items(), "an entry that left waits for its new policy")
+    _validate_policy(policy.old, waiting)
+    taken = {key: entry for key, entry in entries.items() if key not in waiting}
+    _validate_policy(policy.new, taken)
+
+
+def _validate_one_policy(policy: Policy, entries: dict[str, Entry]) -> None:
     _validate_segments(policy, len(entries))
     victim = policy.victim()
     _require(policy.victim() is victim, f"policy {policy.name} changes its mind about the victim")
@@ -198,8 +210,12 @@ def validate_shadows(shadows: Shadows) -> None:
             _require(count == shadow._counts[segment], f"shadow {index} counts a segment wrong")
             linked += count
         _require(linked <= shadow._capacity, f"shadow {index} holds {linked}: too many")
-        homes = sum([key.places[index].home != 3 for key in shadows._keys.values()])
+        homes = sum([key.places[index].home != OUT for key in shadows._keys.values()])
         _require(homes == linked, f"shadow {index} links {linked} places, {homes} keys are in it")
+    for hashed, key in shadows._keys.items():
+        held = sum([place.home != OUT for place in key.places])
+        _require(key.hashed == hashed, f"the key of hash {hashed} is filed wrong")
+        _require(key.held == held > 0, f"a key counts {key.held} shadows, and is in {held}")
 
 
 def _validate_links(entries: LinkedList) -> int:

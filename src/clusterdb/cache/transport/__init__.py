@@ -14,6 +14,7 @@ from .connection import Command, Connection, Limits, Reply
 from .endpoint import Endpoint
 from .node import Node
 from .slots import slot_of
+from .tap import Tap
 from .topology import Topology, topology_for
 
 __all__ = [
@@ -23,6 +24,7 @@ __all__ = [
     "Limits",
     "Node",
     "Reply",
+    "Tap",
     "Topology",
     "slot_of",
     "topology_for",

@@ -1,4 +1,4 @@
-"""``cache simulate`` and ``cache advise``: traces in, hit ratios out."""
+"""``cache record``, ``cache simulate`` and ``cache advise``: traces in, hit ratios out."""
 
 import array
 import gzip
@@ -71,15 +71,19 @@ def test_every_kind_of_trace_is_read(cli, tmp_path, name, data, keys):
         ("a.csv", b"a\0b", "is no trace: it has NUL characters"),
         ("log", MAGIC + b"\0", "its head is not whole"),
         ("log", MAGIC + SHARE.pack(1.0) + b"123", "no whole number of keys of 8"),
+        ("log", MAGIC + SHARE.pack(1.0), "holds no requests"),
+        ("log", MAGIC + SHARE.pack(float("nan")) + bytes(8), "is damaged: it says to hold nan"),
+        ("log", MAGIC + SHARE.pack(0.0) + bytes(8), "is damaged: it says to hold 0.0"),
     ],
 )
 def test_what_is_no_trace_is_refused(cli, tmp_path, name, data, said):
     (tmp_path / name).write_bytes(data)
-    code, _, err = cli("simulate", str(tmp_path / name))
+    for command in ("simulate", "advise"):
+        code, _, err = cli(command, str(tmp_path / name))
 
-    assert code == 2
-    assert said in err
-    assert len(err.splitlines()) == 1
+        assert code == 2
+        assert said in err
+        assert len(err.splitlines()) == 1
 
 
 def test_a_missing_file_is_told(cli, tmp_path):
@@ -114,3 +118,22 @@ def test_advice_on_a_trace(cli, tmp_path):
     found = json.loads(cli("advise", str(path), "--size", "50%", "--policy", "lru", "--json")[1])
     assert found["better"] is not None
     assert found["at"]["tenfold"] > 0.8
+
+
+@pytest.mark.parametrize(
+    ("argv", "said"),
+    [
+        ((), "backend 'disk' is read inside of the programs that use it"),
+        (("--url", "memory://"), "'await cache.record(path, seconds=60)'"),
+        (("--url", "redis://h", "--for", "0"), "--for is above 0 seconds, not '0'"),
+        (("--url", "redis://h", "--sample", "0"), "sample is a share above 0, up to 1: got 0.0"),
+        (("--url", "redis://h", "--region", "defalt"), "did you mean 'default'?"),
+    ],
+)
+def test_what_can_not_be_recorded_is_refused(cli, tmp_path, argv, said):
+    code, _, err = cli("record", str(tmp_path / "log"), *argv)
+
+    assert code == 2
+    assert said in err
+    assert len(err.splitlines()) == 1
+    assert not (tmp_path / "log").exists()

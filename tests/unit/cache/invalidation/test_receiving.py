@@ -24,6 +24,7 @@ from clusterdb.cache.events.wire import pack
 from clusterdb.cache.invalidation import receiving as module
 from clusterdb.cache.protocols import Put
 from clusterdb.cache.testing import ManualClock
+from clusterdb.cache.versions import RANDOM_BITS
 
 FAR = 2**62
 
@@ -106,6 +107,17 @@ async def test_versioned_drops_only_what_is_older(world):
         for _ in range(2):
             await asyncio.wait_for(anext(events), 5)
         assert await left(cache, "older", "newer") == {"newer"}
+
+
+@pytest.mark.parametrize("off", [-86_400, 86_400])
+async def test_a_sender_whose_clock_is_wrong_by_far_is_not_compared(world, off):
+    """Its invalidation would be older than anything here, for a day."""
+    async with world.cache() as cache, cache.subscribe(Invalidated) as events:
+        await cache.set("k", 1)
+        moment = cache.access.runtime.exchange.version() + (off * 1_000_000 << RANDOM_BITS)
+        world.say(Invalidated(region="default", key="k", version=moment))
+        await asyncio.wait_for(anext(events), 5)
+        assert await cache.get("k") is None
 
 
 async def test_plain_drops_what_there_is(world):

@@ -65,7 +65,7 @@ class DiskBackend:
 
     def __init__(self, config: Disk, clock: Clock, boot: str | None = None) -> None:
         self._clock = clock
-        self._near = NearTier(clock.now())
+        self._near = NearTier(clock.now(), config.near_total)
         self._settings: dict[str, RegionSettings] = {}
         self._counters: dict[str, Counters] = {}
         self._observer: Observer | None = None

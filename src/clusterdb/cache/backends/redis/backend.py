@@ -62,6 +62,8 @@ __all__ = ["RedisBackend"]
 
 C = TypeVar("C", bound=Change)
 
+_OF_COPIES: Final[frozenset[Capability]] = frozenset({"multi_process", "near"})
+_CAPABILITIES: Final[frozenset[Capability]] = _OF_COPIES | {"atomic"}
 _LOG: Final = logging.getLogger("clusterdb.cache")
 _SHARDS: Final = 16
 """Into how many shards the index of a region is cut where there are several servers."""
@@ -102,7 +104,7 @@ class RedisBackend:
             self._confirming,
             self._settings,
             self._used,
-            cluster=redis.cluster,
+            redis,
         )
         self._effects = Effects(
             names, self._nearby, self._claiming, self._limits, self._succession, self._counters
@@ -123,9 +125,7 @@ class RedisBackend:
 
     @property
     def capabilities(self) -> frozenset[Capability]:
-        if self._on_each > 1:
-            return frozenset({"multi_process", "near"})
-        return frozenset({"atomic", "multi_process", "near"})
+        return _OF_COPIES if self._on_each > 1 else _CAPABILITIES
 
     # -- life
 
@@ -148,6 +148,7 @@ class RedisBackend:
 
     async def aclose(self) -> None:
         await self._watching.aclose()
+        await self._succession.aclose()
         if self._replicas is not None:
             await self._replicas.aclose()
         await self._nearby.aclose()
@@ -193,6 +194,7 @@ class RedisBackend:
             self._nearby.forked()
             self._confirming.abandon()
             self._watching.forked()
+            self._succession.forked()
             if self._replicas is not None:
                 self._replicas.forked()
             self._link.forked()
@@ -266,14 +268,15 @@ class RedisBackend:
 
     def _marked(self, region: str, changes: Sequence[C]) -> Sequence[C]:
         """The changes, with the tag that a region with ``instant_clear`` gives to its entries."""
-        if not self._settings[region].instant_clear:
-            return changes
-        return list(map(_with_region_tag, changes))
+        instant = self._settings[region].instant_clear
+        return list(map(_with_region_tag, changes)) if instant else changes
 
     async def _write(self, region: str, changes: Sequence[Change]) -> list[Written | CacheError]:
-        with self._effects.beginning(region, changes):
+        if self._succession.due:
+            await self._succession.repeat()
+        with self._effects.beginning(region, changes) as since:
             outcomes = await self._writing.write(region, self._marked(region, changes))
-        self._effects.made(region, changes, outcomes)
+        self._effects.made(region, changes, outcomes, since)
         return outcomes
 
     async def commit(
@@ -282,23 +285,25 @@ class RedisBackend:
         if self._on_each > 1:
             raise NotSupportedOnRing("an atomic operation", self._on_each)
         for change in changes if region in self._limits else ():
-            refusal = self._limits.refusal(region, change)
-            if refusal is not None:
+            if (refusal := self._limits.refusal(region, change)) is not None:
                 raise refusal
-        with self._effects.beginning(region, changes):
+        if self._succession.due:
+            await self._succession.repeat()
+        with self._effects.beginning(region, changes) as since:
             marked = self._marked(region, changes)
             committed = await self._writing.commit(region, checks, marked)
         if committed is not None:
-            self._effects.made(region, changes, committed.outcomes)
+            self._effects.made(region, changes, committed.outcomes, since)
         return committed
 
     async def invalidate_tags(self, tags: Sequence[str]) -> int:
+        since = self._succession.version
         self._nearby.end_tags(tags)
         try:
             await self._nonces.change(tags)
         finally:
             self._nearby.end_tags(tags)
-            self._succession.note("nonce", [self._names.tag(tag) for tag in tags])
+            self._succession.note("nonce", [self._names.tag(tag) for tag in tags], since)
             self._claiming.claims.end_tags(tags)
         return 0
 
@@ -308,7 +313,7 @@ class RedisBackend:
         return self._scanning.scan(region, glob, batch_size, dead=dead)
 
     async def clear(self, regions: Sequence[str]) -> int:
-        cleared = 0
+        cleared, since = 0, self._succession.version
         for region in regions:
             instant = self._settings[region].instant_clear
             self._nearby.clear(region)
@@ -320,9 +325,9 @@ class RedisBackend:
                     cleared += await self._scanning.clear(region)
             finally:
                 if instant:
-                    self._succession.note("nonce", [self._names.region(region)])
+                    self._succession.note("nonce", [self._names.region(region)], since)
                 else:
-                    self._succession.note("region", [region.encode()])
+                    self._succession.note("region", [region.encode()], since)
                 self._nearby.clear(region)
                 self._claiming.cleared(region, owed=instant)
                 if self._replicas is not None:
@@ -374,8 +379,7 @@ class RedisBackend:
     ) -> list[Record | Claim | None]:
         if self._settings[region].instant_clear:
             tags = (REGION_TAG, *tags)
-        asked = await self._claiming.claim(region, keys, tags, lease)
-        answers = await self._levels.claimed(region, asked)
+        answers = await self._levels.claim(region, keys, tags, lease)
         if region in self._limits:
             self._limits.used(region, [each.key for each in answers if isinstance(each, Record)])
         return answers
@@ -385,6 +389,8 @@ class RedisBackend:
     ) -> list[Claim]:
         if self._settings[region].instant_clear:
             places = [(key, (REGION_TAG, *tags)) for key, tags in places]
+        if self._succession.due:
+            await self._succession.repeat()
         with self._effects.fencing(region, [key for key, _ in places]):
             return await self._claiming.fence(region, places, lease)
 
@@ -403,9 +409,9 @@ class RedisBackend:
             await self._claiming.release(region, [claim for claim, _ in large])
         able = [fill for fill, no in zip(fills, refused, strict=True) if no is None]
         puts = [put for _, put in able]
-        with self._effects.beginning(region, puts):
+        with self._effects.beginning(region, puts) as since:
             filled = await self._claiming.fill(region, able) if able else []
-        self._effects.made(region, puts, filled)
+        self._effects.made(region, puts, filled, since)
         left = iter(filled)
         return [next(left) if no is None else no for no in refused]
 

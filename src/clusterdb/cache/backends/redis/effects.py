@@ -45,19 +45,25 @@ class Effects:
         self._counters = counters
 
     @contextmanager
-    def beginning(self, region: str, changes: Sequence[Change]) -> Iterator[None]:
-        """They are about to be sent, and if that fails nobody knows whether they were made."""
+    def beginning(self, region: str, changes: Sequence[Change]) -> Iterator[int]:
+        """They are about to be sent, and if that fails nobody knows whether they were made. Gives
+        the version of the topology, for :meth:`made`.
+        """
         self._nearby.drop(region, [change.key for change in changes])
         try:
-            yield
+            yield self._succession.version
         except BaseException:
             self.unknown(region, changes)
             raise
 
     def made(
-        self, region: str, changes: Sequence[Change], outcomes: Sequence[Written | CacheError]
+        self,
+        region: str,
+        changes: Sequence[Change],
+        outcomes: Sequence[Written | CacheError],
+        since: int,
     ) -> None:
-        """These are their outcomes."""
+        """These are their outcomes; ``since`` is what :meth:`begin` gave."""
         self._nearby.drop(region, [change.key for change in changes])
         counters, claims = self._counters[region], self._claiming.claims
         limited = region in self._limits
@@ -70,7 +76,7 @@ class Effects:
                 self._limits.changed(region, change, outcome)
             # By `type(...)`, as `isinstance` of a Struct that it is not takes 0.3 us.
             if type(change) is Drop:
-                self._succession.note("entry", [self._names.entry(region, change.key)])
+                self._succession.note("entry", [self._names.entry(region, change.key)], since)
                 claims.drop(region, change.key)
                 if outcome.applied and change.cause is RemovalCause.DELETED:
                     counters.deletes += 1
@@ -83,12 +89,13 @@ class Effects:
     @contextmanager
     def fencing(self, region: str, keys: Sequence[str]) -> Iterator[None]:
         """Entries are about to give way to claims of ours."""
+        since = self._succession.version
         self._nearby.drop(region, keys)
         try:
             yield
         finally:
             self._nearby.drop(region, keys)
-        self._succession.note("entry", [self._names.entry(region, key) for key in keys])
+        self._succession.note("entry", [self._names.entry(region, key) for key in keys], since)
         for key in keys if region in self._limits else ():
             gone = Drop(key, RemovalCause.REPLACED)
             self._limits.changed(region, gone, Written(applied=False))

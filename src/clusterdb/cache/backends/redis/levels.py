@@ -59,6 +59,7 @@ class Levels:
         settings, deadline = self._settings[region], self._link.deadline()
         strong = consistent or settings.strong
         while True:
+            moment = self._succession.moment
             if settings.near is not None and not strong:
                 records = await self._nearby.read(region, keys, stale, deadline)
             else:
@@ -66,10 +67,11 @@ class Levels:
                 records = await self._reading.read(
                     region, keys, stale=stale, brief=brief, replicas=replicas, deadline=deadline
                 )
-            if not self._succession.due:
+            if not self._succession.due and moment == self._succession.moment:
                 break
             self._nearby.release(region, records)
-            await self._succession.repeat()
+            if self._succession.due:
+                await self._succession.repeat()
         if self._confirming.needed:
             bound = None if strong else settings.max_staleness
             records = await self._confirmed(region, keys, records, bound, deadline)
@@ -78,13 +80,15 @@ class Levels:
             await self._claiming.compare_tags(region, missing)
         return records
 
-    async def claimed(
-        self, region: str, answers: list[Record | Claim | None]
+    async def claim(
+        self, region: str, keys: Sequence[str], tags: tuple[str, ...], lease: float
     ) -> list[Record | Claim | None]:
-        """Answers to claims, without the records of a server that may lack an invalidation: who
-        wants them asks again.
+        """See :meth:`Backend.claim`; without the records of a server that may lack an invalidation:
+        who wants them asks again.
         """
-        if not self._succession.due:
+        moment = self._succession.moment
+        answers = await self._claiming.claim(region, keys, tags, lease)
+        if not self._succession.due and moment == self._succession.moment:
             return answers
         try:
             await self._succession.repeat()

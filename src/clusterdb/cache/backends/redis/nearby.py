@@ -22,6 +22,7 @@ from msgspec.structs import replace
 
 from ...claims import Claim
 from ...codec import Sealed
+from ...config import Redis
 from ...errors import BackendUnavailable
 from ...failpoints import FAILPOINTS, hit
 from ...near import NearTier
@@ -56,8 +57,7 @@ class Nearby:
         confirming: Confirming,
         settings: Mapping[str, RegionSettings],
         used: Callable[[str, Iterable[str]], None],
-        *,
-        cluster: bool,
+        config: Redis,
     ) -> None:
         self._link = link
         self._names = names
@@ -66,8 +66,8 @@ class Nearby:
         self._confirming = confirming
         self._settings = settings
         self._used = used
-        self._cluster = cluster
-        self.tier = NearTier(link.now())
+        self._cluster = config.cluster
+        self.tier = NearTier(link.now(), config.near_total)
         self._tracked: dict[Node, Tracked] = {}
         self._leaving: list[Tracked] = []
         self._known = Known(nonces, self._tracked_for)

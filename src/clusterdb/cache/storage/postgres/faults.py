@@ -84,8 +84,8 @@ def translated(error: BaseException, about: str, timeout: float) -> CacheError:
         )
     if code == "25P03":
         return StorageUnavailable(
-            f"{about}: what is done before the commit took longer than {timeout:g} s, and the "
-            f"server ended the transaction; {nothing}"
+            f"{about}: no commit came within {timeout:g} s (pool.timeout), and the server ended "
+            f"the transaction; {nothing}"
         )
     if code in ("42P01", "42703"):
         return ConfigError(

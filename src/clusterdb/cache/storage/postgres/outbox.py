@@ -20,6 +20,11 @@ class OutboxSql:
             f"FROM {names.meta}"
         )
         self.changes = _changes(names)
+        self.holders = (
+            "SELECT pid, extract(epoch FROM clock_timestamp() - xact_start)::float8 "
+            "FROM pg_stat_activity WHERE backend_xid IS NOT NULL AND pid <> pg_backend_pid() "
+            "ORDER BY xact_start LIMIT 1"
+        )
         self.schema_version = f"SELECT schema_version FROM {names.meta}"
 
 

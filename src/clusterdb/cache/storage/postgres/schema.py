@@ -69,7 +69,7 @@ def tables(names: Names) -> list[str]:
     updated_at timestamptz NOT NULL DEFAULT now(),
     deleted boolean NOT NULL DEFAULT false,
     PRIMARY KEY (region, key)
-)""",
+) WITH (fillfactor = 90)""",
         (
             f"CREATE INDEX IF NOT EXISTS {names.local('_expiry')} ON {names.table} (expires_at) "
             f"WHERE expires_at IS NOT NULL"

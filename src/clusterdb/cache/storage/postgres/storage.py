@@ -41,6 +41,9 @@ R = TypeVar("R")
 _HELD_BACK: Final = 0.02
 """How soon to look again at changes that wait for an older transaction: nobody tells of its end."""
 
+_LONG_OPEN: Final = 10.0
+"""From when on an open transaction is told of, in seconds."""
+
 
 _COLUMNS: Final = (
     "SELECT attname, format_type(atttypid, NULL) FROM pg_attribute "
@@ -261,4 +264,19 @@ class PostgresStorage:
 
     async def describe(self) -> StorageInfo:
         [figures] = await self._sessions.query(self._table.figures)
-        return StorageInfo(self.kind, f"{self._sessions.about}, {self._names.text}", *figures)
+        problems = await self._held_up() if "changes" in self.capabilities else ()
+        name = f"{self._sessions.about}, {self._names.text}"
+        rows, deleted, lines = figures
+        return StorageInfo(self.kind, name, rows, deleted, lines, problems)
+
+    async def _held_up(self) -> tuple[str, ...]:
+        """Who keeps changes from being told for so long that a person should look."""
+        found = await self._sessions.query(self._outbox.holders)
+        if not found or found[0][1] < _LONG_OPEN:
+            return ()
+        pid, age = found[0]
+        problem = (
+            f"a transaction of process {pid} of the server has been open for {age:.0f} s, and no "
+            f"change since is told of before it ends: end it, or pg_terminate_backend({pid})"
+        )
+        return (problem,)

@@ -62,8 +62,10 @@ async def racing_writers_lose_no_update(h: Harness) -> None:
         for _ in range(5):
             while True:
                 row = await h.row("n")
-                change = h.put("n", 1, expect=0 if row is None else row.version)
-                if (await h.one(change)).applied:
+                seen = 0 if row is None else row.version
+                written = await h.one(h.put("n", 1, expect=seen))
+                if written.applied:
+                    assert written.version == seen + 1, "it was made over another version"
                     break
 
     await asyncio.gather(*[count() for _ in range(10)])

@@ -201,7 +201,7 @@ def cells_text(cells: Sequence[Cell]) -> str:
 def main() -> None:
     options = arguments()
     settings: dict[str, Any] = {"sizes": ", ".join(f"{size}%" for size in SIZES)}
-    report = Report("policies", settings)
+    report = Report("hitratio", settings)
     cells = measure_cells(options.quick)
     report.settings["traces"] = len(cells) // len(SIZES)
     report.versions = {
@@ -214,7 +214,7 @@ def main() -> None:
     print(report.text())
     print(f"\n{cells_text(cells)}")
     report.sections += [of_cell(cell) for cell in cells]
-    target = options.output or (None if options.quick else RESULTS / "policies.json")
+    target = options.output or (None if options.quick else RESULTS / "hitratio.json")
     if target is not None:
         report.write(target)
 
