@@ -22,7 +22,7 @@ from .config import (
     WriteBehind,
 )
 from .errors import ConfigError, MissingExtra, NotSupported
-from .intents import Intents
+from .intents import Intent, Intents, PutAside
 from .protocols import Backend, Channel
 from .rows import Storage, StorageSetup
 from .write_modes import Stores, Volatile
@@ -38,6 +38,7 @@ __all__ = [
     "make_setup",
     "make_storage",
     "make_stores",
+    "read_intents",
     "storages_of",
     "stored_regions",
 ]
@@ -180,6 +181,31 @@ def make_stores(config: CacheConfig, clock: Clock, storage: Storage | None) -> S
     """
     modes = [config.mode_of(None), *[config.mode_of(region) for region in config.regions]]
     return _Stores(config, clock, storage) if any(modes) else None
+
+
+async def read_intents(config: CacheConfig, clock: Clock) -> tuple[list[Intent], list[PutAside]]:
+    """What is to be written behind, and what the database refused, as far as the places where they
+    are kept can be read without taking anything: for a person.
+    """
+    modes = {config.mode_of(None), *[config.mode_of(region) for region in config.regions]}
+    intents: list[Intent] = []
+    aside: list[PutAside] = []
+    for mode in modes:
+        if isinstance(mode, WriteBehind) and mode.durability == "journal":
+            from .storage.journal import journal_directory, read_journals
+
+            found = read_journals(journal_directory(config.name, mode.journal))
+            intents, aside = intents + found[0], aside + found[1]
+    if any(isinstance(mode, WriteBehind) and mode.durability == "replicated" for mode in modes):
+        from .backends.redis.intents import redis_intents
+
+        place = redis_intents(config, clock)
+        try:
+            intents += await place.open()
+            aside += await place.aside()
+        finally:
+            await place.aclose()
+    return intents, aside
 
 
 def make_reads(config: CacheConfig, region: str, clock: Clock) -> RedisReads:
