@@ -18,7 +18,18 @@ __all__ = ["BEGIN", "END", "PAGES", "load", "placed", "tables", "verdicts"]
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "benchmarks" / "results"
 BEGIN, END = "<!-- figures -->", "<!-- /figures -->"
-BENCHES = ("hits", "memory", "scale", "hitratio", "codec", "disk", "redis", "near", "coherence")
+BENCHES = (
+    "hits",
+    "memory",
+    "scale",
+    "hitratio",
+    "codec",
+    "disk",
+    "redis",
+    "near",
+    "storage",
+    "coherence",
+)
 ELSEWHERE = ("nearcache_peers",)
 """Those that write their table into a page of their own."""
 
