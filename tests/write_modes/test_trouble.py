@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -24,8 +25,8 @@ from clusterdb.cache import (
 )
 from clusterdb.cache.backends.memory import MemoryBackend
 from clusterdb.cache.clock import SystemClock
-from clusterdb.cache.config import Memory, PostgreSQL, Redis, SQLite
-from clusterdb.cache.factory import make_storage
+from clusterdb.cache.config import Disk, Memory, PostgreSQL, Redis, SQLite
+from clusterdb.cache.factory import make_storage, stored_regions
 from clusterdb.cache.failpoints import FAILPOINTS
 from clusterdb.cache.rows import RowChange
 from clusterdb.cache.storage.journal import read_journals
@@ -299,3 +300,78 @@ async def test_redis_is_lost_while_rows_are_written_behind(tmp_path: Path):
             await until(back, "the cache", 20)
     finally:
         server.kill()
+
+
+async def test_a_database_that_is_away_at_the_start(tmp_path: Path):
+    scene = Scene(tmp_path, "through", "bounded", {})
+    scene.storage.fail("open", error=StorageUnavailable("not there yet"))
+    for _ in range(2):
+        with pytest.raises(StorageUnavailable, match="not there yet"):
+            await scene.cache.get("k")
+    scene.storage.heal()
+    async with scene.cache:
+        await scene.cache.set("k", 1)
+        assert await scene.cache.get("k") == 1
+
+
+def test_what_is_pending_goes_on_in_another_loop(tmp_path: Path):
+    folder = tmp_path / "journals"
+    options = {"journal": folder, "flush_interval": 60}
+    scene = Scene(tmp_path, "behind", "bounded", options)
+
+    async def accept(key: str) -> None:
+        await scene.cache.set(key, 1)
+
+    asyncio.run(accept("a"))
+    asyncio.run(accept("b"))
+    assert [intent.key for intent in read_journals(folder)[0]] == ["a", "b"]
+
+    async def end() -> object:
+        await scene.cache.set("c", 1)
+        await scene.cache.aclose()
+        reader = make_storage(SQLite(path=tmp_path / "rows.db"), SystemClock())
+        await reader.open()
+        rows = await reader.read("default", ["a", "b", "c"])
+        await reader.aclose()
+        return rows
+
+    assert None not in asyncio.run(end())
+    assert read_journals(folder)[0] == []
+
+
+def test_a_fork_leaves_the_parents_journal_alone(tmp_path: Path):
+    """The lock on the journal is the parent's alone, and ends with it."""
+    folder = tmp_path / "journals"
+    scene = Scene(tmp_path, "behind", "bounded", {"journal": folder, "flush_interval": 60})
+
+    async def accept() -> None:
+        await scene.cache.set("parent", 1)
+
+    asyncio.run(accept())
+    [journal] = folder.glob("*.journal")
+
+    def opened() -> int:
+        links = [link.readlink() for link in Path("/proc/self/fd").iterdir() if link.is_symlink()]
+        return [str(link) for link in links].count(str(journal))
+
+    before = opened()
+    child = os.fork()
+    if not child:
+        os._exit(opened())
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == before - 1
+
+    async def end() -> None:
+        await scene.cache.set("more", 1)
+        await scene.cache.aclose()
+
+    asyncio.run(end())
+    assert not list(folder.glob("*"))
+
+
+async def test_a_cache_file_hides_the_relays_region(tmp_path: Path):
+    world = World(Disk(path=tmp_path / "c.db"), SQLite(path=tmp_path / "r.db"), str(tmp_path / "j"))
+    async with world:
+        cache = await world.cache("through")
+        await cache.set("k", 1)
+        assert set((await cache.get_statistics()).regions) == {"default"}
+        assert set(stored_regions(world.config("through"))) == {"default"}

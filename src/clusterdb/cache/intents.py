@@ -87,3 +87,7 @@ class Intents(Protocol):
         Idempotent.
         """
         ...
+
+    def forked(self) -> None:
+        """In the child of a fork: let go of what is the parent's, without a word to anybody."""
+        ...

@@ -27,6 +27,7 @@ from .weigh import Weigher
 
 __all__ = [
     "DEFAULT_REGION",
+    "POSITIONS",
     "NearSettings",
     "RegionSettings",
     "copies_of",
@@ -34,6 +35,9 @@ __all__ = [
     "kept_order_problems",
     "resolve_region",
 ]
+
+POSITIONS = "#storage"
+"""The region in which relays keep how far they are: no region of a user can have that name."""
 
 DEFAULT_REGION = "default"
 """The region that the operations of the cache itself use."""

@@ -185,7 +185,7 @@ class StorageStats(msgspec.Struct, frozen=True, kw_only=True):
 class CacheStats(msgspec.Struct, frozen=True, kw_only=True):
     """A cache at one moment; ``total`` adds up its regions. ``uptime`` is in seconds. ``circuits``
     are those with a breaker: ``backend``, and ``loads.<region>``. ``storages`` are those behind the
-    cache, by kind and place.
+    cache, by kind and a hash of their configuration.
     """
 
     name: str

@@ -70,7 +70,12 @@ class Journals:
         self._writing: asyncio.Task[None] | None = None
 
     async def open(self) -> list[Intent]:
-        """Begin a file, and take up what was left. Raises :class:`StorageUnavailable`."""
+        """Begin a file, or go on with ours, and take up what was left. Raises
+        :class:`StorageUnavailable`.
+        """
+        self._writing, self._waiting = None, []  # of a loop that has ended
+        if self._lane is not None:
+            return await self.adopt()
         with _errors(self._directory):
             self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
             name = f"{os.getpid()}-{secrets.token_hex(8)}{_END}"
@@ -79,7 +84,6 @@ class Journals:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         path = self._path
         self._lane = Lane("clusterdb-cache-journal", lambda: _connect(path))
-        self._writing = None
         await self._do(_is_empty)
         return await self.adopt()
 
@@ -164,6 +168,11 @@ class Journals:
         if empty:
             _remove(self._path)
         os.close(self._lock)
+
+    def forked(self) -> None:
+        """The file stays locked by the parent alone: a lock is held as long as anybody has it."""
+        if self._lane is not None:
+            os.close(self._lock)
 
     async def _do(self, job: Callable[[sqlite3.Connection], Any]) -> Any:
         if self._lane is None:

@@ -16,6 +16,7 @@ What a loader gives (`fill`) is cached, and never written to storage.
 
 from __future__ import annotations
 
+import hashlib
 import os
 import secrets
 import socket
@@ -53,13 +54,12 @@ from ..protocols import (
     Written,
 )
 from ..rows import Storage
-from ..settings import RegionSettings
+from ..settings import POSITIONS, RegionSettings
 from ..stats import StorageStats
 from ..table import Table
 from ..types import Record, RemovalCause, Version
 from .cached import Cached
 from .reading import Reading
-from .relay import POSITIONS
 from .rows import opened
 from .store import Store
 
@@ -91,6 +91,7 @@ class StoredBackend:
         self._reading = Reading(backend, self._regions)
         self._cached = Cached(backend, self._reading)
         self._opened = False
+        self._of_parent: list[Store] = []
 
     # -- life
 
@@ -108,9 +109,13 @@ class StoredBackend:
 
     async def open(self) -> None:
         await self._backend.open()
-        for store in self._stores.values():
-            await store.open()
         self._opened = True
+        try:
+            for store in self._stores.values():
+                await store.open()
+        except BaseException:
+            await self.aclose()
+            raise
 
     async def aclose(self) -> None:
         if self._opened:
@@ -133,7 +138,8 @@ class StoredBackend:
         if store is None:
             origin = f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}"
             storage = self._made_by.storage(wanted, origin)
-            name, intents = f"{storage.kind}:{len(self._stores)}", self._made_by.intents
+            known = hashlib.blake2b(repr(wanted).encode(), digest_size=4).hexdigest()
+            name, intents = f"{storage.kind}:{known}", self._made_by.intents
             store = Store(name, storage, origin, self._backend, self._clock, intents)
             self._stores[wanted] = store
         store.add(settings)
@@ -163,6 +169,9 @@ class StoredBackend:
         self._backend.fork(moment)
         if moment == "child":
             self._opened = False
+            self._of_parent += self._stores.values()  # to be closed by nobody here
+            for store in self._stores.values():
+                store.forked()
             self._stores.clear()
             self._regions.clear()
             for settings in self._settings.values():
@@ -323,7 +332,7 @@ class StoredBackend:
         return replace(info, regions=regions, problems=(*info.problems, *problems))
 
     async def storages(self) -> dict[str, StorageStats]:
-        """Figures of each storage, by kind and number."""
+        """Figures of each storage, by kind and a hash of its configuration."""
         return {store.name: await store.stats() for store in self._stores.values()}
 
     @property

@@ -113,8 +113,12 @@ class Behind:
         if self._tasks:
             await asyncio.wait(self._tasks)
         flusher, self._flusher = self._flusher, None
-        if flusher is None:
-            return
+        if flusher is not None:
+            await self._finish(flusher)
+        await self._intents.aclose()
+
+    async def _finish(self, flusher: asyncio.Task[None]) -> None:
+        """Let the flusher do what it can, and end it."""
         try:
             await self.settle()
         except CacheError as error:
@@ -124,7 +128,10 @@ class Behind:
             )
         flusher.cancel()
         await asyncio.wait({flusher})
-        await self._intents.aclose()
+
+    def forked(self) -> None:
+        """In the child of a fork: what is accepted is the parent's to write."""
+        self._intents.forked()
 
     def _take_up(self, intents: Sequence[Intent]) -> None:
         for intent in intents:
@@ -167,7 +174,10 @@ class Behind:
             key: intent.value is not MISSING for key, intent in self.known(region, keys).items()
         }
         rest = [key for key in keys if key not in found]
-        rows = await self._storage.read(region, rest) if rest else []
+        try:
+            rows = await self._storage.read(region, rest) if rest else []
+        except StorageUnavailable:  # the deletion is accepted all the same
+            return found | dict.fromkeys(rest, True)
         return found | {key: row is not None for key, row in zip(rest, rows, strict=True)}
 
     async def _accept(self, region: str, changes: Sequence[Put | Drop]) -> None:

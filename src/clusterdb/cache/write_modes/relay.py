@@ -25,13 +25,11 @@ from ..codec import CodecId, Encoded
 from ..errors import CacheError, ChangesLost
 from ..protocols import Backend, Drop, Put
 from ..rows import RowChanged, Storage
+from ..settings import POSITIONS
 from ..types import RemovalCause
 from .rows import row_version
 
-__all__ = ["POSITIONS", "Relay"]
-
-POSITIONS: Final = "storage.positions"
-"""The region in which relays keep their positions."""
+__all__ = ["Relay"]
 
 _LOG: Final = logging.getLogger("clusterdb.cache")
 _BATCH: Final = 1_000

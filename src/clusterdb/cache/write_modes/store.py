@@ -45,6 +45,7 @@ class Store:
         self.committer = Committer(name, storage, backend)
         self.through = self._through()
         self._intents = intents
+        self._opened = False
         self.behinds: dict[str, Behind] = {}
         self.relay = Relay(name, storage, backend, clock, self._regions, self._fenced)
 
@@ -54,6 +55,7 @@ class Store:
     async def open(self) -> None:
         """Connect, take up what an earlier process left to be written, and follow changes."""
         await self.storage.open()
+        self._opened = True
         self.asking = Asking(self.storage)
         self.committer = Committer(self.name, self.storage, self._backend)
         self.through = self._through()
@@ -63,12 +65,20 @@ class Store:
 
     async def aclose(self) -> None:
         """Write what waits to be written, and end."""
+        if not self._opened:
+            return
+        self._opened = False
         await self.relay.aclose()
         await self.committer.aclose()
         for behind in self._distinct():
             await behind.aclose()
         await self.asking.aclose()
         await self.storage.aclose()
+
+    def forked(self) -> None:
+        """In the child of a fork: what is open is the parent's."""
+        for behind in self._distinct():
+            behind.forked()
 
     def add(self, settings: RegionSettings) -> None:
         """Have a region, or change its settings."""

@@ -43,3 +43,6 @@ class Volatile:
 
     async def aclose(self) -> None:
         """Nothing to close."""
+
+    def forked(self) -> None:
+        """Nothing to let go of."""

@@ -159,6 +159,10 @@ class RedisIntents:
         """Close the connections."""
         await self._link.aclose()
 
+    def forked(self) -> None:
+        """See :meth:`Link.forked`."""
+        self._link.forked()
+
     # -- inside
 
     def _hash(self, intent: Intent) -> bytes:
