@@ -236,6 +236,16 @@ async def test_a_mapping_that_does_not_fit_the_table(
         await storage.open()
 
 
+async def test_a_key_column_that_does_not_tell_cases_apart_is_refused(tmp_path: Path):
+    path = tmp_path / "names.db"
+    connection = sqlite3.connect(path)
+    connection.execute("CREATE TABLE names (name TEXT COLLATE NOCASE PRIMARY KEY, age INTEGER)")
+    connection.close()
+    rows = RowMapping(table="names", key_column="name", columns=("age",))
+    with pytest.raises(ConfigError, match="'name' that is not unique"):
+        await make_storage(SQLite(path=path, rows=rows), SystemClock()).open()
+
+
 async def test_without_versions_nothing_is_made_beside_the_table(tmp_path: Path):
     path = tmp_path / "users.db"
     connection = sqlite3.connect(path)

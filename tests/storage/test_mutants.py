@@ -106,19 +106,18 @@ def deletes_what_is_not_there(original, change, held):
 
 
 @replace(OwnRows, "find", "a_row_expires")
-def never_expires(original, self, connection, region, key, now):
-    return original(self, connection, region, key, 0.0)
+def never_expires(original, self, connection, region, keys, now):
+    return original(self, connection, region, keys, 0.0)
 
 
 @replace(OwnRows, "find", "tags_come_back")
 def forgets_tags(original, *args):
-    row = original(*args)
-    return row and with_fields(row, tags=())
+    return [with_fields(row, tags=()) for row in original(*args)]
 
 
 @replace(OwnRows, "find", "regions_are_disjoint")
-def mixes_regions(original, self, connection, region, key, now):
-    return original(self, connection, "main", key, now)
+def mixes_regions(original, self, connection, region, keys, now):
+    return original(self, connection, "main", keys, now)
 
 
 @replace(Statements, "read", "reads_answer_in_order")

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import random
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -41,12 +42,14 @@ class Sessions:
         self._config = config
         self._now = clock.now
         self._pool: Any = None
+        self._process = os.getpid()
         self.timeout = config.pool.timeout
         self.about = f"storage {masked(config.url)!r}"
 
     async def open(self) -> None:
         """Connect. Raises :class:`StorageUnavailable`."""
         pool = self._config.pool
+        self._process = os.getpid()
         try:
             self._pool = await asyncpg.create_pool(
                 self._config.url,
@@ -128,6 +131,8 @@ class Sessions:
         """
         if self._pool is None:
             raise StorageUnavailable(f"{self.about} is closed")
+        if os.getpid() != self._process:  # what we sent would get among what the parent sends
+            raise StorageUnavailable(f"{self.about} was opened before a fork: open it again")
         session = await self._pool.acquire(timeout=self.timeout)
         try:
             yield session

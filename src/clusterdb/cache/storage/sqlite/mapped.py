@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import sqlite3
+from collections.abc import Sequence
 from decimal import Decimal
 from typing import Any
 from uuid import UUID
@@ -16,6 +17,7 @@ from ..judging import ABSENT, Held
 from ..mapping import Mapped
 from ..names import Names, quoted
 from .outbox import Outbox
+from .parameters import padded
 from .schema import mapped_triggers, outbox_tables
 
 __all__ = ["MappedRows"]
@@ -77,13 +79,16 @@ class MappedRows:
         return ""
 
     def _is_unique(self, connection: sqlite3.Connection, column: str) -> bool:
+        """Whether an index tells all texts apart; one without case takes two keys for one."""
         table = self.names.local("")
         info = connection.execute(f"PRAGMA table_info({table})").fetchall()
-        if [row[1] for row in info if row[5]] == [column]:
+        if self._mapped.kind == "integer" and [row[1] for row in info if row[5]] == [column]:
             return True
         for _, index, unique, _, partial in connection.execute(f"PRAGMA index_list({table})"):
-            found = connection.execute("SELECT name FROM pragma_index_info(?)", (index,)).fetchall()
-            if unique and not partial and found == [(column,)]:
+            found = connection.execute(
+                "SELECT name, coll FROM pragma_index_xinfo(?) WHERE key", (index,)
+            ).fetchall()
+            if unique and not partial and found == [(column, "BINARY")]:
                 return True
         return False
 
@@ -91,17 +96,22 @@ class MappedRows:
         """Why a change can't be made, whatever the table has."""
         return self._mapped.refusal(change)
 
-    def find(self, connection: sqlite3.Connection, region: str, key: str, now: float) -> Row | None:
-        """The live row of a key."""
+    def find(
+        self, connection: sqlite3.Connection, region: str, keys: Sequence[str], now: float
+    ) -> list[Row]:
+        """The live rows of keys."""
         self._mapped.check_region(region)
-        stored = self._mapped.stored(key)
-        if stored is None:
-            return None
+        stored = [each for key in keys if (each := self._mapped.stored(key)) is not None]
+        if not stored:
+            return []
+        asked = padded(stored)
+        live = f"({self._expires} IS NULL OR {self._expires} > ?)" if self._expires else "? > 0"
         found = connection.execute(
-            f"SELECT {self._row} FROM {self.names.table} WHERE {self._key} = :key AND {self._live}",
-            {"key": stored, "now": now},
-        ).fetchone()
-        return None if found is None else self._made(found, now)
+            f"SELECT {self._row} FROM {self.names.table} "
+            f"WHERE {self._key} IN ({', '.join('?' * len(asked))}) AND {live}",
+            (*asked, now),
+        )
+        return [self._made(row, now) for row in found]
 
     def page(
         self, connection: sqlite3.Connection, region: str, after: str, limit: int, now: float

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
+from collections.abc import Sequence
 from typing import Any, Final
 
 from ...codec import Encoded
@@ -12,6 +13,7 @@ from ...rows import Row, RowChange, StorageCapability
 from ...types import MISSING
 from ..judging import ABSENT, Held
 from ..names import Names
+from .parameters import padded
 from .schema import COLUMNS, outbox_tables, tables, triggers
 
 __all__ = ["OwnRows"]
@@ -50,14 +52,18 @@ class OwnRows:
         del change
         return None
 
-    def find(self, connection: sqlite3.Connection, region: str, key: str, now: float) -> Row | None:
-        """The live row of a key."""
+    def find(
+        self, connection: sqlite3.Connection, region: str, keys: Sequence[str], now: float
+    ) -> list[Row]:
+        """The live rows of keys."""
+        asked = padded(keys)
         found = connection.execute(
             f"SELECT {_ROW} FROM {self.names.table} "
-            f"WHERE region = :region AND key = :key AND {_LIVE}",
-            {"region": region, "key": key, "now": now},
-        ).fetchone()
-        return None if found is None else _row(found, now)
+            f"WHERE region = ? AND key IN ({', '.join('?' * len(asked))}) "
+            f"AND deleted = 0 AND (expires_at IS NULL OR expires_at > ?)",
+            (region, *asked, now),
+        )
+        return [_row(row, now) for row in found]
 
     def page(
         self, connection: sqlite3.Connection, region: str, after: str, limit: int, now: float

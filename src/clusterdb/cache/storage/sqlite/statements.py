@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Final, Protocol
 
 from ...errors import CacheError, NotSupported, RowRefused
 from ...rows import Row, RowChange, RowChanged, RowWritten, StorageCapability
@@ -15,6 +15,8 @@ from .faults import refusal
 from .outbox import Outbox
 
 __all__ = ["Rows", "Statements"]
+
+_AT_ONCE: Final = 256
 
 
 class Rows(Protocol):
@@ -32,8 +34,8 @@ class Rows(Protocol):
     def check(self, columns: dict[str, str], connection: sqlite3.Connection) -> str: ...
     def refusal(self, change: RowChange) -> CacheError | None: ...
     def find(
-        self, connection: sqlite3.Connection, region: str, key: str, now: float
-    ) -> Row | None: ...
+        self, connection: sqlite3.Connection, region: str, keys: Sequence[str], now: float
+    ) -> list[Row]: ...
     def page(
         self, connection: sqlite3.Connection, region: str, after: str, limit: int, now: float
     ) -> list[Row]: ...
@@ -64,11 +66,15 @@ class Statements:
         self, connection: sqlite3.Connection, region: str, keys: Sequence[str], now: float
     ) -> list[Row | None]:
         """The live rows of keys, of one moment."""
+        found: dict[str, Row] = {}
         connection.execute("BEGIN")
         try:
-            return [self._rows.find(connection, region, key, now) for key in keys]
+            for start in range(0, len(keys), _AT_ONCE):
+                part = self._rows.find(connection, region, keys[start : start + _AT_ONCE], now)
+                found.update([(row.key, row) for row in part])
         finally:
             connection.execute("ROLLBACK")
+        return [found.get(key) for key in keys]
 
     def page(
         self, connection: sqlite3.Connection, region: str, after: str, limit: int, now: float
