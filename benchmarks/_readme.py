@@ -23,6 +23,7 @@ BENCHES = (
     "memory",
     "scale",
     "hitratio",
+    "policy_costs",
     "codec",
     "disk",
     "redis",

@@ -5,6 +5,8 @@ import os
 import pytest
 from tests.sync.running import script
 
+pytestmark = pytest.mark.process
+
 
 def test_a_plain_script():
     out = script("""

@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 from mypy import api
 
+pytestmark = pytest.mark.process  # no less work than one
+
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
 

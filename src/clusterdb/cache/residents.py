@@ -29,6 +29,7 @@ _LOOK_AT: Final = 16
 _WORTH_IT: Final = 16
 _LARGE: Final = 4
 _PATIENCE: Final = 4
+_FOLLOW_AT_ONCE: Final = 1_000
 _FOLLOW_A_WRITE: Final = 8
 
 Removal = tuple[str, Version, RemovalCause]
@@ -308,7 +309,8 @@ class Residents:
         if policy.name != self.policy.name:
             policy.resize(self._room(max_items, max_weight))
             entries = self.entries.values()
-            self.policy = Handover(self.policy, policy, entries) if entries else policy
+            self.policy = Handover(self.policy, policy, entries)
+            self.hand_over(_FOLLOW_AT_ONCE)
             self._capacity = 0
         weighs = self.intake.weighs
         if not weighs:

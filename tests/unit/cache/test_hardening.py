@@ -64,6 +64,7 @@ def test_a_change_by_a_finalizer_in_the_middle_of_a_change_is_refused():
     assert not guard.lock.locked()
 
 
+@pytest.mark.process
 def test_cyclic_garbage_with_a_finalizer_does_not_deadlock():
     code = """
 import asyncio, gc
@@ -239,6 +240,7 @@ async def test_a_dropped_cache_leaves_nothing_behind(monkeypatch):
             await asyncio.sleep(0)
 
 
+@pytest.mark.process
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
 def test_threads_that_fork_leave_no_lock_held():
     code = """

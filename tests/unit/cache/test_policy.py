@@ -270,55 +270,70 @@ def policies_of(table: Table) -> tuple[str, bool]:
     return policy.name, isinstance(policy, Handover)
 
 
+MANY = 3_000
+
+
+def filled(policy: str, items: int) -> Table:
+    table = limited_table(policy, items)
+    for number in range(items):
+        put(table, str(number))
+    return table
+
+
 @pytest.mark.parametrize("name", POLICIES)
 def test_a_new_policy_takes_over_by_and_by(name):
-    old = "lru" if name != "lru" else "fifo"
-    table = limited_table(old, 1000)
-    for number in range(1000):
-        put(table, str(number))
-    table.configure(POLICIES[name](), 1000, None, 0.0)
+    table = filled("lru" if name != "lru" else "fifo", MANY)
+    table.configure(POLICIES[name](), MANY, None, 0.0)
     assert policies_of(table) == (name, True)
     assert table.sweeping
     for _ in range(10):
         validate_table(table)
-        table.sweep(0.0, 100)
+        table.sweep(0.0, 200)
 
     assert policies_of(table) == (name, False)
     assert not table.sweeping
-    assert len(table) == 1000
+    assert len(table) == MANY
+
+
+def test_a_small_table_obeys_its_new_policy_at_once():
+    table = filled("fifo", 1000)
+    table.configure(POLICIES["lru"](), 1000, None, 0.0)
+    assert policies_of(table) == ("lru", False)
+    table.get("0", 0.0)
+    put(table, "new")
+
+    resident = set(table.keys())
+    assert "0" in resident
+    assert "1" not in resident
 
 
 def test_it_takes_over_in_the_old_order_whatever_happens_meanwhile():
-    table = limited_table("lru", 100)
-    for number in range(100):
-        put(table, str(number))
-    table.configure(POLICIES["fifo"](), 100, None, 0.0)
-    table.sweep(0.0, 10)
-    for key in ("20", "30"):  # used late, so they go over late
+    table = filled("lru", MANY)
+    table.configure(POLICIES["fifo"](), MANY, None, 0.0)
+    late = ("2000", "2500")  # used late, so they go over late
+    for key in late:
         table.get(key, 0.0)
     for number in range(4):
         put(table, f"new {number}")
     while table.sweeping:
-        table.sweep(0.0, 10)
+        table.sweep(0.0, 100)
 
-    old = [str(number) for number in range(4, 100) if number not in {20, 30}]
+    old = [str(number) for number in range(4, MANY) if str(number) not in late]
     order = [record.key for record in table.ordered(0.0)]
-    assert order == [*old, "20", "30", *[f"new {number}" for number in range(4)]]
+    assert order == [*old, *late, *[f"new {number}" for number in range(4)]]
 
 
 def test_a_policy_that_is_taken_over_itself_hands_on_what_it_has():
-    table = limited_table("lru", 30)
-    for number in range(30):
-        put(table, str(number))
+    table = filled("lru", 5_000)
     for name in ("lfu", "sieve", "adaptive"):
-        table.configure(POLICIES[name](), 30, None, 0.0)
-        table.sweep(0.0, 5)
+        table.configure(POLICIES[name](), 5_000, None, 0.0)
+        table.sweep(0.0, 50)
         validate_table(table)
-    for _ in range(4):
-        table.sweep(0.0, 10)
+    while table.sweeping:
+        table.sweep(0.0, 1000)
 
     assert policies_of(table) == ("adaptive", False)
-    assert len(table) == 30
+    assert len(table) == 5_000
 
 
 # -- the votes of the adaptive policy

@@ -3,7 +3,8 @@
 The old policy stays in charge of what it still has, and of what comes in, so the order is its own
 until the end: the new policy is given the entries in the order in which the old one would have
 evicted them, as if they had been put in like that. What leaves meanwhile is the new one's victim,
-as it has the coldest ones. Each write hands over several entries, so this ends.
+as it has the coldest ones. Each write hands over several entries, so this ends. The table hands
+over the first thousand at once, so that a small cache obeys its new policy from the next call on.
 """
 
 from __future__ import annotations

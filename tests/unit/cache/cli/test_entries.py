@@ -193,6 +193,7 @@ def test_clearing_all_or_one_region(cli: Run, tmp_path: Path):
     assert json.loads(cli("clear", "--json", *at)[1]) == {"region": None, "removed": 2}
 
 
+@pytest.mark.process
 def test_bytes_are_kept_and_never_shown_on_a_terminal(
     cli: Run, home: Path, monkeypatch: pytest.MonkeyPatch
 ):
@@ -219,6 +220,7 @@ def test_a_file_gets_the_value_itself(cli: Run, tmp_path: Path):
     assert (code, err.count("\n")) == (4, 1)
 
 
+@pytest.mark.process
 async def test_values_of_a_programs_own_types_are_shown_by_their_parts(home: Path):
     """A command does not know the program's classes, and needs none."""
     async with opened(home) as cache:
@@ -233,6 +235,7 @@ async def test_values_of_a_programs_own_types_are_shown_by_their_parts(home: Pat
     assert shown["nan"] == (0, '[null, [1], "eA=="]\r\n')
 
 
+@pytest.mark.process
 async def test_what_a_command_cannot_read_stays_where_it_is(
     home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
@@ -254,6 +257,7 @@ async def test_what_a_command_cannot_read_stays_where_it_is(
     assert on_terminal("get", "k", "--config", str(config)) == (0, "secret\r\n")
 
 
+@pytest.mark.process
 @pytest.mark.parametrize("key", ["a\x1b[31mred", "two\nlines", "bell\x07", "\x9b31m", "a\u202eb"])
 def test_no_key_or_value_commands_the_terminal(key: str, cli: Run):
     assert cli("set", key, key, "--text")[0] == 0
@@ -270,6 +274,7 @@ def test_no_key_or_value_commands_the_terminal(key: str, cli: Run):
     assert not set(shown) & {"\x1b", "\x07", "\x9b", "\u202e"}
 
 
+@pytest.mark.process
 def test_a_terminal_is_asked_before_all_is_lost(cli: Run):
     cli("set", "k", "1")
 

@@ -128,6 +128,7 @@ def test_a_shell_is_given_its_completion_script(shell: str, capsys: pytest.Captu
         assert checked.returncode == 0
 
 
+@pytest.mark.process
 def test_a_shell_completes_commands_and_options():
     def completed(words: str) -> set[str]:
         env = os.environ | {

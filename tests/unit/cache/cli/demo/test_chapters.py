@@ -139,6 +139,7 @@ async def test_the_statistics_are_those_of_the_chapters_before(stage):
     assert stats.total.lost_fills == 1
 
 
+@pytest.mark.process
 async def test_a_killed_process_leaves_a_warm_cache(stage):
     found = await restart.measure(stage)
 
