@@ -349,13 +349,11 @@ class Backend(Protocol):
         """
         ...
 
-    async def fence(
-        self, region: str, places: Sequence[tuple[str, tuple[str, ...]]], lease: float
-    ) -> list[Claim]:
-        """A claim on each key, with its tags, whatever is there: the entry goes, and another's
-        claim ends. Nobody else gets one meanwhile, so that what storage holds before a commit
-        can't be cached after it. It is held, filled and given back as any claim; the keys differ.
-        One round trip a node.
+    async def fence(self, region: str, keys: Sequence[str], lease: float) -> list[Claim]:
+        """A claim on each key, whatever is there: the entry goes, and another's claim ends. Nobody
+        else gets one meanwhile, so that what storage holds before a commit can't be cached after
+        it. It is held, extended, filled and given back as any claim, but a removal as
+        ``INVALIDATED`` leaves it alone: it is no copy. The keys differ. One round trip a node.
         """
         ...
 

@@ -261,11 +261,11 @@ class Table:
             entry = self._residents.alive(key, now)
             return _record(entry, now, self._tier) if entry else self._claims.take(key, tags)
 
-    def fence(self, key: str, tags: tuple[str, ...], now: float) -> Claim:
+    def fence(self, key: str, now: float) -> Claim:
         """Remove the entry and claim the key, whoever holds it."""
         with self._guard:
             self._remove(key, RemovalCause.REPLACED, now)
-            return self._claims.seize(key, tags)
+            return self._claims.fence(key)
 
     def extend(self, claim: Claim, tags: tuple[str, ...]) -> None:
         """Let ``claim`` depend on the present states of more tags."""
@@ -390,7 +390,7 @@ class Table:
         return entry.version
 
     def _remove(self, key: str, cause: RemovalCause, now: float) -> bool:
-        self._claims.drop(key)
+        self._claims.drop(key, unless_fence=cause is RemovalCause.INVALIDATED)
         self._drain()
         entry = self._residents.present(key, now)
         if entry is None:

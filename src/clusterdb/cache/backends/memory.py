@@ -284,12 +284,10 @@ class MemoryBackend:
         self._date([answer for answer in answers if isinstance(answer, Claim)])
         return answers
 
-    async def fence(
-        self, region: str, places: Sequence[tuple[str, tuple[str, ...]]], lease: float
-    ) -> list[Claim]:
+    async def fence(self, region: str, keys: Sequence[str], lease: float) -> list[Claim]:
         del lease  # as in `claim`
         table, now = self._tables[region], self._now()
-        fences = [table.fence(key, tags, now) for key, tags in places]
+        fences = [table.fence(key, now) for key in keys]
         self._date(fences)
         return fences
 

@@ -195,11 +195,9 @@ class FaultyBackend:
         await self._before("claim")
         return await self._after("claim", self._backend.claim(region, keys, tags, lease))
 
-    async def fence(
-        self, region: str, places: Sequence[tuple[str, tuple[str, ...]]], lease: float
-    ) -> list[Claim]:
+    async def fence(self, region: str, keys: Sequence[str], lease: float) -> list[Claim]:
         await self._before("fence")
-        return await self._after("fence", self._backend.fence(region, places, lease))
+        return await self._after("fence", self._backend.fence(region, keys, lease))
 
     async def extend(self, region: str, claims: Sequence[Claim], tags: tuple[str, ...]) -> None:
         await self._before("extend")

@@ -166,11 +166,9 @@ class _Forgetful:
     ) -> list[Record | Claim | None]:
         return await self._empty.claim(region, keys, tags, lease)
 
-    async def fence(
-        self, region: str, places: Sequence[tuple[str, tuple[str, ...]]], lease: float
-    ) -> list[Claim]:
-        await self._forget(region, [key for key, _ in places])
-        return await self._empty.fence(region, places, lease)
+    async def fence(self, region: str, keys: Sequence[str], lease: float) -> list[Claim]:
+        await self._forget(region, keys)
+        return await self._empty.fence(region, keys, lease)
 
     async def extend(self, region: str, claims: Sequence[Claim], tags: tuple[str, ...]) -> None:
         await self._empty.extend(region, claims, tags)

@@ -17,7 +17,8 @@ So no old value can be cached after the commit, whoever dies when: a fence that 
 into absence. It stands longer than a commit may take (:attr:`Storage.deadline`).
 
 Where the cache can't be fenced, a ``strict`` write fails and storage is untouched. Another goes on:
-its keys are invalidated after the commit, and by the relay of the outbox if that fails too.
+its keys are invalidated after the commit, and by the relay of the outbox if that fails too. The
+relay looks at all but what is known to be stored over its own fence.
 
 One key is in one group at a time, in the order in which it was written.
 """
@@ -26,14 +27,15 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Coroutine, Iterable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
+from contextlib import suppress
 from typing import Any, Final
 
 from ..claims import Claim
 from ..codec import stamped
 from ..errors import CacheClosed, CacheError, OutcomeUnknown
 from ..failpoints import FAILPOINTS, hit
-from ..protocols import Backend, Drop, Put
+from ..protocols import Backend, Drop, Put, Written
 from ..rows import RowChange, RowWritten, Storage
 from ..types import RemovalCause
 
@@ -44,6 +46,9 @@ _GROUP: Final = 128
 
 _WAITING: Final = 10_000
 """Rows that wait for a transaction; who comes beyond waits for a place."""
+
+_CONFIRMED: Final = 100_000
+"""Versions of own writes that are remembered until the relay has heard of them."""
 
 _GROUPS: Final = 2
 """Transactions at a time: one may be on its way to the disk while the next is written."""
@@ -99,8 +104,8 @@ class Committer:
         self._groups = 0
         self._planned = False
         self._closing = False
-        self.unfenced: set[tuple[str, str]] = set()
-        """Keys whose rows were, or will be, committed without a fence: the relay sees to them."""
+        self.confirmed: dict[tuple[str, str], int] = {}
+        """The versions of rows whose copies are known to be right: the relay need not look."""
         self.commits = 0
         self.rows = 0
 
@@ -158,7 +163,15 @@ class Committer:
 
     def fences(self) -> Fences:
         """Fences for a transaction."""
-        return Fences(self._backend, self._storage.deadline + _MARGIN, self.unfenced)
+        return Fences(self._backend, self._storage.deadline + _MARGIN, self._confirm)
+
+    def _confirm(self, place: tuple[str, str], version: int) -> None:
+        """A copy was stored over its fence."""
+        if "changes" in self._storage.capabilities:
+            self.confirmed.pop(place, None)
+            self.confirmed[place] = version
+            if len(self.confirmed) > _CONFIRMED:  # of old ones the relay is not told, or not yet
+                del self.confirmed[next(iter(self.confirmed))]
 
     # -- groups
 
@@ -205,7 +218,6 @@ class Committer:
 
     async def _commit(self, group: Sequence[Item]) -> None:
         fences = self.fences()
-        self.unfenced.update([item.place for item in group if not item.fenced])
 
         async def before_commit(outcomes: Sequence[RowWritten | CacheError]) -> None:
             made = [
@@ -260,24 +272,21 @@ class Committer:
             region, key = item.place
             by_region.setdefault(region, []).append(Drop(key, RemovalCause.INVALIDATED))
         for region, drops in by_region.items():
-            try:
-                done = await self._backend.write(region, drops)
-            except CacheError:
-                continue
-            for drop, outcome in zip(drops, done, strict=True):
-                if not isinstance(outcome, CacheError):
-                    self.unfenced.discard((region, drop.key))
+            with suppress(CacheError):  # the relay looks at them too
+                await self._backend.write(region, drops)
 
 
 class Fences:
-    """The fences of one transaction; each stands for ``lease`` seconds. What could not be fenced is
-    added to ``unfenced`` before the commit, so that the relay knows.
+    """The fences of one transaction; each stands for ``lease`` seconds. ``confirm`` is told of each
+    copy that was stored over its fence, with the version of its row.
     """
 
-    def __init__(self, backend: Backend, lease: float, unfenced: set[tuple[str, str]]) -> None:
+    def __init__(
+        self, backend: Backend, lease: float, confirm: Callable[[tuple[str, str], int], None]
+    ) -> None:
         self._backend = backend
         self._lease = lease
-        self._unfenced = unfenced
+        self._confirm = confirm
         self.taken: dict[Item, Claim] = {}
 
     async def put(self, items: Sequence[Item]) -> None:
@@ -288,13 +297,12 @@ class Fences:
         for item in items:
             by_region.setdefault(item.change.region, []).append(item)
         for region, inside in by_region.items():
-            places = [(item.change.key, item.change.tags) for item in inside]
+            keys = [item.change.key for item in inside]
             try:
-                claims = await self._backend.fence(region, places, self._lease)
+                claims = await self._backend.fence(region, keys, self._lease)
             except CacheError:
                 if inside[0].strict:
                     raise
-                self._unfenced.update([item.place for item in inside])
                 continue
             self.taken.update(zip(inside, claims, strict=True))
         if FAILPOINTS:
@@ -304,7 +312,7 @@ class Fences:
         """Store the copies of what was ``made`` over their fences, and give back the others. A
         cache that can't be reached is left as it is: the fences lapse.
         """
-        fills: dict[str, list[tuple[Claim, Put]]] = {}
+        fills: dict[str, list[tuple[Claim, Put, int]]] = {}
         idle: dict[str, list[Claim]] = {}
         for item, claim in self.taken.items():
             region, outcome = item.change.region, made.get(item)
@@ -313,14 +321,29 @@ class Fences:
             else:
                 value = stamped(item.copy.value, outcome.version)
                 copy = Put(item.copy.key, value, item.copy.ttl, item.copy.tags)
-                fills.setdefault(region, []).append((claim, copy))
+                fills.setdefault(region, []).append((claim, copy, outcome.version))
         try:
             for region, filled in fills.items():
-                await self._backend.fill(region, filled)
+                await self._fill(region, filled)
             for region, claims in idle.items():
                 await self._backend.release(region, claims)
         except CacheError:
             return
+
+    async def _fill(self, region: str, fills: Sequence[tuple[Claim, Put, int]]) -> None:
+        """Store copies, with the present states of their tags: the rows are newer than any of them,
+        whatever a tag was invalidated for.
+        """
+        tagged: dict[tuple[str, ...], list[Claim]] = {}
+        for claim, copy, _ in fills:
+            if copy.tags:
+                tagged.setdefault(copy.tags, []).append(claim)
+        for tags, claims in tagged.items():
+            await self._backend.extend(region, claims, tags)
+        outcomes = await self._backend.fill(region, [(claim, copy) for claim, copy, _ in fills])
+        for (_, copy, version), outcome in zip(fills, outcomes, strict=True):
+            if isinstance(outcome, Written) and outcome.applied:
+                self._confirm((region, copy.key), version)
 
     async def release_late(self) -> None:
         """Give the fences back when no commit can come any more."""

@@ -4,8 +4,8 @@ Storage tells all that was committed, in order (its outbox). For each changed ro
 goes, unless it is of that version or a newer one. Where no copy is, the key is invalidated all the
 same: a load may be under way that has read the old row.
 
-Our own writes that a fence stood for need nothing: the fence did it. Another process's relay does
-not know that, and looks.
+Our own writes whose copies were stored over their fences need nothing. Another process's relay does
+not know that, and looks. A fence is left alone: its writer knows something newer than the change.
 
 The position up to which changes were carried out is kept in the cache itself, so that a cache that
 outlives its processes is brought up to date by the next one. Where it is not known, or storage no
@@ -39,7 +39,7 @@ _SAVE_EVERY: Final = 1.0
 
 class Relay:
     """The relay of one storage. ``regions`` are those that are told; ``fenced`` says of a change
-    whether it is our own, and a fence stood for it.
+    whether it is our own, and its copy was stored over its fence.
     """
 
     def __init__(

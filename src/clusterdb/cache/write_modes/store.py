@@ -102,9 +102,12 @@ class Store:
         return list(self.shapes)
 
     def _fenced(self, change: RowChanged) -> bool:
-        place = change.region, change.key
-        ours = change.origin == self._origin
-        return ours and place not in self.committer.unfenced and change.region not in self.behinds
+        place, confirmed = (change.region, change.key), self.committer.confirmed
+        if change.origin != self._origin or confirmed.get(place, -1) < change.version:
+            return False
+        if confirmed[place] == change.version:
+            del confirmed[place]
+        return True
 
     @property
     def problems(self) -> list[str]:

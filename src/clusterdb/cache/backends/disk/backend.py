@@ -275,15 +275,11 @@ class DiskBackend:
                 self._attachment.claims.cancel(region, [claim])
         return answers
 
-    async def fence(
-        self, region: str, places: Sequence[tuple[str, tuple[str, ...]]], lease: float
-    ) -> list[Claim]:
+    async def fence(self, region: str, keys: Sequence[str], lease: float) -> list[Claim]:
         asked = {
-            self._attachment.claims.seize(region, key, tags): random.getrandbits(62)
-            for key, tags in places
+            self._attachment.claims.fence(region, key): -1 - random.getrandbits(62) for key in keys
         }
-
-        numbered = [(*place, number) for place, number in zip(places, asked.values(), strict=True)]
+        numbered = [(claim.key, number) for claim, number in asked.items()]
         with self._attachment.claims.asking(region, asked):
             tokens = await self._attachment.do(lambda it: it.fence(region, numbered, lease), region)
         for claim, token in zip(asked, tokens, strict=True):

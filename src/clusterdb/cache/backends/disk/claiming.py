@@ -59,14 +59,14 @@ class DiskClaims:
         self._asked[claim] = 0
         return claim
 
-    def seize(self, region: str, key: str, tags: tuple[str, ...]) -> Claim:
-        """A claim to ask the file for, whoever has one."""
+    def fence(self, region: str, key: str) -> Claim:
+        """A fence to ask the file for, whoever has a claim."""
         known = self._claims.get((region, key))
         if known in self._held:
             self._lose(region, known)
         elif known is not None:
             self._end(region, known)
-        claim = self._claims[region, key] = Claim(key, self._states.acquire(tags))
+        claim = self._claims[region, key] = Claim(key, ())
         self._asked[claim] = 0
         return claim
 

@@ -105,7 +105,11 @@ class Transaction:
         return Written(applied=True, version=version)
 
     def _drop(self, region: str, drop: Drop) -> bool:
-        """Remove an entry and the claim on it; whether a live one was there."""
+        """Remove an entry and the claim on it; whether a live one was there. Where a fence is there
+        is none.
+        """
+        if drop.cause is RemovalCause.INVALIDATED and self.rows.fenced(region, drop.key):
+            return False
         alive = self.rows.alive(region, drop.key) is not None
         entry = self.rows.entry(region, drop.key)
         self.rows.end_claim(region, drop.key)
@@ -189,16 +193,14 @@ class Transaction:
         self.heard_of()
         return token
 
-    def fence(
-        self, region: str, places: Sequence[tuple[str, tuple[str, ...], int]], lease: float
-    ) -> list[Token]:
-        """Remove the entry and the claim on each key, and claim it for its tags by its random
-        number.
+    def fence(self, region: str, numbers: Sequence[tuple[str, int]], lease: float) -> list[Token]:
+        """Remove the entry and the claim on each key, and claim it by its number: one below 0 is a
+        fence's.
         """
         tokens = []
-        for key, tags, number in places:
+        for key, number in numbers:
             self._drop(region, Drop(key, RemovalCause.REPLACED))
-            token = self.claim(region, key, tags, lease, number)
+            token = self.claim(region, key, (), lease, number)
             assert isinstance(token, Token)
             tokens.append(token)
         return tokens

@@ -384,15 +384,14 @@ class RedisBackend:
             self._limits.used(region, [each.key for each in answers if isinstance(each, Record)])
         return answers
 
-    async def fence(
-        self, region: str, places: Sequence[tuple[str, tuple[str, ...]]], lease: float
-    ) -> list[Claim]:
-        if self._settings[region].instant_clear:
-            places = [(key, (REGION_TAG, *tags)) for key, tags in places]
+    async def fence(self, region: str, keys: Sequence[str], lease: float) -> list[Claim]:
         if self._succession.due:
             await self._succession.repeat()
-        with self._effects.fencing(region, [key for key, _ in places]):
-            return await self._claiming.fence(region, places, lease)
+        with self._effects.fencing(region, keys):
+            fences = await self._claiming.fence(region, keys, lease)
+        if self._settings[region].instant_clear:
+            await self._claiming.extend(region, fences, (REGION_TAG,))
+        return fences
 
     async def extend(self, region: str, claims: Sequence[Claim], tags: tuple[str, ...]) -> None:
         await self._claiming.extend(region, claims, tags)

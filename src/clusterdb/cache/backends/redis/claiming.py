@@ -77,7 +77,7 @@ class Claiming:
             took = self.claims.take(region, key, tags)
             if took is not None:
                 taken[at] = took
-        asked = _Asked(region, {at: os.urandom(TOKEN_BYTES) for at in taken})
+        asked = _Asked(region, {at: b"\0" + os.urandom(TOKEN_BYTES - 1) for at in taken})
         try:
             asked.nonces = await self._nonces.snapshot(region, tags)
             await self._ask(asked, taken, lease, answers)
@@ -139,32 +139,27 @@ class Claiming:
                 answers[at] = None
         self._renew_from(self._link.now() + lease / 3)
 
-    async def fence(
-        self, region: str, places: Sequence[tuple[str, tuple[str, ...]]], lease: float
-    ) -> list[Claim]:
-        """See :meth:`Backend.fence`. Cost: one round trip a server; one more for tags."""
-        fences = [self.claims.seize(region, key, tags) for key, tags in places]
-        tokens = [os.urandom(TOKEN_BYTES) for _ in fences]
-        keys = [self._names.entry(region, key) for key, _ in places]
+    async def fence(self, region: str, keys: Sequence[str], lease: float) -> list[Claim]:
+        """See :meth:`Backend.fence`. Cost: one round trip a server."""
+        fences = [self.claims.fence(region, key) for key in keys]
+        tokens = [b"\xff" + os.urandom(TOKEN_BYTES - 1) for _ in fences]
+        names = [self._names.entry(region, key) for key in keys]
         commands = [
-            FENCE.call(key, token, milliseconds(lease))
-            for key, token in zip(keys, tokens, strict=True)
+            FENCE.call(name, token, milliseconds(lease))
+            for name, token in zip(names, tokens, strict=True)
         ]
         sent_at = self._link.now()
         try:
-            tags = tuple(dict.fromkeys([tag for _, tags in places for tag in tags]))
-            nonces = await self._nonces.snapshot(region, tags) if tags else {}
-            _raise_refusal(await self._link.send(commands, keys, write=True))
+            _raise_refusal(await self._link.send(commands, names, write=True))
         except BaseException:
             for fence, token in zip(fences, tokens, strict=True):
                 self.claims.give(region, fence)
                 self.claims.owed[token] = region, fence.key
             self._renew_from(self._link.now())
             raise
-        for fence, token, (_, tags) in zip(fences, tokens, places, strict=True):
-            own = {tag: nonces[tag] for tag in tags}
-            since, renew_at = self._link.now(), sent_at + lease / 3
-            self.claims.hold(fence, Held(region, token, own, lease, since, renew_at))
+        since, renew_at = self._link.now(), sent_at + lease / 3
+        for fence, token in zip(fences, tokens, strict=True):
+            self.claims.hold(fence, Held(region, token, {}, lease, since, renew_at))
         self._renew_from(self._link.now() + lease / 3)
         return fences
 
@@ -253,9 +248,9 @@ class Claiming:
             ]
             _raise_refusal(await self._link.send(commands, keys, write=True))
 
-    def doubt(self, region: str, key: str) -> None:
+    def doubt(self, region: str, key: str, *, unless_fence: bool = False) -> None:
         """Something may have happened to a key: its claim can't be filled any more."""
-        self.claims.doubt(region, key)
+        self.claims.doubt(region, key, unless_fence=unless_fence)
         if self.claims.owed:
             self._renew_from(self._link.now())
 

@@ -77,7 +77,7 @@ class Effects:
             # By `type(...)`, as `isinstance` of a Struct that it is not takes 0.3 us.
             if type(change) is Drop:
                 self._succession.note("entry", [self._names.entry(region, change.key)], since)
-                claims.drop(region, change.key)
+                claims.drop(region, change.key, unless_fence=_spares(change))
                 if outcome.applied and change.cause is RemovalCause.DELETED:
                     counters.deletes += 1
                 elif outcome.applied:
@@ -105,6 +105,11 @@ class Effects:
         self._nearby.drop(region, [change.key for change in changes])
         for change in changes:
             if not isinstance(change, Touch):
-                self._claiming.doubt(region, change.key)
+                self._claiming.doubt(region, change.key, unless_fence=_spares(change))
             if region in self._limits:
                 self._limits.doubted(region, change)
+
+
+def _spares(change: Change) -> bool:
+    """Whether a change leaves fences alone."""
+    return isinstance(change, Drop) and change.cause is RemovalCause.INVALIDATED

@@ -155,11 +155,12 @@ return version(v)
     "allow-oom",
 )
 
-# -> 1 | 0 | head of what was removed
+# whether it spares fences -> 1 | 0 | head of what was removed
 DROP: Final = Script(
     r"""
 local kind, v = look(KEYS[1])
 if kind == 'none' then return 0 end
+if kind == 'claim' and ARGV[1] == '1' and string.byte(v, 2) == 255 then return 0 end
 redis.call('UNLINK', KEYS[1])
 if kind ~= 'live' then return 0 end
 return tagged(v) and head(v) or 1

@@ -127,7 +127,8 @@ async def _proves_end(h: Harness, end: _Ending, left: object) -> None:
 
 
 async def _proves_end_of_fence(h: Harness, end: _Ending, left: object) -> None:
-    [fence] = await h.fence(("k", ("t", "u")))
+    [fence] = await h.fence("k")
+    await h.backend.extend(MAIN, [fence], ("t", "u"))
     await end(h)
     assert not await h.fill(fence, "too late"), "the fill of an ended fence was stored"
     assert await h.value("k") == left
@@ -163,7 +164,8 @@ def _register(name: str, end: _Ending, left: object) -> None:
     proves_end_of_fence.__name__ = f"{name}_ends_a_fence"
     proves_end_of_fence.__doc__ = f"After a {name} the fill of a fence stores nothing."
     clause()(proves_end)
-    clause()(proves_end_of_fence)
+    if name != "invalidate":
+        clause()(proves_end_of_fence)
     clause()(proves_successor)
 
 
@@ -173,10 +175,11 @@ for _name, (_end, _left) in _ENDINGS.items():
 
 @clause()
 async def a_fence_takes_the_place_of_an_entry(h: Harness) -> None:
-    """A fence removes what is there, is absence to readers, and is filled with its own tags."""
+    """A fence removes what is there, is absence to readers, and is filled as any claim."""
     await h.put("k", "old", ttl=10)
     await h.put("kk", "other")
-    fence, second = await h.fence(("k", ("t",)), ("new", ()))
+    fence, second = await h.fence("k", "new")
+    await h.backend.extend(MAIN, [fence], ("t",))
     assert await h.value("k") is MISSING
     assert await h.scan() == ["kk"]
     assert await h.answer("k") is None
@@ -194,7 +197,7 @@ async def a_fence_takes_the_place_of_an_entry(h: Harness) -> None:
 async def a_fence_ends_a_claim(h: Harness) -> None:
     """What was claimed before a fence can neither be filled nor end it."""
     claim = await h.claim("k")
-    [fence] = await h.fence(("k", ()))
+    [fence] = await h.fence("k")
     assert not await h.fill(claim, "too late")
     await h.release(claim)
     assert await h.answer("k") is None, "the old claim ended the fence"
@@ -203,10 +206,21 @@ async def a_fence_ends_a_claim(h: Harness) -> None:
 
 
 @clause()
+async def an_invalidation_spares_a_fence(h: Harness) -> None:
+    """A fence is no copy: what invalidates its key leaves it where it is."""
+    [fence] = await h.fence("k")
+    assert not await h.drop("k", RemovalCause.INVALIDATED)
+    assert await h.answer("k") is None, "the fence is gone"
+    assert await h.fill(fence, "written")
+    assert await h.value("k") == "written"
+    assert await h.drop("k", RemovalCause.INVALIDATED)
+
+
+@clause()
 async def the_last_fence_stands(h: Harness) -> None:
     """A fence ends the fence before it, whose fill stores nothing."""
-    [first] = await h.fence(("k", ()))
-    [second] = await h.fence(("k", ()))
+    [first] = await h.fence("k")
+    [second] = await h.fence("k")
     assert not await h.fill(first, "too late")
     await h.release(first)
     assert await h.answer("k") is None
@@ -220,7 +234,7 @@ async def a_released_fence_leaves_nothing(h: Harness) -> None:
     h.configure(grace=20)
     await h.put("k", "old", ttl=2)
     await h.advance(3)
-    [fence] = await h.fence(("k", ()))
+    [fence] = await h.fence("k")
     await h.release(fence)
     assert await h.glance("k", stale=True) is None
     await h.claim("k")

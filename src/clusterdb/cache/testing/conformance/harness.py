@@ -183,10 +183,10 @@ class Harness:
         [answer] = await self.backend.claim(region, [key], tags, 30 * self.unit)
         return answer
 
-    async def fence(self, *places: tuple[str, tuple[str, ...]], region: str = MAIN) -> list[Claim]:
-        """Fences on keys, each with its tags."""
-        fences = await self.backend.fence(region, places, 30 * self.unit)
-        assert [fence.key for fence in fences] == [key for key, _ in places]
+    async def fence(self, *keys: str, region: str = MAIN) -> list[Claim]:
+        """Fences on keys."""
+        fences = await self.backend.fence(region, keys, 30 * self.unit)
+        assert [fence.key for fence in fences] == list(keys)
         return fences
 
     async def fill(
