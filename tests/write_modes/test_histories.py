@@ -82,7 +82,8 @@ async def history(
         for worker in workers:
             worker.kill()
             worker.wait()
-    cache = await world.cache("behind" if mode == "write_behind" else "through")
+    behind = mode == "write_behind"
+    cache = await world.cache("behind", **task["options"]) if behind else await world.cache()
     await world.relayed(cache)
     steps: dict[str, list[Step]] = defaultdict(list)
     for text in texts:

@@ -94,13 +94,21 @@ class World:
 
     async def relayed(self, *caches: Cache) -> None:
         """Wait until the relays of caches have carried out what was committed by now."""
+        database = await self.database()
+        start = await database.position()
+        await self.change("mark", 1)
+
+        async def told() -> bool:  # what is before the mark may be told only later than it came
+            changes, _ = await database.changes(start, 10_000)
+            return any(change.key == "mark" for change in changes)
+
+        await until(told, "the mark")
         for cache in caches:
             stored = cache.access.runtime.stored
             assert stored is not None
             [store] = stored.stores
-            database = await self.database()
 
-            async def reached(store: Any = store, database: Storage = database) -> bool:
+            async def reached(store: Any = store) -> bool:
                 left, _ = await database.changes(store.relay.position, 1)
                 return not left
 
