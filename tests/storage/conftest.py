@@ -1,6 +1,8 @@
 """A fresh database for each test; and a server for those who mistreat it."""
 
+import json
 from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
 from uuid import uuid4
 
 import asyncpg
@@ -27,3 +29,11 @@ def server(postgres: PostgresServer) -> Iterator[PostgresServer]:
     fresh = start()
     yield fresh
     fresh.remove()
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def config(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """A storage of either database, as `tests.storage.worker` reads it."""
+    if request.param == "sqlite":
+        return json.dumps({"path": str(tmp_path / "storage.db")})
+    return json.dumps({"url": request.getfixturevalue("database")})

@@ -1,11 +1,9 @@
 """A writing process is killed: what it was told is there is there, and nothing is half done."""
 
 import asyncio
-import json
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -38,13 +36,6 @@ def started() -> Iterator[Started]:
         child.wait()
         assert child.stdout is not None
         child.stdout.close()
-
-
-@pytest.fixture(params=["sqlite", "postgresql"])
-def config(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    if request.param == "sqlite":
-        return json.dumps({"path": str(tmp_path / "storage.db")})
-    return json.dumps({"url": request.getfixturevalue("database")})
 
 
 async def opened(config: str) -> Storage:

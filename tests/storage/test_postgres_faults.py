@@ -487,3 +487,13 @@ async def test_a_truncated_table_is_a_loss_of_changes(watched: tuple[Storage, An
     with pytest.raises(ChangesLost):
         await storage.changes(position, 10)
     assert await told(storage, await storage.position()) == []
+
+
+async def test_an_update_of_a_deleted_row_is_no_change(watched: tuple[Any, Any]):
+    storage, admin = watched
+    await storage.write([put("a")])
+    await storage.write([RowChange("main", "a", MISSING)])
+    position = await storage.position()
+    await admin.execute("UPDATE cache_storage SET value = 'typed' WHERE key = 'a'")
+    assert await told(storage, position) == []
+    assert await storage.write([put("a")]) == [RowWritten(applied=True, version=3)]

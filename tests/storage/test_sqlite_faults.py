@@ -288,3 +288,13 @@ async def test_a_deletion_of_plain_sql_keeps_the_version(watched: tuple[Any, Any
     await storage.write([put("a")])
     plain.execute("DELETE FROM cache_storage WHERE key = 'a'")
     assert await storage.write([put("a")]) == [RowWritten(applied=True, version=3)]
+
+
+async def test_an_update_of_a_deleted_row_is_no_change(watched: tuple[Any, Any]):
+    storage, plain = watched
+    await storage.write([put("a")])
+    await storage.write([RowChange("main", "a", MISSING)])
+    position = await storage.position()
+    plain.execute("UPDATE cache_storage SET value = 'typed' WHERE key = 'a'")
+    assert await told(storage, position) == []
+    assert await storage.write([put("a")]) == [RowWritten(applied=True, version=3)]

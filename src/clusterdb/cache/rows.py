@@ -175,9 +175,11 @@ class Storage(Protocol):
         ...
 
     async def changes(self, after: str, limit: int) -> tuple[list[RowChanged], str]:
-        """What was committed after a position, in order, and the position behind it. A change is
-        given once nothing that would come before it can still be committed. Raises
-        :class:`ChangesLost` where the position is older than what is kept. One query.
+        """What was committed after a position, each change once, and the position behind it. A
+        change is given once nothing that would come before it can still be committed. Those of one
+        key are in the order of their versions, but where transactions overlapped an older version
+        may be given by a later call than a newer one. Raises :class:`ChangesLost` where the
+        position is older than what is kept. One query.
         """
         ...
 

@@ -4,7 +4,8 @@ A Redis server answers the commands of a connection in the order it received the
 the calls that were written is all it takes to find the owner of a reply. What this module adds:
 
 * **Written together.** All commands of one turn of the event loop leave in one write; a call costs
-  one future and one tuple, no task and no timer.
+  one future and one tuple, no task and no timer. Where the last write was one call's, and nothing
+  is under way, the next call is written at once: who asks alone need not wait for the turn's end.
 * **A call keeps its place.** A caller that is cancelled, or whose deadline passes, leaves its slot
   in the queue, and the slot swallows the reply when it comes. Nothing ever shifts. An answer that
   nobody asked for ends the connection.
@@ -116,6 +117,7 @@ class Connection:
         self._sent: deque[_Call] = deque()
         self._sent_commands = 0
         self._flushing = False
+        self._alone = False
         self._paused = False
         self._overdue = False
         self._retired = False
@@ -181,7 +183,9 @@ class Connection:
         self._unwritten_commands += count
         if deadline < self._alarm_at:
             self._arm(deadline)
-        if not self._flushing:
+        if self._alone and not self._sent and not self._flushing:
+            self._flush()
+        elif not self._flushing:
             self._flushing = True
             self._call_soon(self._flush)
         return future
@@ -203,6 +207,7 @@ class Connection:
         if not fits:
             self._flush_some(transport)
             return
+        self._alone = len(self._unwritten) == 1
         data = b"".join(self._payloads)
         self._sent.extend(self._unwritten)
         self._sent_commands += self._unwritten_commands

@@ -146,8 +146,10 @@ def _bodies(names: Names) -> list[tuple[str, str]]:
     )
     return [
         (
-            """        NEW.row_version := greatest(NEW.row_version, OLD.row_version + 1);
-        NEW.updated_at := clock_timestamp();""",
+            """        IF NOT (OLD.deleted AND NEW.deleted) THEN
+            NEW.row_version := greatest(NEW.row_version, OLD.row_version + 1);
+            NEW.updated_at := clock_timestamp();
+        END IF;""",
             f"BEFORE UPDATE ON {names.table} FOR EACH ROW",
         ),
         (

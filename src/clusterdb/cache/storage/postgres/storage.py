@@ -1,15 +1,16 @@
 """Storage in a PostgreSQL database: a table, its outbox, and a channel that wakes who reads it.
 
 Writers lock rows in the order of their keys, write all of a group in one statement and commit once.
-A change is told once every transaction that began before its own has ended: changes come in one
-order for everybody, and none comes late. A transaction that stays open for long, of whatever
-program of the same server, holds all changes back as long.
+A change is told once every transaction that began before its own has ended: none comes late. A
+transaction that stays open for long, of whatever program of the same server, holds all changes back
+as long.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from operator import itemgetter
 from typing import Any, ClassVar, Final, TypeVar
 
 from ...clock import Clock
@@ -246,6 +247,8 @@ class PostgresStorage:
         if not rows:
             return [], after
         behind = f"{found[0]['generation']}:{rows[-1]['xid']}:{rows[-1]['id']}"
+        # A line is numbered under the lock of its row: by numbers, versions of a key are in order.
+        rows.sort(key=itemgetter("id"))
         return [told(row) for row in rows], behind
 
     async def wait(self, timeout: float) -> None:

@@ -129,7 +129,7 @@ BEGIN
     {tell} (new.region, new.key, new.row_version);
 END""",
         f"""AFTER UPDATE ON {table}
-WHEN new.row_version = old.row_version
+WHEN new.row_version = old.row_version AND NOT (old.deleted AND new.deleted)
 BEGIN
     {tell} (new.region, new.key, old.row_version + 1);
     UPDATE {table} SET row_version = old.row_version + 1, updated_at = {NOW}
