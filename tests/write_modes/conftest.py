@@ -20,8 +20,12 @@ STORAGES = ["sqlite", "postgres"]
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
+        if Path(__file__).parent not in item.path.parents:
+            continue
         callspec = getattr(item, "callspec", None)
-        if callspec is not None and {"redis", "postgres"} & set(map(str, callspec.params.values())):
+        if callspec is not None and callspec.params.get("backend") == "redis":
+            item.add_marker(pytest.mark.server)
+        if callspec is not None and callspec.params.get("storage") == "postgres":
             item.add_marker(pytest.mark.server)
 
 
