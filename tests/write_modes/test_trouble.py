@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 from tests.redis.servers import Server, missing
 from tests.storage.postgres import PostgresServer
 from tests.storage.postgres import start as start_postgres
@@ -19,13 +20,26 @@ from clusterdb.cache import (
     Cache,
     CacheCoherence,
     CacheConfig,
+    CacheRegion,
+    ConfigError,
+    LoadConfig,
     Overloaded,
     RowRefused,
     StorageUnavailable,
 )
 from clusterdb.cache.backends.memory import MemoryBackend
 from clusterdb.cache.clock import SystemClock
-from clusterdb.cache.config import Disk, Memory, PostgreSQL, Redis, SQLite
+from clusterdb.cache.config import (
+    Consistent,
+    Disk,
+    Memory,
+    PartitioningConfig,
+    PostgreSQL,
+    Redis,
+    SQLite,
+    WriteBehind,
+    WriteThrough,
+)
 from clusterdb.cache.factory import make_storage, stored_regions
 from clusterdb.cache.failpoints import FAILPOINTS
 from clusterdb.cache.rows import RowChange
@@ -354,11 +368,11 @@ def test_a_fork_leaves_the_parents_journal_alone(tmp_path: Path):
         links = [link.readlink() for link in Path("/proc/self/fd").iterdir() if link.is_symlink()]
         return [str(link) for link in links].count(str(journal))
 
-    before = opened()
+    assert opened() == 2
     child = os.fork()
     if not child:
         os._exit(opened())
-    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == before - 1
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
 
     async def end() -> None:
         await scene.cache.set("more", 1)
@@ -375,3 +389,62 @@ async def test_a_cache_file_hides_the_relays_region(tmp_path: Path):
         await cache.set("k", 1)
         assert set((await cache.get_statistics()).regions) == {"default"}
         assert set(stored_regions(world.config("through"))) == {"default"}
+
+
+async def test_a_queued_write_that_fails_is_told(scene: Scene, caplog: pytest.LogCaptureFixture):
+    scene.storage.fail("write", error=StorageUnavailable("away"))
+    await scene.cache.write_through("k", 1, sync=False)
+    await until(lambda: "queued write of 'k'" in caplog.text, "the warning")
+
+
+async def test_a_mode_stays_as_it_is(scene: Scene, tmp_path: Path):
+    other = CacheCoherence(mode=MODES["around"](backend=SQLite(path=tmp_path / "rows.db")))
+    with pytest.raises(ConfigError, match="can't change while the cache runs"):
+        await scene.cache.configure_coherence(other)
+    config = scene.cache.config.coherence
+    assert config is not None
+    await scene.cache.configure_coherence(replace(config, consistency="strong"))
+    await scene.cache.set("k", 1)
+    async with Cache() as plain:
+        mode = WriteThrough(backend=SQLite(path=tmp_path / "rows.db"))
+        with pytest.raises(ConfigError, match="built without a storage"):
+            await plain.create_region(CacheRegion("stored", mode=mode))
+
+
+def test_modes_that_cannot_hold_are_refused(tmp_path: Path):
+    mode = WriteThrough(backend=SQLite(path=tmp_path / "rows.db"))
+    coherence = CacheCoherence(mode=mode)
+    with pytest.raises(ConfigError, match="leave persist out"):
+        CacheConfig(backend=Memory(persist=tmp_path / "kept"), coherence=coherence)
+    with pytest.raises(ConfigError, match="refresh_ahead"):
+        CacheConfig(
+            coherence=coherence,
+            regions=[CacheRegion("r", loads=LoadConfig(refresh_ahead=1))],
+        )
+    with pytest.raises(ConfigError, match="needs a Redis backend"):
+        CacheConfig(
+            coherence=CacheCoherence(
+                mode=WriteBehind(backend=mode.backend, durability="replicated")
+            )
+        )
+    ring = Redis(urls=["redis://a:1", "redis://b:1"])
+    with pytest.raises(ConfigError, match="no one server"):
+        CacheConfig(
+            backend=ring,
+            partitioning=PartitioningConfig(strategy=Consistent(replicas=2)),
+            coherence=coherence,
+        )
+
+
+async def test_figures_of_a_storage_are_metrics(scene: Scene):
+    await scene.cache.set("k", 1)
+    await scene.cache.invalidate("k")
+    await scene.cache.get("k")
+    found = {
+        each.name: each.value
+        for each in await scene.cache.get_metrics()
+        if each.name.startswith("cache_storage_")
+    }
+    assert found["cache_storage_rows_written"] == 1
+    assert found["cache_storage_rows_read"] == 1
+    assert found["cache_storage_pending"] == 0

@@ -82,6 +82,11 @@ class Journals:
             self._path = self._directory / name
             self._lock = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            folder = os.open(self._directory, os.O_RDONLY)
+            try:
+                os.fsync(folder)  # else a power cut may lose the file with all that is in it
+            finally:
+                os.close(folder)
         path = self._path
         self._lane = Lane("clusterdb-cache-journal", lambda: _connect(path))
         await self._do(_is_empty)

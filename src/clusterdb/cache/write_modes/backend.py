@@ -327,6 +327,14 @@ class StoredBackend:
         info = await self._backend.describe()
         regions = {name: seen for name, seen in info.regions.items() if name != POSITIONS}
         problems = [problem for store in self._stores.values() for problem in store.problems]
+        strong = [name for name in self._regions if self._settings[name].strong]
+        problems += [
+            f"region {strong[0]}: {server.name} may evict the fence of a write ({server.policy}), "
+            f"and a strong read then gives the row before it until the relay has heard of it: set "
+            f"noeviction or a volatile policy"
+            for server in info.servers
+            if strong and server.max_memory and server.policy.startswith("allkeys")
+        ]
         return replace(info, regions=regions, problems=(*info.problems, *problems))
 
     async def storages(self) -> dict[str, StorageStats]:

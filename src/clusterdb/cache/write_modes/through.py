@@ -8,8 +8,10 @@ it and writes on condition that it is still at that version, and begins again wh
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator, Awaitable, Mapping, Sequence
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import Final
 
 from ..codec import CodecId, Encoded
@@ -23,6 +25,7 @@ from .rows import Shape
 
 __all__ = ["Through"]
 
+_LOG: Final = logging.getLogger("clusterdb.cache")
 _TRIES: Final = 32
 """Times that a row may change between a read and the write, by other processes."""
 
@@ -63,6 +66,8 @@ class Through:
             if wait:
                 made = await self._committer.make(items)
                 return [_written(*each) for each in zip(changes, made, strict=True)]
+            for item in items:
+                item.done.add_done_callback(partial(_tell_failure, item.change))
             await self._committer.submit(items)
             return [Written(applied=True)] * len(items)
         outcomes: list[Written | CacheError] = []
@@ -222,6 +227,13 @@ class Through:
             if (rows[key].version if key in rows else 0) != expected[key]:
                 return None
         return list(rows.values())
+
+
+def _tell_failure(change: RowChange, done: asyncio.Future[RowWritten]) -> None:
+    """A write that nobody waits for has ended."""
+    error = None if done.cancelled() else done.exception()
+    if error is not None:
+        _LOG.warning("the queued write of %r was not made: %s", change.key, error)
 
 
 class _Refused(Exception):
