@@ -27,7 +27,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from contextlib import suppress
 from typing import Any, Final
 
@@ -105,7 +105,7 @@ class Committer:
         self._planned = False
         self._closing = False
         self.confirmed: dict[tuple[str, str], int] = {}
-        """The versions of rows whose copies are known to be right: the relay need not look."""
+        """The versions of own rows whose copies are known to be right: the relay need not look."""
         self.commits = 0
         self.rows = 0
 
@@ -161,12 +161,18 @@ class Committer:
         if self._late:
             await asyncio.wait(self._late)
 
+    async def told(self) -> None:
+        """Wait until the cache was told of what is being committed now."""
+        for _ in range(2):  # a group is one task until its commit, and one after it
+            if self._tasks:
+                await asyncio.wait(set(self._tasks))
+
     def fences(self) -> Fences:
         """Fences for a transaction."""
         return Fences(self._backend, self._storage.deadline + _MARGIN, self._confirm)
 
     def _confirm(self, place: tuple[str, str], version: int) -> None:
-        """A copy was stored over its fence."""
+        """The copy of a row at ``version`` is right, or there is none."""
         if "changes" in self._storage.capabilities:
             self.confirmed.pop(place, None)
             self.confirmed[place] = version
@@ -262,18 +268,24 @@ class Committer:
             late.add_done_callback(self._late.discard)
         else:
             await fences.fill(made)
-        await self._invalidate([item for item in made if item not in fences.taken])
+        await self._invalidate(
+            {item: outcome.version for item, outcome in made.items() if item not in fences.taken}
+        )
         for item, outcome in zip(group, outcomes, strict=True):
             item.settle(outcome)
 
-    async def _invalidate(self, items: Iterable[Item]) -> None:
+    async def _invalidate(self, items: Mapping[Item, int]) -> None:
+        """Remove copies after the commit, and end the claims that may have read the row before."""
         by_region: dict[str, list[Drop]] = {}
-        for item in items:
-            region, key = item.place
+        versions = {item.place: version for item, version in items.items()}
+        for region, key in versions:
             by_region.setdefault(region, []).append(Drop(key, RemovalCause.INVALIDATED))
         for region, drops in by_region.items():
-            with suppress(CacheError):  # the relay looks at them too
-                await self._backend.write(region, drops)
+            with suppress(CacheError):  # else the relay does it
+                outcomes = await self._backend.write(region, drops)
+                for drop, outcome in zip(drops, outcomes, strict=True):
+                    if not isinstance(outcome, CacheError):
+                        self._confirm((region, drop.key), versions[region, drop.key])
 
 
 class Fences:

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import Final
 
 from ..backoff import Backoff
@@ -39,7 +39,8 @@ _SAVE_EVERY: Final = 1.0
 
 class Relay:
     """The relay of one storage. ``regions`` are those that are told; ``fenced`` says of a change
-    whether it is our own, and its copy was stored over its fence.
+    whether it is our own, and its copy was stored over its fence; ``told`` waits until those are
+    that are under way, so that no copy goes because its change is heard of before its commit ends.
     """
 
     def __init__(
@@ -50,6 +51,7 @@ class Relay:
         clock: Clock,
         regions: Callable[[], Iterable[str]],
         fenced: Callable[[RowChanged], bool],
+        told: Callable[[], Awaitable[None]],
     ) -> None:
         self._name = name
         self._storage = storage
@@ -57,6 +59,7 @@ class Relay:
         self._clock = clock
         self._regions = regions
         self._fenced = fenced
+        self._told = told
         self.position: str | None = None
         """Up to where storage's changes are carried out."""
         self._saved_at = 0.0
@@ -148,6 +151,7 @@ class Relay:
         return bool(changes)
 
     async def _carry_out(self, changes: Sequence[RowChanged]) -> None:
+        await self._told()
         known, latest = set(self._regions()), dict[str, dict[str, int]]()
         for change in changes:
             if change.region in known and not self._fenced(change):

@@ -47,7 +47,7 @@ class Store:
         self._intents = intents
         self._opened = False
         self.behinds: dict[str, Behind] = {}
-        self.relay = Relay(name, storage, backend, clock, self._regions, self._fenced)
+        self.relay = Relay(name, storage, backend, clock, self._regions, self._fenced, self._told)
 
     def _through(self) -> Through:
         return Through(self.storage, self.asking, self.committer, self.shapes)
@@ -108,6 +108,9 @@ class Store:
         if confirmed[place] == change.version:
             del confirmed[place]
         return True
+
+    async def _told(self) -> None:
+        await self.committer.told()
 
     @property
     def problems(self) -> list[str]:
