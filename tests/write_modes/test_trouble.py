@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -340,7 +340,7 @@ def test_what_is_pending_goes_on_in_another_loop(tmp_path: Path):
     asyncio.run(accept("b"))
     assert [intent.key for intent in read_journals(folder)[0]] == ["a", "b"]
 
-    async def end() -> object:
+    async def end() -> Sequence[object]:
         await scene.cache.set("c", 1)
         await scene.cache.aclose()
         reader = make_storage(SQLite(path=tmp_path / "rows.db"), SystemClock())

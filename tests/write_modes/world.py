@@ -20,7 +20,7 @@ from clusterdb.cache.types import MISSING
 
 __all__ = ["MODES", "World", "everywhere", "until"]
 
-MODES = {
+MODES: dict[str, Any] = {
     "through": WriteThrough,
     "around": WriteAround,
     "behind": WriteBehind,
