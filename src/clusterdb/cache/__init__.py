@@ -74,6 +74,7 @@ from .errors import (
     BatchError,
     CacheClosed,
     CacheError,
+    ChangesLost,
     ConfigError,
     CrossSlotError,
     Degraded,
@@ -89,14 +90,18 @@ from .errors import (
     LoadTimeout,
     MissingExtra,
     MissingVariable,
+    NoStorage,
     NotSupported,
     NotSupportedOnRing,
     OutcomeUnknown,
     OutOfMemory,
+    Overloaded,
     ReentrantCall,
     ReentrantLoad,
+    RowRefused,
     ScanTimeout,
     SharedValueMutated,
+    StorageUnavailable,
     TypeMismatch,
     TypeRequired,
     UnknownRegion,
@@ -124,7 +129,7 @@ from .manager import Cache, CacheManager, CacheMonitor
 from .options import GetOptions, Pattern, PatternOptions, SetOptions, WriteOptions
 from .processing import Handling
 from .regions import Region
-from .stats import CacheStats, CircuitStats, RegionStats
+from .stats import CacheStats, CircuitStats, RegionStats, StorageStats
 from .sync import SyncCache, SyncRegion
 from .types import MISSING, Hit, Lookup, Miss, Stale
 from .units import ByteSize
@@ -170,6 +175,7 @@ __all__ = [
     "Cached",
     "CachedMany",
     "CallableStorage",
+    "ChangesLost",
     "CircuitStats",
     "CircuitTurned",
     "Cleanup",
@@ -222,6 +228,7 @@ __all__ = [
     "MissingVariable",
     "MonitoringConfig",
     "NearConfig",
+    "NoStorage",
     "NodeDown",
     "NodeUp",
     "NotSupported",
@@ -230,6 +237,7 @@ __all__ = [
     "NotificationConfig",
     "OutOfMemory",
     "OutcomeUnknown",
+    "Overloaded",
     "PartitioningConfig",
     "Pattern",
     "PatternOptions",
@@ -246,6 +254,7 @@ __all__ = [
     "RegionStats",
     "ReplicationConfig",
     "RowMapping",
+    "RowRefused",
     "SQLite",
     "ScanTimeout",
     "SchemaConfig",
@@ -255,6 +264,8 @@ __all__ = [
     "SharedValueMutated",
     "Stale",
     "StorageBackend",
+    "StorageStats",
+    "StorageUnavailable",
     "Subscription",
     "SyncCache",
     "SyncRegion",

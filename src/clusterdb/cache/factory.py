@@ -19,10 +19,13 @@ from .config import (
     RedisStream,
     SQLite,
     StorageBackend,
+    WriteBehind,
 )
 from .errors import ConfigError, MissingExtra, NotSupported
+from .intents import Intent, Intents, PutAside
 from .protocols import Backend, Channel
 from .rows import Storage, StorageSetup
+from .write_modes import Stores, Volatile
 
 if TYPE_CHECKING:
     from .backends.redis.reads import RedisReads
@@ -34,6 +37,8 @@ __all__ = [
     "make_reads",
     "make_setup",
     "make_storage",
+    "make_stores",
+    "read_intents",
     "storages_of",
     "stored_regions",
 ]
@@ -145,6 +150,62 @@ def storages_of(config: CacheConfig) -> dict[str, StorageBackend]:
         if backend is not None and backend not in found.values():
             found[place] = backend
     return found
+
+
+class _Stores:
+    """Makes storages, and the places of what is written behind, for one cache."""
+
+    def __init__(self, config: CacheConfig, clock: Clock, given: Storage | None) -> None:
+        self._config = config
+        self._clock = clock
+        self._given = given
+
+    def storage(self, config: StorageBackend, origin: str) -> Storage:
+        return self._given or make_storage(config, self._clock, origin)
+
+    def intents(self, mode: WriteBehind) -> Intents:
+        if mode.durability == "memory":
+            return Volatile()
+        if mode.durability == "replicated":
+            from .backends.redis.intents import redis_intents
+
+            return redis_intents(self._config, self._clock)
+        from .storage.journal import Journals, journal_directory
+
+        return Journals(journal_directory(self._config.name, mode.journal))
+
+
+def make_stores(config: CacheConfig, clock: Clock, storage: Storage | None) -> Stores | None:
+    """What makes the storages behind a cache, ``storage`` where one was given; ``None`` without
+    any. Does no I/O.
+    """
+    modes = [config.mode_of(None), *[config.mode_of(region) for region in config.regions]]
+    return _Stores(config, clock, storage) if any(modes) else None
+
+
+async def read_intents(config: CacheConfig, clock: Clock) -> tuple[list[Intent], list[PutAside]]:
+    """What is to be written behind, and what the database refused, as far as the places where they
+    are kept can be read without taking anything: for a person.
+    """
+    modes = {config.mode_of(None), *[config.mode_of(region) for region in config.regions]}
+    intents: list[Intent] = []
+    aside: list[PutAside] = []
+    for mode in modes:
+        if isinstance(mode, WriteBehind) and mode.durability == "journal":
+            from .storage.journal import journal_directory, read_journals
+
+            found = read_journals(journal_directory(config.name, mode.journal))
+            intents, aside = intents + found[0], aside + found[1]
+    if any(isinstance(mode, WriteBehind) and mode.durability == "replicated" for mode in modes):
+        from .backends.redis.intents import redis_intents
+
+        place = redis_intents(config, clock)
+        try:
+            intents += await place.open()
+            aside += await place.aside()
+        finally:
+            await place.aclose()
+    return intents, aside
 
 
 def make_reads(config: CacheConfig, region: str, clock: Clock) -> RedisReads:

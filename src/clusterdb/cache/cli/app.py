@@ -32,6 +32,7 @@ from .installation import version
 from .invalidate import clear, invalidate
 from .metrics import metrics
 from .output import ReaderGone, drop_unwritten, fail
+from .pending import flush, pending
 from .record import record
 from .scan import scan
 from .set import set_value
@@ -60,6 +61,8 @@ app.command()(status)
 app.command()(regions)
 app.add_typer(metrics)
 app.add_typer(events)
+storage.command()(pending)
+storage.command()(flush)
 app.add_typer(storage)
 app.add_typer(config)
 app.command()(doctor)

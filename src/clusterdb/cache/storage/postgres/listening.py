@@ -41,10 +41,12 @@ class Listener:
         try:
             session.add_termination_listener(self._wake)  # what came then was not heard
             await session.add_listener(self._channel, self._wake)
+            self._session = session
         except LOST as error:
-            session.terminate()
             raise self._sessions.unavailable(error) from error
-        self._session = session
+        finally:
+            if self._session is not session:  # it was refused, or who waits was cancelled
+                session.terminate()
 
     def _wake(self, *_: Any) -> None:
         self._woken.set()
