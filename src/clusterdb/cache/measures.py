@@ -6,7 +6,7 @@ the exposition adds it.
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Final, Literal
 
 from clusterdb.monitoring.catalogue import OWN_METRICS
 from clusterdb.monitoring.metrics import Described
@@ -19,6 +19,7 @@ __all__ = [
     "METRICS",
     "REGION",
     "SERVER",
+    "STORAGE",
     "WHOLE",
 ]
 
@@ -70,6 +71,18 @@ _TRAFFIC: Final = {
     "gaps": "Losses of events that were told to subscribers",
     "failures": "Attempts to send or to listen that failed",
 }
+_STORAGE: Final[dict[str, tuple[str, Literal["counter", "gauge"], str]]] = {
+    "queries": ("queries", "counter", "Queries of what was not cached"),
+    "rows_read": ("rows_read", "counter", "Rows that they gave"),
+    "commits": ("commits", "counter", "Transactions of write-throughs"),
+    "rows_written": ("rows_written", "counter", "Rows written through and behind"),
+    "relayed": ("relayed", "counter", "Keys invalidated because their rows changed"),
+    "waiting": ("waiting", "gauge", "Rows that wait for a transaction"),
+    "pending": ("pending", "gauge", "Rows to be written behind"),
+    "refused": ("refused", "gauge", "Rows put aside because the database refused them"),
+    "lag": ("lag_seconds", "gauge", "From the last change of a row to its invalidation"),
+    "outbox": ("outbox", "gauge", "Changes that the database keeps"),
+}
 _OF_REGION: Final = ("cache", "region")
 _OF_CIRCUIT: Final = ("cache", "circuit")
 _OF_SERVER: Final = ("cache", "server")
@@ -82,6 +95,12 @@ REGION: Final = {
     for field, (name, text) in _GAUGES.items()
 }
 """What a region has, by the field of :class:`RegionStats`."""
+
+STORAGE: Final = {
+    field: Described(f"cache_storage_{name}", kind, ("cache", "storage"), text)
+    for field, (name, kind, text) in _STORAGE.items()
+}
+"""What a storage behind the cache has, by the field of :class:`StorageStats`."""
 
 CHANNEL: Final = {
     field: Described(f"cache_channel_{field}", "counter", ("cache",), text)
@@ -172,8 +191,8 @@ LOAD_LATENCY: Final = Described(
 METRICS: Final[dict[str, Described]] = {
     each.name: each
     for each in (
-        *REGION.values(), *WHOLE.values(), *CIRCUIT.values(), *SERVER.values(), *CHANNEL.values(),
-        LATENCY, LOAD_LATENCY, *OWN_METRICS,
+        *REGION.values(), *WHOLE.values(), *CIRCUIT.values(), *SERVER.values(),
+        *STORAGE.values(), *CHANNEL.values(), LATENCY, LOAD_LATENCY, *OWN_METRICS,
     )
 }  # fmt: skip
 """Every metric by its name."""

@@ -12,8 +12,14 @@ from clusterdb.monitoring.metrics import fold, selected
 from .errors import BackendUnavailable, CacheError
 from .protocols import BackendInfo, RegionInfo
 from .runtime import RegionState, Runtime
-from .samples import backend_samples, circuit_samples, region_samples, traffic_samples
-from .stats import CacheStats, Counters, RegionStats
+from .samples import (
+    backend_samples,
+    circuit_samples,
+    region_samples,
+    storage_samples,
+    traffic_samples,
+)
+from .stats import CacheStats, Counters, RegionStats, StorageStats
 from .units import ByteSize
 
 __all__ = ["collect_health", "collect_metrics", "collect_statistics", "take_sample"]
@@ -22,10 +28,16 @@ __all__ = ["collect_health", "collect_metrics", "collect_statistics", "take_samp
 async def collect_statistics(runtime: Runtime) -> CacheStats:
     """The figures of every region."""
     await runtime.ready()
-    return _statistics(runtime, await runtime.backend.describe())
+    return _statistics(runtime, await runtime.backend.describe(), await _storages(runtime))
 
 
-def _statistics(runtime: Runtime, info: BackendInfo) -> CacheStats:
+async def _storages(runtime: Runtime) -> dict[str, StorageStats]:
+    return {} if runtime.stored is None else await runtime.stored.storages()
+
+
+def _statistics(
+    runtime: Runtime, info: BackendInfo, storages: dict[str, StorageStats]
+) -> CacheStats:
     uptime = 0.0 if runtime.started is None else runtime.clock.now() - runtime.started
     regions = {name: _region(runtime.state(name), seen) for name, seen in info.regions.items()}
     return CacheStats(
@@ -36,6 +48,7 @@ def _statistics(runtime: Runtime, info: BackendInfo) -> CacheStats:
         regions=regions,
         circuits={circuit.name: circuit.stats() for circuit in runtime.circuits},
         rates=runtime.sampling.rates,
+        storages=storages,
     )
 
 
@@ -69,11 +82,13 @@ async def take_sample(runtime: Runtime) -> tuple[CacheStats, list[Metric]]:
         info = sampling.latest = await runtime.backend.describe()
     except BackendUnavailable:
         info, up = sampling.latest or _unknown(runtime), False
-    stats, name = _statistics(runtime, info), runtime.name
+    storages = await _storages(runtime) if sampling.latest is not None else {}
+    stats, name = _statistics(runtime, info, storages), runtime.name
     return stats, [
         *region_samples(stats),
         *circuit_samples(name, stats.circuits),
         *backend_samples(stats, info, up=up),
+        *storage_samples(name, storages),
         *traffic_samples(name, runtime.exchange.traffic),
         *sampling.samples(name),
     ]

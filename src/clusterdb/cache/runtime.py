@@ -16,13 +16,11 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Literal
 
-from clusterdb.monitoring import MetricsConfig
-
 from .breaker import CircuitState
 from .circuit import Circuit, GuardedBackend
 from .clock import Clock
 from .codec import RegionCodec
-from .config import BreakerConfig, MonitoringConfig
+from .config import BreakerConfig
 from .errors import CacheClosed, CacheError, UnknownRegion, WrongLoop
 from .events import (
     CircuitTurned,
@@ -47,13 +45,13 @@ from .portal import is_background
 from .processing import Handling
 from .protocols import Backend, Channel, Drop, Put, RemoteChange, Written
 from .remote import remote_event
-from .sampling import Look, Sampling
+from .sampling import Sampling
 from .settings import RegionSettings
 from .stats import LoadCounters
 from .table import Removal, Table
-from .timed import TimedBackend
 from .types import RemovalCause
 from .unreadable import Unreadable
+from .write_modes import StoredBackend, Stores
 
 __all__ = ["RegionState", "Runtime"]
 
@@ -163,19 +161,23 @@ class Runtime:
     """The shared part of one cache."""
 
     def __init__(
-        self, name: str, backend: Backend, clock: Clock, breaker: BreakerConfig | None = None
+        self,
+        name: str,
+        backend: Backend,
+        clock: Clock,
+        breaker: BreakerConfig | None = None,
+        stores: Stores | None = None,
     ) -> None:
         self.name = name
         self.clock = clock
         self._circuit: Circuit | None = None
         self.sampling = Sampling(clock.now, self.publish)
-        waits = "immediate" not in backend.capabilities
         if breaker is not None:
             self._circuit = Circuit("backend", breaker, clock.now, self._turned)
             backend = GuardedBackend(backend, self._circuit)
-        self.timed = TimedBackend(backend) if waits else None
-        backend = self.timed or backend
-        self.backend = backend
+        backend = self.sampling.timing(backend)
+        self.stored = None if stores is None else StoredBackend(backend, clock, stores)
+        self.backend: Backend = self.stored or backend
         self.origin = f"{socket.gethostname()}:{os.getpid()}"
         self.events = Events(self._observe, self._heard_by_others)
         self.waiting = Waiting(self._carry_out)
@@ -185,8 +187,6 @@ class Runtime:
         self.handlings: list[Handling] = []
         self.states: dict[str, RegionState] = {}
         self.started: float | None = None
-        self.look: Look | None = None
-        """Takes a sample, where samples are to be taken."""
         self.closed = False
         self._loop: asyncio.AbstractEventLoop | None = None
         self._opening: asyncio.Task[None] | None = None
@@ -222,6 +222,10 @@ class Runtime:
     def encodes(self) -> bool:
         """Whether the backend keeps bytes, and not objects."""
         return "objects" not in self.backend.capabilities
+
+    def encodes_in(self, settings: RegionSettings) -> bool:
+        """Whether a region's values become bytes: for the backend, or for a storage."""
+        return self.encodes or settings.mode is not None
 
     @property
     def running(self) -> bool:
@@ -277,8 +281,7 @@ class Runtime:
             await self.exchange.start(self.origin)
             for handling in self.handlings:
                 handling.start()
-            if self.look is not None:
-                self.sampling.start(self.look)
+            self.sampling.start()
         finally:
             self._opening = None
         if self.started is None:
@@ -362,7 +365,9 @@ class Runtime:
             if state is None:
                 state = RegionState(settings, self.clock.now, self._turned)
                 self.states[settings.name] = state
-            state.apply(settings, self.backend.table(settings.name), encodes=self.encodes)
+            state.apply(
+                settings, self.backend.table(settings.name), encodes=self.encodes_in(settings)
+            )
 
     def state(self, name: str) -> RegionState:
         """The state of a region, or :class:`UnknownRegion`."""
@@ -496,15 +501,8 @@ class Runtime:
         )
         (self.events.tell if self.exchange.applies else self.events.publish)(event)
 
-    def measure(self, monitoring: MonitoringConfig, metrics: MetricsConfig | None) -> None:
-        """Set what is measured."""
-        self.sampling.configure(monitoring, metrics)
-        if self.timed is not None:
-            self.timed.timings = self.sampling.calls
-
     def _loaded(self, region: str, keys: Sequence[str], seconds: float, outcome: str) -> None:
-        if self.sampling.loads is not None:
-            self.sampling.loads.observe((region, outcome), seconds)
+        self.sampling.loaded(region, seconds, outcome)
         for key in keys:
             self.publish(Loaded, region=region, key=key, seconds=seconds, outcome=outcome)
 

@@ -7,11 +7,17 @@ from collections.abc import Mapping
 from clusterdb.monitoring import Metric
 
 from .events.routing import Traffic
-from .measures import CHANNEL, CIRCUIT, REGION, SERVER, WHOLE
+from .measures import CHANNEL, CIRCUIT, REGION, SERVER, STORAGE, WHOLE
 from .protocols import BackendInfo, ServerInfo
-from .stats import CacheStats, CircuitStats, RegionStats
+from .stats import CacheStats, CircuitStats, RegionStats, StorageStats
 
-__all__ = ["backend_samples", "circuit_samples", "region_samples", "traffic_samples"]
+__all__ = [
+    "backend_samples",
+    "circuit_samples",
+    "region_samples",
+    "storage_samples",
+    "traffic_samples",
+]
 
 
 def region_samples(stats: CacheStats) -> list[Metric]:
@@ -75,6 +81,16 @@ def _of_server(cache: str, server: ServerInfo, *, up: bool) -> list[Metric]:
         SERVER[field].sample(float(value), cache, server.name)
         for field, value in (asked | always).items()
         if value is not None
+    ]
+
+
+def storage_samples(cache: str, storages: Mapping[str, StorageStats]) -> list[Metric]:
+    """The storages behind the cache."""
+    return [
+        described.sample(float(known), cache, name)
+        for name, storage in storages.items()
+        for field, described in STORAGE.items()
+        if (known := getattr(storage, field)) is not None
     ]
 
 

@@ -22,9 +22,10 @@ from clusterdb.monitoring.timings import Timings
 from .config import CacheStatistics, MonitoringConfig
 from .events import AlertTurned
 from .measures import LATENCY, LOAD_LATENCY
-from .protocols import BackendInfo
+from .protocols import Backend, BackendInfo
 from .rates import RateHistory
 from .stats import CacheStats, RegionRates
+from .timed import TimedBackend
 
 __all__ = ["Sampling"]
 
@@ -43,7 +44,6 @@ class Sampling:
     def __init__(self, now: Callable[[], float], tell: Callable[..., None]) -> None:
         self._now = now
         self._tell = tell
-        self._look: Look | None = None
         self._monitoring = MonitoringConfig()
         self._config = MetricsConfig()
         self._watch = Watch(())
@@ -56,16 +56,19 @@ class Sampling:
         self.failures = 0
         self.latest: BackendInfo | None = None
         """What the backend said when it last said something."""
-        self.calls: Timings | None = None
-        """Latencies of the backend, while metrics are on."""
-        self.loads: Timings | None = None
-        """Latencies of loaders, while metrics are on."""
+        self.timed: TimedBackend | None = None
+        self.look: Look | None = None
+        """Takes a sample; set by who knows how, before the start."""
+        self._calls: Timings | None = None  # while metrics are on
+        self._loads: Timings | None = None
 
     def configure(self, monitoring: MonitoringConfig, metrics: MetricsConfig | None) -> None:
         """Take over the settings, now. Alerts that fire are forgotten where theirs have changed."""
         metrics = metrics or MetricsConfig()
-        self.calls = (self.calls or Timings(LATENCY)) if monitoring.metrics else None
-        self.loads = (self.loads or Timings(LOAD_LATENCY)) if monitoring.metrics else None
+        self._calls = (self._calls or Timings(LATENCY)) if monitoring.metrics else None
+        self._loads = (self._loads or Timings(LOAD_LATENCY)) if monitoring.metrics else None
+        if self.timed is not None:
+            self.timed.timings = self._calls
         if metrics.alerts != self._config.alerts:
             alerts = metrics.alerts or AlertConfig()
             self._watch = Watch(rules_of(alerts), self._watch)
@@ -91,16 +94,30 @@ class Sampling:
             text=alert.text,
         )
 
+    def timing(self, backend: Backend) -> Backend:
+        """``backend``, whose calls are timed from here on if they ever wait."""
+        if "immediate" in backend.capabilities:
+            return backend
+        self.timed = TimedBackend(backend)
+        self.timed.timings = self._calls
+        return self.timed
+
+    def loaded(self, region: str, seconds: float, outcome: str) -> None:
+        """A loader ended."""
+        if self._loads is not None:
+            self._loads.observe((region, outcome), seconds)
+
     # -- life
 
     @property
     def wanted(self) -> bool:
         """Whether anything is to be looked at by itself."""
-        return self._monitoring.statistics.enabled or bool(self._watch.rules)
+        wanted = self._monitoring.statistics.enabled or bool(self._watch.rules)
+        return wanted and self.look is not None
 
-    def start(self, look: Look) -> None:
+    def start(self) -> None:
         """Take samples from now on, in the running loop."""
-        self._look, self._loop, self._task = look, asyncio.get_running_loop(), None
+        self._loop, self._task = asyncio.get_running_loop(), None
         if self._history is None:
             self._history = RateHistory(self._now())
             self._watch.begin(self._now())
@@ -132,8 +149,8 @@ class Sampling:
 
     async def take(self) -> None:
         """Take a sample now, and tell of the alerts that turn by it. One round trip a node."""
-        assert self._look is not None
-        stats, metrics = await self._look()
+        assert self.look is not None
+        stats, metrics = await self.look()
         now = self._now()
         if self._history is not None:
             self._history.add(stats.regions, now)
@@ -175,8 +192,8 @@ class Sampling:
 
     def samples(self, cache: str) -> list[Metric]:
         """Latencies and alerts."""
-        found = [] if self.calls is None else self.calls.samples(cache)
-        found += [] if self.loads is None else self.loads.samples(cache)
+        found = [] if self._calls is None else self._calls.samples(cache)
+        found += [] if self._loads is None else self._loads.samples(cache)
         return found + alert_samples(self._watch, self._deliveries, self._now(), cache)
 
     @property

@@ -166,6 +166,11 @@ class TimedBackend:
     ) -> Coroutine[Any, Any, list[Record | Claim | None]]:
         return self._call("claim", region, _done, self._backend.claim, region, keys, tags, lease)
 
+    def fence(
+        self, region: str, keys: Sequence[str], lease: float
+    ) -> Coroutine[Any, Any, list[Claim]]:
+        return self._call("fence", region, _done, self._backend.fence, region, keys, lease)
+
     def extend(
         self, region: str, claims: Sequence[Claim], tags: tuple[str, ...]
     ) -> Coroutine[Any, Any, None]:

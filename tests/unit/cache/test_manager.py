@@ -15,7 +15,6 @@ from clusterdb.cache import (
     BackupConfig,
     Cache,
     CacheClosed,
-    CacheCoherence,
     CacheConfig,
     CacheManager,
     CacheMonitor,
@@ -32,12 +31,10 @@ from clusterdb.cache import (
     MissingExtra,
     ScanTimeout,
     SharedValueMutated,
-    SQLite,
     Stale,
     TracingConfig,
     TypeMismatch,
     UnknownRegion,
-    WriteThrough,
 )
 
 
@@ -209,16 +206,12 @@ async def test_settings_whose_part_is_not_there_are_kept_and_said(cache, tmp_pat
     with pytest.warns(InactiveSetting, match="'backup' was checked and kept"):
         await cache.configure_backup(backup)
     assert cache.config.backup == backup
-    coherence = CacheCoherence(mode=WriteThrough(backend=SQLite(path="db", table="t")))
-    with pytest.warns(InactiveSetting, match="'coherence.mode'"):
-        await cache.configure_coherence(coherence)
     with pytest.warns(InactiveSetting, match="'tracing'"):
         await cache.configure_tracing(TracingConfig(service_name="shop"))
     health = await cache.get_health()
     assert health.status == "degraded"
     assert {check.detail.split()[0] for check in health.checks if check.status != "ok"} == {
         "'backup'",
-        "'coherence.mode'",
         "'tracing'",
     }
 

@@ -103,4 +103,4 @@ async def test_memory_has_none_and_nothing_round_it():
         await cache.set("k", 1)
         await cache.get("k")
         assert await counted(cache) == {}
-        assert cache.access.runtime.timed is None
+        assert cache.access.runtime.sampling.timed is None
