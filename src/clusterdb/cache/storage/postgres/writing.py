@@ -61,7 +61,7 @@ class Group:
         else:
             raise StorageUnavailable("rows were made and removed by others again and again")
         outcomes = [outcome for outcome in self._outcomes if outcome is not None]
-        applied = [isinstance(it, RowWritten) and it.applied for it in outcomes]
+        applied = [type(it) is RowWritten and it.applied for it in outcomes]
         if not atomic or all(applied):
             return outcomes, True
         undone: list[RowWritten | CacheError] = [
@@ -158,7 +158,7 @@ class Group:
         for put in puts:
             version = written.get((put.change.region, put.change.key))
             outcome = self._outcomes[put.at]
-            if version is not None and isinstance(outcome, RowWritten):
+            if version is not None and type(outcome) is RowWritten:
                 self._outcomes[put.at] = RowWritten(outcome.applied, version)
                 done.add(put.at)
         return done
