@@ -177,7 +177,10 @@ async def test_of_many_atomics_one_wins(world: World):
         ]
     )
     assert sum(done) == 1
-    assert await first.get("k") == done.index(True)
+    assert await world.value("k") == done.index(True)
+    await world.relayed(first, second)
+    for cache in (first, second):
+        assert await cache.get("k") == done.index(True)
 
 
 async def test_a_batch_is_made_in_order(world: World):
