@@ -8,6 +8,7 @@ import json
 import os
 import shutil
 import signal
+import sys
 import tempfile
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -28,6 +29,14 @@ FLAGS = (
     "--remote-debugging-pipe",
 )
 
+# The browser expects the pipes under the numbers 3 and 4, and one of them may have the other's now.
+WITH_PIPES = """
+import fcntl, os, sys
+high = [fcntl.fcntl(int(number), fcntl.F_DUPFD, 20) for number in sys.argv[1:3]]
+os.dup2(high[0], 3), os.dup2(high[1], 4)
+os.execv(sys.argv[3], sys.argv[3:])
+"""
+
 
 class Page:
     """One tab. ``errors`` are what scripts threw and what the page's policy forbade."""
@@ -43,7 +52,8 @@ class Page:
             details = told["exceptionDetails"]
             self.errors.append(details.get("exception", {}).get("description", details["text"]))
         elif method == "Log.entryAdded" and told["entry"]["level"] == "error":
-            self.errors.append(told["entry"]["text"])
+            if told["entry"]["source"] != "network":  # an answer such as 404 is none
+                self.errors.append(told["entry"]["text"])
         elif method == "Network.requestWillBeSent":
             self.requests.append(told["request"]["url"])
         elif method == "Page.javascriptDialogOpening":
@@ -151,13 +161,13 @@ async def browser() -> AsyncIterator[Page]:
     its_in, our_out = os.pipe()
     our_in, its_out = os.pipe()
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as profile:
-        # The shell gives the pipes the numbers 3 and 4, which the browser expects.
         words = [PROGRAM, *FLAGS, f"--user-data-dir={profile}", "about:blank"]
         process = await asyncio.create_subprocess_exec(
-            "/bin/sh",
-            "-c",
-            f'exec 8<&{its_in} 9>&{its_out}; exec 3<&8 4>&9; exec "$@"',
-            "sh",
+            sys.executable,
+            "-Sc",
+            WITH_PIPES,
+            f"{its_in}",
+            f"{its_out}",
             *words,
             pass_fds=(its_in, its_out),
             stdout=asyncio.subprocess.DEVNULL,

@@ -39,10 +39,10 @@ export function confirmed(text) {
   const dialog = find("confirm");
   find("confirm-text").textContent = text;
   return new Promise((resolve) => {
-    let sure = false;
-    find("confirm-yes").onclick = () => { sure = true; dialog.close(); };
-    find("confirm-no").onclick = () => dialog.close();
-    dialog.onclose = () => resolve(sure);
+    const decide = (sure) => () => { dialog.close(); resolve(sure); };
+    find("confirm-yes").onclick = decide(true);
+    find("confirm-no").onclick = decide(false);
+    dialog.oncancel = decide(false);
     dialog.showModal();
     find("confirm-no").focus();
   });
