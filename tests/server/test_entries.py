@@ -6,7 +6,7 @@ from typing import Any
 import httpx
 import pytest
 
-from clusterdb.cache import Cache
+from clusterdb.cache import Cache, CacheCoherence, CacheConfig, SQLite, WriteThrough
 
 ENTRY = "/v1/regions/session/entry"
 KEYS = ["user:1", "a/b/../c", "..", "%2e%2e", "a b+c&d=e#f?", "<script>", "naïve ☃", "\x00\n", "*"]
@@ -130,6 +130,21 @@ async def test_a_value_that_json_cannot_say_is_named(client: httpx.AsyncClient, 
     assert (await client.get(ENTRY, params={"key": "k"})).status_code == 200
     await cache.region("session").set("k", Oddity())
     assert "Oddity" in (await client.get(ENTRY, params={"key": "k"})).json()["value"]
+
+
+async def test_writes_reach_the_storage(client_of, tmp_path):
+    mode = WriteThrough(backend=SQLite(path=tmp_path / "rows.db"))
+    config = CacheConfig(coherence=CacheCoherence(mode=mode))
+    url = "/v1/regions/default/entry"
+    async with Cache(config) as cache:
+        client = client_of(cache)
+        assert (await client.put(url, params={"key": "k"}, json={"value": 1})).status_code == 200
+        assert (await client.put(url, params={"key": "x"}, json={"value": 2})).status_code == 200
+        assert (await client.delete(url, params={"key": "x"})).status_code == 204
+        [storage] = (await client.get("/v1/statistics")).json()["storages"].values()
+        assert storage["rows_written"] == 3
+    async with Cache(config) as again:
+        assert await again.get_or_load("k", lambda: 5) == 1
 
 
 async def test_counters(client: httpx.AsyncClient, cache: Cache):

@@ -4,11 +4,14 @@ import asyncio
 import json
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+from msgspec.structs import replace
 from tests.server.chromium import PROGRAM, Page, browser
 
-from clusterdb.cache import LRU, Cache, CacheConfig, CacheRegion
+from clusterdb.cache import LRU, Cache, CacheConfig, CacheRegion, CacheStats
+from clusterdb.cache.stats import StorageStats
 
 pytestmark = [
     pytest.mark.server,
@@ -267,6 +270,22 @@ async def test_light_and_dark_can_be_chosen(page: Page):
     await page.click("#theme")
     assert await text(page, "#theme") == "Theme: light"
     assert await page.run(ground) == "rgb(244, 246, 248)"
+
+
+async def test_the_storage_behind_the_cache_is_shown(page: Page, cache: Cache, monkeypatch):
+    assert await page.run("document.querySelector('#storage-card').hidden") is True
+    figures: dict[str, Any] = dict.fromkeys(StorageStats.__struct_fields__, 0) | {
+        "kind": "<i>sqlite</i>"
+    }
+    storage = StorageStats(**figures | {"regions": ("default",), "problems": (), "pending": 1234})
+    told = replace(await cache.get_statistics(), storages={"sqlite-1": storage})
+
+    async def get_statistics(_: Cache) -> CacheStats:
+        return replace(told, uptime=told.uptime + 1)
+
+    monkeypatch.setattr(Cache, "get_statistics", get_statistics)
+    await until_text(page, "#storage", "sqlite-1: pending1,234")
+    assert "<i>sqlite</i>" in await text(page, "#storage")
 
 
 async def test_what_is_wrong_stands_on_top(page: Page, cache: Cache, monkeypatch):

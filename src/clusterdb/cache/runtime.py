@@ -50,6 +50,7 @@ from .stats import LoadCounters
 from .table import Removal, Table
 from .types import RemovalCause
 from .unreadable import Unreadable
+from .write_modes import StoredBackend, Stores
 
 __all__ = ["RegionState", "Runtime"]
 
@@ -159,7 +160,12 @@ class Runtime:
     """The shared part of one cache."""
 
     def __init__(
-        self, name: str, backend: Backend, clock: Clock, breaker: BreakerConfig | None = None
+        self,
+        name: str,
+        backend: Backend,
+        clock: Clock,
+        breaker: BreakerConfig | None = None,
+        stores: Stores | None = None,
     ) -> None:
         self.name = name
         self.clock = clock
@@ -167,7 +173,8 @@ class Runtime:
         if breaker is not None:
             self._circuit = Circuit("backend", breaker, clock.now, self._turned)
             backend = GuardedBackend(backend, self._circuit)
-        self.backend = backend
+        self.stored = None if stores is None else StoredBackend(backend, clock, stores)
+        self.backend: Backend = self.stored or backend
         self.origin = f"{socket.gethostname()}:{os.getpid()}"
         self.events = Events(self._observe, self._heard_by_others)
         self.waiting = Waiting(self._carry_out)
@@ -212,6 +219,10 @@ class Runtime:
     def encodes(self) -> bool:
         """Whether the backend keeps bytes, and not objects."""
         return "objects" not in self.backend.capabilities
+
+    def encodes_in(self, settings: RegionSettings) -> bool:
+        """Whether a region's values become bytes: for the backend, or for a storage."""
+        return self.encodes or settings.mode is not None
 
     @property
     def running(self) -> bool:
@@ -348,7 +359,9 @@ class Runtime:
             if state is None:
                 state = RegionState(settings, self.clock.now, self._turned)
                 self.states[settings.name] = state
-            state.apply(settings, self.backend.table(settings.name), encodes=self.encodes)
+            state.apply(
+                settings, self.backend.table(settings.name), encodes=self.encodes_in(settings)
+            )
 
     def state(self, name: str) -> RegionState:
         """The state of a region, or :class:`UnknownRegion`."""

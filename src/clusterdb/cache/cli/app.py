@@ -19,6 +19,7 @@ from clusterdb.cache import (
     NotSupported,
 )
 
+from ..errors import NoStorage, StorageUnavailable
 from .advise import advise
 from .change import delete, increment, touch
 from .completion import completion
@@ -31,12 +32,14 @@ from .installation import version
 from .invalidate import clear, invalidate
 from .metrics import metrics
 from .output import ReaderGone, drop_unwritten, fail
+from .pending import flush, pending
 from .record import record
 from .scan import scan
 from .serve import serve
 from .set import set_value
 from .simulate import simulate
 from .status import regions, status
+from .storage import storage
 
 __all__ = ["app", "run"]
 
@@ -60,6 +63,9 @@ app.command()(regions)
 app.command()(serve)
 app.add_typer(metrics)
 app.add_typer(events)
+storage.command()(pending)
+storage.command()(flush)
+app.add_typer(storage)
 app.add_typer(config)
 app.command()(doctor)
 app.command()(record)
@@ -105,9 +111,9 @@ def run(argv: Sequence[str]) -> int:
 
 
 def _code(error: CacheError) -> int:
-    if isinstance(error, BackendUnavailable):
+    if isinstance(error, BackendUnavailable | StorageUnavailable):
         return _UNAVAILABLE
-    wrong = InvalidArgument, NotSupported, MissingExtra
+    wrong = InvalidArgument, NotSupported, MissingExtra, NoStorage
     return _WRONG_USAGE if isinstance(error, wrong) else _FAILED
 
 

@@ -40,6 +40,7 @@ from .served import ServedRegion, Server
 
 __all__ = [
     "TOKEN",
+    "VARIABLE",
     "AnyRegion",
     "AsJson",
     "ConfigFile",

@@ -88,7 +88,13 @@ OPERATIONS: Final[tuple[Operation, ...]] = (
         parameters=(_KEY, _IF_MATCH, _IF_NONE_MATCH),
         body=documents.EntryBody,
         answers={200: documents.StoredEntry},
-        problems=("unknown-region", "precondition-failed", "out-of-memory", "row-refused"),
+        problems=(
+            "unknown-region",
+            "precondition-failed",
+            "out-of-memory",
+            "row-refused",
+            "overloaded",
+        ),
         writes=True,
     ),
     Operation(
@@ -111,7 +117,7 @@ OPERATIONS: Final[tuple[Operation, ...]] = (
         handler=entries.delete_entry,
         parameters=(_KEY, _IF_MATCH),
         answers={204: None},
-        problems=("no-entry", "unknown-region", "precondition-failed"),
+        problems=("no-entry", "unknown-region", "precondition-failed", "overloaded"),
         writes=True,
     ),
     Operation(

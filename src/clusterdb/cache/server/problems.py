@@ -65,6 +65,7 @@ PROBLEMS: Final[dict[str, tuple[int, str]]] = {
     "cache-error": (500, "The cache failed"),
     "not-supported": (501, "This cache can't do it"),
     "unavailable": (503, "The cache can't be reached"),
+    "overloaded": (503, "Storage does not keep up"),
     "too-many-streams": (503, "Too many event streams"),
     "timeout": (504, "It took too long"),
     "out-of-memory": (507, "Memory is out"),
@@ -86,6 +87,7 @@ _KINDS: Final[tuple[tuple[type[Exception], str], ...]] = (
     (errors.CacheClosed, "unavailable"),
     (errors.BackendUnavailable, "unavailable"),
     (errors.StorageUnavailable, "unavailable"),
+    (errors.Overloaded, "overloaded"),
     (errors.CacheError, "cache-error"),
 )
 """The first class that an error is an instance of says what it is."""

@@ -184,17 +184,19 @@ function showOverview() {
   find("nodes-table").hidden = !overview.servers.length;
   find("processes-table").hidden = !overview.processes.length;
   find("alone").hidden = Boolean(overview.servers.length || overview.processes.length);
-  showStorage(overview.storage);
 }
 
-function showStorage(storage) {
-  find("storage-card").hidden = !storage;
-  if (!storage) return;
-  find("storage").replaceChildren(...Object.entries(storage).flatMap(([name, value]) => {
-    const [term, text] = [document.createElement("dt"), document.createElement("dd")];
-    term.textContent = shown(name.replaceAll("_", " "));
-    text.textContent = shown(value);
-    return [term, text];
+function showStorages(storages) {
+  const known = Object.entries(storages);
+  find("storage-card").hidden = !known.length;
+  find("storage").replaceChildren(...known.flatMap(([name, figures]) => {
+    const facts = Object.entries(figures).filter(([, value]) => value !== null);
+    return facts.flatMap(([what, value]) => {
+      const [term, text] = [document.createElement("dt"), document.createElement("dd")];
+      term.textContent = `${shown(name)}: ${shown(what.replaceAll("_", " "))}`;
+      text.textContent = typeof value === "number" ? value.toLocaleString("en") : shown(value);
+      return [term, text];
+    });
   }));
 }
 
@@ -224,6 +226,7 @@ async function refresh() {
     overview = known;
     showOverview();
     showHealth(health);
+    showStorages(statistics.storages ?? {});
     const regions = Object.values(statistics.regions);
     const all = total(regions);
     const again = previous && statistics.uptime > previous.uptime;
