@@ -7,7 +7,8 @@ from clusterdb.cache.server import ServerSettings
 from clusterdb.cache.server.operations import OPERATIONS
 from clusterdb.cache.server.problems import PROBLEMS
 
-PAGE = Path(__file__).resolve().parents[2] / "docs" / "reference" / "http-api.md"
+ROOT = Path(__file__).resolve().parents[2]
+PAGE = ROOT / "docs" / "reference" / "http-api.md"
 TEXT = PAGE.read_text(encoding="utf-8")
 
 
@@ -39,3 +40,13 @@ def test_every_setting_has_its_row_with_its_default():
         shown = f"{value:g}" if isinstance(value, float) else repr(value).replace("'", '"')
         assert named[name].strip("`") == shown, name
     assert (ServerSettings().max_body, named["max_body"]) == (8 * 2**20, "8 MiB")
+
+
+def test_the_pictures_of_the_guide_are_there_and_small():
+    guide = ROOT / "docs" / "howto" / "admin-server.md"
+    pictures = re.findall(r"!\[[^\]]+\]\((\S+\.png)\)", guide.read_text(encoding="utf-8"))
+    assert len(pictures) == 2
+    for picture in pictures:
+        content = (guide.parent / picture).read_bytes()
+        assert content.startswith(b"\x89PNG")
+        assert len(content) < 150_000
