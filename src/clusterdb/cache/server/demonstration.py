@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+from functools import partial
 from typing import Any, Final
 
 from clusterdb.cache import LRU, Cache, CacheConfig, CacheRegion, Region
@@ -55,10 +56,10 @@ async def keep_busy(cache: Cache) -> None:
 async def _visit(products: Region[Any], pages: Region[Any], chance: random.Random) -> None:
     number = _rank(chance, _PRODUCTS)
     await products.get_or_load(
-        f"product:{number}", lambda: _product(number, chance), tags=(f"category:{number % 20}",)
+        f"product:{number}", partial(_product, number, chance), tags=(f"category:{number % 20}",)
     )
     if number < 40:
-        await pages.get_or_load(f"page:/product/{number}", lambda: _page(number), tags=("page",))
+        await pages.get_or_load(f"page:/product/{number}", partial(_page, number), tags=("page",))
 
 
 async def _product(number: int, chance: random.Random) -> dict[str, Any]:
