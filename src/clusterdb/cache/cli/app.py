@@ -35,6 +35,7 @@ from .output import ReaderGone, drop_unwritten, fail
 from .pending import flush, pending
 from .record import record
 from .scan import scan
+from .serve import serve
 from .set import set_value
 from .simulate import simulate
 from .status import regions, status
@@ -59,6 +60,7 @@ app.command()(invalidate)
 app.command(context_settings={"ignore_unknown_options": True})(increment)  # by -1
 app.command()(status)
 app.command()(regions)
+app.command()(serve)
 app.add_typer(metrics)
 app.add_typer(events)
 storage.command()(pending)

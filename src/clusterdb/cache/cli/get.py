@@ -1,54 +1,26 @@
 """``cache get`` and ``cache exists``.
 
-Both look past the face, at what the backend has: a command that is not configured as the program
-that wrote an entry may be unable to decode it, and must not take it for worthless and remove it, as
-the face does.
+Both look at what the backend has, not through the face: see :mod:`..inspecting`.
 """
 
 from __future__ import annotations
 
-import base64
-from json import loads
 from pathlib import Path
 from typing import Annotated, Any
 
-import msgspec
 import typer
 
-from clusterdb.cache import MISSING, InvalidArgument, Region
+from clusterdb.cache import InvalidArgument
 
-from ..codec import Encoded
-from ..errors import Undecodable
-from ..keys import check_key
+from ..inspecting import as_json, described, present, read
 from ..types import Record
 from .output import fail, is_terminal, print_json, print_line, write_bytes
-from .target import AsJson, ConfigFile, RegionName, Url, on_region
-from .values import Built, as_json
+from .served import ServedRegion
+from .target import AnyRegion, AsJson, ConfigFile, RegionName, Url, on_region
 
-__all__ = ["Key", "exists", "get", "read"]
+__all__ = ["Key", "exists", "get"]
 
 Key = Annotated[str, typer.Argument(help="The key.", show_default=False)]
-
-
-async def read(region: Region[Any], key: str) -> Record | None:
-    """What is under a key, its value in builtins; counts as a read."""
-    backend, name = region.access.runtime.backend, region.name
-    [record] = await backend.read(name, [check_key(key)])
-    if record is None:
-        return None
-    if record.near is not None:
-        backend.keep(name, record, MISSING)
-    return msgspec.structs.replace(record, value=_decoded(region, record), near=None)
-
-
-def _decoded(region: Region[Any], record: Record) -> Any:
-    value, codec = record.value, region.access.state.codec
-    if isinstance(value, Undecodable):
-        raise value
-    if codec is None or not isinstance(value, Encoded):
-        return value
-    found = codec.decode(value, Built)
-    return found.value if isinstance(found, Built) else found
 
 
 def get(
@@ -66,7 +38,7 @@ def get(
 
     Text is shown as it is, bytes go to a file or pipe as they are, and anything else is JSON.
     """
-    found = on_region(config, url, region, lambda chosen: read(chosen, key))
+    found = on_region(config, url, region, lambda chosen: _read(chosen, key))
     if json:
         print_json({"key": key, "region": region or "default", **_as_builtins(found)})
     elif found is None:
@@ -79,20 +51,24 @@ def get(
         raise typer.Exit(1)
 
 
+async def _read(region: AnyRegion, key: str) -> Record | None:
+    if isinstance(region, ServedRegion):
+        return await region.read(key)
+    return await read(region, key)
+
+
+async def _present(region: AnyRegion, key: str) -> bool:
+    if isinstance(region, ServedRegion):
+        return await region.present(key)
+    return await present(region, key)
+
+
 def _as_builtins(found: Record | None) -> dict[str, Any]:
     if found is None:
         return {"found": False}
-    kind, value = "json", found.value
-    if isinstance(value, str):
-        kind = "text"
-    elif isinstance(value, bytes):
-        kind, value = "bytes", base64.b64encode(value).decode()
-    else:
-        value = loads(as_json(value))
     return {
         "found": True,
-        "type": kind,
-        "value": value,
+        **described(found.value),
         "version": found.version,
         "expires_in": found.expires_in,
         "tags": list(found.tags),
@@ -129,12 +105,7 @@ def exists(
     json: AsJson = False,
 ) -> None:
     """Say whether a key has an entry, by exit code 0 or 1. Counts as no read."""
-
-    async def peek(chosen: Region[Any]) -> bool:
-        [record] = await chosen.access.runtime.backend.peek(chosen.name, [check_key(key)])
-        return record is not None
-
-    found = on_region(config, url, region, peek)
+    found = on_region(config, url, region, lambda chosen: _present(chosen, key))
     if json:
         print_json({"key": key, "region": region or "default", "exists": found})
     else:

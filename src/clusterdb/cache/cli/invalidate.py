@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import sys
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
-from clusterdb.cache import InvalidArgument, Region
+from clusterdb.cache import InvalidArgument
 
 from .output import is_terminal, print_json, print_line, progress
-from .target import AsJson, ConfigFile, RegionName, Url, on_region
+from .target import AnyRegion, AsJson, ConfigFile, RegionName, Url, on_region
 
 __all__ = ["clear", "invalidate"]
 
@@ -42,7 +42,7 @@ def invalidate(
     if not keys and not tag and not matching:
         raise InvalidArgument("name keys, globs by --matching, or tags by --tag")
 
-    async def work(chosen: Region[Any]) -> int:
+    async def work(chosen: AnyRegion) -> int:
         for each in tag or ():
             await chosen.invalidate_tag(each)
         removed = sum([await chosen.invalidate_matching(glob) for glob in matching or ()])

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import json as encoder
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
-from clusterdb.cache import Region
-
 from .output import is_terminal, print_line, progress
-from .target import AsJson, ConfigFile, RegionName, Url, on_region
+from .target import AnyRegion, AsJson, ConfigFile, RegionName, Url, on_region
 
 __all__ = ["scan"]
 
@@ -30,7 +28,7 @@ def scan(
 ) -> None:
     """Show the keys that match a glob, one a line; with --json an object a line."""
 
-    async def work(chosen: Region[Any]) -> None:
+    async def work(chosen: AnyRegion) -> None:
         seen = 0
         async for key in chosen.scan(pattern, timeout=timeout):
             print_line(encoder.dumps({"key": key}) if json else key)

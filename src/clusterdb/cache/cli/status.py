@@ -12,11 +12,13 @@ import msgspec
 from clusterdb.cache import ByteSize, Cache
 
 from ..protocols import BackendInfo, Member, ServerInfo
+from ..stats import Counters
 from ..units import format_seconds
 from .config import places
 from .figures import RegionFigures, describe, regions_of
 from .output import make_console, plain_table, print_json, safe
-from .target import AsJson, ConfigFile, Url, on_cache
+from .served import Server
+from .target import AsJson, ConfigFile, Url, on_cache, server_of
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -57,6 +59,42 @@ async def _status(cache: Cache) -> Status:
     )
 
 
+def _served(server: Server) -> Status:
+    """The same as a server tells it, which counts since it began."""
+    known, counted = server.ask("GET", "/v1/overview")[1], server.ask("GET", "/v1/statistics")[1]
+    limits = {each["name"]: each for each in known["regions"]}
+    regions = [_region(limits[name], each) for name, each in counted["regions"].items()]
+    hits = sum([each.totals.hits for each in regions])
+    reads = hits + sum([each.totals.misses for each in regions])
+    return Status(
+        cache=known["cache"],
+        backend=known["backend"],
+        at=[server.url],
+        size=known["size"],
+        hit_ratio=hits / reads if reads else None,
+        regions=regions,
+        servers=msgspec.convert(known["servers"], tuple[ServerInfo, ...]),
+        processes=msgspec.convert(known["processes"], list[Member]),
+        problems=tuple(known["problems"]),
+    )
+
+
+def _region(limits: dict[str, Any], counted: dict[str, Any]) -> RegionFigures:
+    totals = msgspec.convert(counted, Counters)
+    reads = totals.hits + totals.misses
+    return RegionFigures(
+        name=limits["name"],
+        policy=limits["policy"],
+        ttl=limits["ttl"],
+        items=counted["items"],
+        max_items=limits["max_items"],
+        weight=counted["weight"],
+        max_memory=limits["max_weight"],
+        hit_ratio=totals.hits / reads if reads else None,
+        totals=totals,
+    )
+
+
 def _others(info: BackendInfo) -> list[Member]:
     """Who shares the backend, without this command itself."""
     own = socket.gethostname(), os.getpid()
@@ -65,7 +103,8 @@ def _others(info: BackendInfo) -> list[Member]:
 
 def status(config: ConfigFile = None, url: Url = None, json: AsJson = False) -> None:
     """Show sizes, hit ratios, and the processes that use the cache. Counts as no read."""
-    found = on_cache(config, url, _status)
+    server = server_of(config, url)
+    found = on_cache(config, url, _status) if server is None else _served(server)
     if json:
         print_json(msgspec.to_builtins(found))
         return
@@ -129,7 +168,8 @@ def regions(config: ConfigFile = None, url: Url = None, json: AsJson = False) ->
     async def work(cache: Cache) -> list[RegionFigures]:
         return regions_of(cache, await describe(cache))
 
-    found = on_cache(config, url, work)
+    server = server_of(config, url)
+    found = on_cache(config, url, work) if server is None else _served(server).regions
     if json:
         print_json({"regions": msgspec.to_builtins(found)})
         return

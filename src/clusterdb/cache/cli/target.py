@@ -2,6 +2,7 @@
 
 ``--config FILE`` or ``--url URL``; without them the file that ``CLUSTERDB_CACHE_CONFIG`` names;
 without that one a disk cache in the user's data folder. A command opens it, works, and closes it.
+``--url http://...`` is a cache that somebody serves (:mod:`.served`).
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from clusterdb.cache import (
     InactiveSetting,
     InvalidArgument,
     Memory,
+    NotSupported,
     Region,
     UnknownRegion,
 )
@@ -34,9 +36,12 @@ from ..config.secrets import masked
 from ..config.shapes import nearest
 from ..factory import stored_regions
 from ..settings import DEFAULT_REGION
+from .served import ServedRegion, Server
 
 __all__ = [
+    "TOKEN",
     "VARIABLE",
+    "AnyRegion",
     "AsJson",
     "ConfigFile",
     "RegionName",
@@ -47,11 +52,17 @@ __all__ = [
     "no_region",
     "on_cache",
     "on_region",
+    "own_cache",
+    "server_of",
 ]
 
 T = TypeVar("T")
 
 VARIABLE: Final = "CLUSTERDB_CACHE_CONFIG"
+TOKEN: Final = "CLUSTERDB_CACHE_TOKEN"  # noqa: S105 - its name
+"""The variable that holds the token of a server. No option does: all users see a command line."""
+
+AnyRegion: TypeAlias = Region[Any] | ServedRegion
 
 ConfigFile: TypeAlias = Annotated[
     Path | None,
@@ -63,7 +74,11 @@ ConfigFile: TypeAlias = Annotated[
 ]
 Url: TypeAlias = Annotated[
     str | None,
-    typer.Option("--url", help="The cache by URL: disk:///path/file.db", show_default=False),
+    typer.Option(
+        "--url",
+        help="The cache by URL: disk:///path/file.db, redis://host, http://host of a server.",
+        show_default=False,
+    ),
 ]
 RegionName: TypeAlias = Annotated[
     str | None, typer.Option("--region", help="The region; else 'default'.", show_default=False)
@@ -104,6 +119,12 @@ def make_cache(file: Path | None, url: str | None, *, may_create: bool = False) 
     """The cache that is meant, not opened. Raises :class:`ConfigError`, refuses one whose entries
     no other process can see, and a file that was named and is not there.
     """
+    if server_of(file, url) is not None:
+        raise NotSupported(
+            f"this command does not work over HTTP ({masked(url or '')}); get, exists, set, "
+            f"delete, touch, increment, scan, invalidate, clear, status and regions do: for the "
+            f"others give --config, or the URL of the backend"
+        )
     config, source, usual = configured(file, url)
     if isinstance(config.backend, Memory):
         raise InvalidArgument(
@@ -119,6 +140,23 @@ def make_cache(file: Path | None, url: str | None, *, may_create: bool = False) 
     with warnings.catch_warnings():  # `cache config check` tells them
         warnings.simplefilter("ignore", InactiveSetting)
         return Cache(_as_stored(config))
+
+
+def own_cache(file: Path | None, url: str | None) -> Cache:
+    """The cache that is meant, not opened, for a command that is a program of its own: it may live
+    in this process, and is made where there is none.
+    """
+    config, _, _ = configured(file, url)
+    return Cache(_as_stored(config))
+
+
+def server_of(file: Path | None, url: str | None) -> Server | None:
+    """The server that a URL names, if it names one."""
+    if url is None or not url.lower().startswith(("http://", "https://")):
+        return None
+    if file is not None:
+        raise InvalidArgument("--config and --url exclude each other: choose one")
+    return Server(url, os.environ.get(TOKEN) or None)
 
 
 def _as_stored(config: CacheConfig) -> CacheConfig:
@@ -158,18 +196,28 @@ def on_region(
     file: Path | None,
     url: str | None,
     name: str | None,
-    work: Callable[[Region[Any]], Awaitable[T]],
+    work: Callable[[AnyRegion], Awaitable[T]],
     *,
     may_create: bool = False,
 ) -> T:
-    """The same for one region. Raises :class:`InvalidArgument` with the nearest name for one that
-    is not there.
+    """The same for one region, which a server may have. Raises :class:`InvalidArgument` with the
+    nearest name for one that is not there.
     """
+    server = server_of(file, url)
+    if server is not None:
+        return _run(work(ServedRegion(server, name)))
 
     async def in_region(cache: Cache) -> T:
         return await work(cache if name is None else _region(cache, name))
 
     return on_cache(file, url, in_region, may_create=may_create)
+
+
+def _run(working: Awaitable[T]) -> T:
+    async def session() -> T:
+        return await working
+
+    return asyncio.run(session())
 
 
 def _region(cache: Cache, name: str) -> Region[Any]:

@@ -10,32 +10,11 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
-from typing import Any, Self
-
-import msgspec
+from typing import Any
 
 from clusterdb.cache import InvalidArgument
 
-__all__ = ["Built", "as_json", "given_value", "guessed"]
-
-
-class Built:
-    """The builtins that a stored value is made of. A type to ask for where the value's own type is
-    a class of some program: any value can be read as this one.
-    """
-
-    def __init__(self, value: Any) -> None:
-        self.value = value
-
-    @classmethod
-    def model_validate(cls, given: Any, *, strict: bool = False) -> Self:
-        """How values are read into classes that msgspec does not know."""
-        del strict
-        return cls(given)
-
-    def model_dump(self, **_: object) -> Any:
-        """The way back."""
-        return self.value
+__all__ = ["given_value", "guessed"]
 
 
 def given_value(argument: str | None, file: Path | None, *, as_text: bool, as_json: bool) -> Any:
@@ -87,17 +66,3 @@ def _parsed(text: str) -> Any:
 
 def _refused(name: str) -> Any:
     raise ValueError(f"{name} is no number of JSON")
-
-
-def as_json(value: Any) -> str:
-    """A value as one line of JSON: dates as text, bytes as base64, sets as lists, NaN and the
-    infinities as null. Of an object that JSON can't say anything of, its ``repr``.
-    """
-    try:
-        found = msgspec.to_builtins(value, str_keys=True, enc_hook=repr)
-    except (TypeError, ValueError, RecursionError):  # keys that are no text, or levels upon levels
-        found = repr(value)
-    try:
-        return json.dumps(found, ensure_ascii=False, allow_nan=False)
-    except ValueError:
-        return json.dumps(json.loads(msgspec.json.encode(found)), ensure_ascii=False)

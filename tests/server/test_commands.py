@@ -1,0 +1,205 @@
+"""`cache serve`, and the commands that ask a server."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from tests.unit.cache.cli.commands import Done, Run, runner
+
+pytestmark = pytest.mark.process
+
+TOKEN = "a-token-of-many-letters-0123456789"
+PROGRAM = [sys.executable, "-m", "clusterdb.cache.cli"]
+
+
+@contextmanager
+def server(*options: str, token: str = "") -> Iterator[str]:
+    """The address of a server in a process of its own, ended as a person ends it."""
+    environment = os.environ | {"CLUSTERDB_CACHE_TOKEN": token}
+    with subprocess.Popen(
+        [*PROGRAM, "serve", "--port", "0", *options],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=environment,
+    ) as process:
+        try:
+            assert process.stdout is not None
+            line = process.stdout.readline()
+            found = re.fullmatch(r"serving at (http://\S+/) \(Ctrl-C ends it\)\n", line)
+            assert found, (line, process.communicate(timeout=10))
+            yield found[1]
+        finally:
+            process.send_signal(signal.SIGINT)
+            rest = process.communicate(timeout=20)
+    assert rest == ("", "")
+    assert process.returncode == 0
+
+
+@pytest.fixture
+def run(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Run:
+    monkeypatch.delenv("CLUSTERDB_CACHE_TOKEN", raising=False)
+    return runner(capsys)
+
+
+@pytest.fixture(scope="module")
+def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    folder = tmp_path_factory.mktemp("served")
+    config = folder / "cache.yaml"
+    config.write_text(
+        f"cache: {{name: shop, backend: {{type: disk, path: {folder / 'c.db'}}}}}\n"
+        "regions: {session: {ttl: 30m}}\n",
+        encoding="utf-8",
+    )
+    with server("--config", str(config)) as url:
+        yield url
+
+
+@pytest.fixture
+def ask(run: Run, url: str) -> Callable[..., Done]:
+    return lambda *words: run(*words, "--url", url)
+
+
+def test_values_go_there_and_back(ask, tmp_path: Path):
+    for given in ("hello", '{"a": [1, null]}', "12", "1.10", "null"):
+        assert ask("set", "k/../ü?", given) == (0, "stored\n", "")
+        assert ask("get", "k/../ü?")[1] == f"{given}\n"
+    file = tmp_path / "bytes"
+    file.write_bytes(b"\x00\xff")
+    assert ask("set", "raw", "--file", str(file))[0] == 0
+    assert ask("get", "raw", "--output", str(tmp_path / "back"))[0] == 0
+    assert (tmp_path / "back").read_bytes() == b"\x00\xff"
+
+
+def test_what_is_not_there(ask):
+    assert ask("get", "none") == (1, "", "cache: no entry 'none'\n")
+    assert ask("exists", "none") == (1, "no\n", "")
+    assert ask("delete", "none") == (1, "0 deleted\n", "")
+    assert ask("touch", "none", "5s")[0] == 1
+
+
+def test_conditions_expiry_and_tags(ask):
+    assert ask("set", "c", "1", "--xx")[0] == 1
+    assert ask("set", "c", "1", "--nx", "--ttl", "90s", "--tag", "a", "--tag", "b")[0] == 0
+    assert ask("set", "c", "2", "--nx")[0] == 1
+    found = json.loads(ask("get", "c", "--json")[1])
+    assert (found["value"], found["tags"], found["type"]) == (1, ["a", "b"], "json")
+    assert 80 < found["expires_in"] <= 90
+    assert ask("touch", "c", "none")[0] == 0
+    assert json.loads(ask("get", "c", "--json")[1])["expires_in"] is None
+    assert ask("invalidate", "--tag", "a")[0] == 0
+    assert ask("exists", "c")[0] == 1
+
+
+def test_many_at_once(ask):
+    for number in range(3):
+        ask("set", f"many:{number}", "1", "--region", "session")
+    _, shown, _ = ask("scan", "many:*", "--region", "session")
+    assert sorted(shown.split()) == ["many:0", "many:1", "many:2"]
+    assert (
+        ask("invalidate", "--matching", "many:[01]", "--region", "session")[1] == "2 invalidated\n"
+    )
+    assert ask("delete", "many:2", "many:3", "--region", "session")[1] == "1 deleted\n"
+    assert ask("increment", "n", "5", "--initial", "1")[1] == "6\n"
+    assert ask("clear", "--yes", "--region", "session")[1] == "0 removed\n"
+
+
+def test_status_and_regions(ask, url: str):
+    status = json.loads(ask("status", "--json")[1])
+    assert (status["cache"], status["backend"], status["at"]) == ("shop", "disk", [url])
+    regions = {each["name"]: each for each in json.loads(ask("regions", "--json")[1])["regions"]}
+    assert regions["session"]["ttl"] == 1800
+    assert "session" in ask("regions")[1]
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "said"),
+    [
+        (["get", "k", "--region", "none"], 2, "no region 'none'"),
+        (["increment", "word"], 4, "word"),
+        (["scan", "[a"], 2, "pattern"),
+        (["scan", "--timeout", "5s"], 2, "does not work over HTTP"),
+        (["metrics", "show"], 2, "does not work over HTTP"),
+        (["events", "tail"], 2, "does not work over HTTP"),
+        (["set", "k", "1", "--ttl", "-5s"], 2, "duration"),
+        (["status", "--config", "x.yaml"], 2, "exclude each other"),
+    ],
+)
+def test_errors_are_those_of_the_command(ask, words: list[str], code: int, said: str):
+    ask("set", "word", "text")
+    done = ask(*words)
+    assert done[0] == code, done
+    assert said in done[2]
+    assert done[2].count("\n") == 1
+
+
+def test_nobody_answers(run: Run):
+    code, _, said = run("get", "k", "--url", "http://127.0.0.1:9/")
+    assert (code, said.startswith("cache: the server http://127.0.0.1:9/ can't be asked")) == (
+        3,
+        True,
+    )
+
+
+@pytest.mark.parametrize("wrong", ["http://", "http://a:b@host", "http://host/?x=1", "http://h:x"])
+def test_what_is_no_server(run: Run, wrong: str):
+    code, _, said = run("get", "k", "--url", wrong)
+    assert code == 2
+    assert "is no URL of a server" in said
+    assert "a:b" not in said
+
+
+def test_the_token_comes_from_the_environment(run: Run, monkeypatch, tmp_path: Path):
+    with server("--url", f"disk://{tmp_path}/c.db", token=TOKEN) as url:
+        code, _, said = run("get", "k", "--url", url)
+        assert code == 2
+        assert "token" in said
+        monkeypatch.setenv("CLUSTERDB_CACHE_TOKEN", TOKEN)
+        assert run("set", "k", "1", "--url", url)[0] == 0
+        assert run("get", "k", "--url", url)[1] == "1\n"
+
+
+def test_a_demo_has_something_going_on():
+    with server("--demo", "--read-only") as url:
+        until = time.monotonic() + 30
+        while time.monotonic() < until:
+            with urllib.request.urlopen(f"{url}v1/statistics") as answer:
+                if json.load(answer)["regions"]["product"]["hits"] > 100:
+                    return
+            time.sleep(0.05)
+        pytest.fail("nothing goes on")
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--host", "0.0.0.0"], "can be reached from other machines"),
+        (["--token-file", "/none"], "can't be read as a token"),
+        (["--tls-cert", "/none"], "its key"),
+    ],
+)
+def test_what_is_not_safe_does_not_start(run: Run, options: list[str], said: str):
+    code, shown, error = run("serve", "--demo", *options)
+    assert (code, shown) == (2, "")
+    assert said in error
+
+
+def test_a_token_file(run: Run, tmp_path: Path):
+    file = tmp_path / "token"
+    file.write_text("short\n", encoding="ascii")
+    code, _, said = run("serve", "--demo", "--token-file", str(file))
+    assert code == 2
+    assert "16" in said
+    assert "short" not in said
+    file.write_text(f"{TOKEN}\n", encoding="ascii")
+    with server("--demo", "--token-file", str(file)) as url:
+        assert run("status", "--url", url)[0] == 2

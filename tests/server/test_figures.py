@@ -1,0 +1,90 @@
+"""What a server tells of its cache."""
+
+import httpx
+import pytest
+
+from clusterdb.cache import Cache, CacheConfig, Disk, Metric
+from clusterdb.cache.server.exposition import exposition
+
+
+async def test_statistics_are_those_of_the_cache(client: httpx.AsyncClient, cache: Cache):
+    await cache.region("session").set("a", 1)
+    await cache.region("session").get("a")
+    await cache.region("session").get("b")
+
+    told = (await client.get("/v1/statistics")).json()["regions"]["session"]
+    assert (told["hits"], told["misses"], told["items"]) == (1, 1, 1)
+    assert told["max_weight"] == 1_000_000
+
+
+async def test_the_overview_names_regions_and_limits(client: httpx.AsyncClient):
+    told = (await client.get("/v1/overview")).json()
+    assert (told["cache"], told["backend"], told["read_only"]) == ("shop", "memory", False)
+    [session] = [each for each in told["regions"] if each["name"] == "session"]
+    assert (session["ttl"], session["max_weight"]) == (3600.0, 1_000_000)
+    assert told["near"] is None
+
+
+async def test_a_shared_backend_tells_of_its_near_tier_and_processes(tmp_path, client_of):
+    async with Cache(CacheConfig(backend=Disk(path=tmp_path / "c.db"))) as cache:
+        client = client_of(cache)
+        told = (await client.get("/v1/overview")).json()
+        assert told["near"] == {"max_staleness": 1.0, "consistency": "bounded"}
+        assert len(told["processes"]) == 1
+        assert told["size"] > 0
+        entry = "/v1/regions/default/entry"
+        await cache.set("k", b"raw")
+        assert (await client.get(entry, params={"key": "k"})).json()["type"] == "bytes"
+
+
+async def test_metrics_are_what_the_cache_measures(client: httpx.AsyncClient, cache: Cache):
+    await cache.get("absent")
+    text = (await client.get("/metrics")).text
+    assert 'cache_misses_total{cache="shop",region="default"} 1' in text
+    assert {metric.name for metric in await cache.get_metrics()} == {
+        line.split()[2].removesuffix("_total") for line in text.splitlines() if line[:6] == "# TYPE"
+    }
+
+
+def test_prometheus_reads_the_text():
+    parser = pytest.importorskip("prometheus_client.parser")
+    labels = {"region": 'a"b\\c\nd'}
+    metrics = [
+        Metric(name="cache_hits", kind="counter", value=2.0**53, labels=labels, help="a\\b\nc"),
+        Metric(name="cache_size", kind="gauge", value=float("inf")),
+        Metric(name="cache_hits", kind="counter", value=1.5, labels={"region": "x"}),
+    ]
+    families = list(parser.text_string_to_metric_families(exposition(metrics)))
+    assert [(family.name, family.type) for family in families] == [
+        ("cache_hits", "counter"),
+        ("cache_size", "gauge"),
+    ]
+    assert [(sample.labels, sample.value) for sample in families[0].samples] == [
+        (labels, 2.0**53),
+        ({"region": "x"}, 1.5),
+    ]
+
+
+async def test_health_says_whether_it_is_alive_and_ready(client: httpx.AsyncClient, cache: Cache):
+    assert (await client.get("/readyz")).json() == {"status": "ok"}
+    assert (await client.get("/v1/health")).json()["checks"][0]["name"] == "backend"
+    await cache.aclose()
+    assert (await client.get("/healthz")).status_code == 200
+    ready = await client.get("/readyz")
+    assert (ready.status_code, ready.json()) == (503, {"status": "failing"})
+    closed = await client.get("/v1/statistics")
+    assert closed.status_code == 503
+    assert closed.json()["type"] == "urn:clusterdb:cache:problem:unavailable"
+
+
+async def test_advice_and_hot_keys(client: httpx.AsyncClient, cache: Cache):
+    for turn in range(20_000):
+        key = f"k:{turn * turn % 1009}"
+        if await cache.get(key) is None:
+            await cache.set(key, 1)
+    for _ in range(5000):
+        await cache.get("k:1")
+    advice = (await client.get("/v1/regions/default/advice")).json()
+    assert advice["curve"]
+    hot = (await client.get("/v1/regions/default/hot-keys")).json()
+    assert hot["keys"][0]["key"] == "k:1"
