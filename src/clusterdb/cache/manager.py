@@ -36,7 +36,7 @@ from .config import (
 from .errors import ConfigError, InactiveSetting, InvalidArgument
 from .events import Event, Subscription
 from .events.types import event_kinds
-from .factory import breaker_of, make_backend, make_channel
+from .factory import breaker_of, make_backend, make_channel, make_tracer, traced_as
 from .invalidation import Strategy
 from .keys import shown
 from .listening import Listening
@@ -133,6 +133,8 @@ class Cache(Listening, Region[Any]):
         backend = backend or make_backend(config, clock)
         runtime = Runtime(config.name, backend, clock, breaker_of(config))
         runtime.configure(self._resolve(config, runtime))
+        runtime.tracing.database = traced_as(config)
+        runtime.trace(make_tracer(config))
         channel = make_channel(config, clock)
         runtime.wait(*_waits(config))
         if channel is not None:
@@ -302,7 +304,9 @@ class Cache(Listening, Region[Any]):
         self._warn_inactive(config, self._config)
         changed = config.invalidation != self._config.invalidation
         channel = make_channel(config, self._runtime.clock) if changed else None
+        tracer = make_tracer(config)
         self._runtime.configure(self._resolve(config, self._runtime))
+        self._runtime.trace(tracer)
         self._config = config
         self._runtime.wait(*_waits(config))
         if changed:
@@ -339,7 +343,9 @@ class Cache(Listening, Region[Any]):
             await self.configure(structs.replace(self._config, monitoring=monitoring))
 
     async def configure_tracing(self, tracing: TracingConfig) -> None:
-        """Set what is traced."""
+        """Trace from now on, as ``tracing`` says. Raises :class:`MissingExtra` without the extra
+        ``otel``.
+        """
         await self.configure(structs.replace(self._config, tracing=tracing))
 
     # -- observing

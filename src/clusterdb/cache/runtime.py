@@ -14,7 +14,7 @@ import threading
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from .breaker import CircuitState
 from .circuit import Circuit, GuardedBackend
@@ -48,8 +48,12 @@ from .remote import remote_event
 from .settings import RegionSettings
 from .stats import LoadCounters
 from .table import Removal, Table
+from .traced import TracedBackend, Tracing
 from .types import RemovalCause
 from .unreadable import Unreadable
+
+if TYPE_CHECKING:
+    from clusterdb.tracing import Tracer
 
 __all__ = ["RegionState", "Runtime"]
 
@@ -167,7 +171,8 @@ class Runtime:
         if breaker is not None:
             self._circuit = Circuit("backend", breaker, clock.now, self._turned)
             backend = GuardedBackend(backend, self._circuit)
-        self.backend = backend
+        self._untraced = self.backend = backend
+        self.tracing = Tracing(name)
         self.origin = f"{socket.gethostname()}:{os.getpid()}"
         self.events = Events(self._observe, self._heard_by_others)
         self.waiting = Waiting(self._carry_out)
@@ -194,7 +199,9 @@ class Runtime:
         """The loads of the loop we live in. Raises :class:`CacheClosed`."""
         self.check_open()
         if self._loads is None:
-            self._loads = Loads(self.name, self.backend, self.clock, self._loaded, self._stored)
+            self._loads = Loads(
+                self.name, self.backend, self.clock, self.tracing, self._loaded, self._stored
+            )
         return self._loads
 
     @property
@@ -364,6 +371,14 @@ class Runtime:
         return [circuit for circuit in found if circuit is not None]
 
     # -- events
+
+    def trace(self, tracer: Tracer | None) -> None:
+        """Make spans by ``tracer`` from now on; ``None``: none."""
+        self.tracing.tracer, self.backend = tracer, self._untraced
+        if tracer is not None and "immediate" not in self.backend.capabilities:
+            self.backend = TracedBackend(self.backend, self.tracing)
+        if self._loads is not None:
+            self._loads.use(self.backend)
 
     def _turned(self, circuit: Circuit, state: CircuitState) -> None:
         name, retry_in = circuit.name, circuit.retry_in

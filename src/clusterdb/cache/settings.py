@@ -217,10 +217,10 @@ def _setting(config: CacheConfig, name: str) -> object:
 _DEFAULTS = CacheConfig()
 _ENCODING = ("policy.compression", "serialization")
 _LATER = (
-    "monitoring",
+    "monitoring.metrics",
+    "monitoring.statistics",
     "coherence.mode",
     "maintenance",
     "backup",
     "metrics",
-    "tracing",
 )

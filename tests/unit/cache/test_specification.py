@@ -139,8 +139,7 @@ def test_the_whole_configuration_is_accepted(tmp_path, monkeypatch):
     schema = tmp_path / "schemas" / "cache.avsc"
     schema.parent.mkdir()
     schema.write_text('{"type": "string"}')
-    with pytest.warns(InactiveSetting):
-        assert Cache(config).config is config
+    assert Cache(config).config is config
 
 
 async def test_configure_changes_a_running_cache_and_keeps_its_contents(cache):
@@ -303,7 +302,6 @@ TRACING = TracingConfig(service_name="cache-service", sampling_rate=0.1, context
         ("maintenance", MAINTENANCE),
         ("backup", DAILY),
         ("metrics", METRICS),
-        ("tracing", TRACING),
     ],
 )
 async def test_what_does_not_act_yet_is_kept_and_said(cache, part, setting):
@@ -316,6 +314,14 @@ async def test_what_does_not_act_yet_is_kept_and_said(cache, part, setting):
     health = await cache.get_health()
     assert health.status == "degraded"
     assert part in health.checks[-1].detail
+
+
+async def test_configure_tracing_acts(cache):
+    """What is traced then: tests/unit/cache/test_traced.py."""
+    await cache.configure_tracing(TRACING)
+
+    assert cache.config.tracing == TRACING
+    assert (await cache.get_health()).status == "ok"
 
 
 async def test_configure_invalidation_acts(cache):
@@ -335,7 +341,7 @@ async def test_configure_invalidation_acts(cache):
 async def test_configure_monitoring_takes_the_switches_too(cache):
     monitoring = MonitoringConfig(statistics=CacheStatistics(interval="10s"))
 
-    with pytest.warns(InactiveSetting, match="'monitoring'"):
+    with pytest.warns(InactiveSetting, match="'monitoring.statistics'"):
         await cache.configure_monitoring(monitoring)
 
     assert cache.config.monitoring == monitoring
