@@ -20,6 +20,7 @@ import msgspec
 
 from .claims import Claim
 from .errors import CacheError
+from .members import Member
 from .settings import RegionSettings
 from .stats import Counters
 from .table import Check, Removal, Table, When
@@ -166,18 +167,6 @@ class RegionInfo(msgspec.Struct, frozen=True):
     counters: Counters
     totals: Counters | None = None
     share: int | None = None
-
-
-class Member(msgspec.Struct, frozen=True):
-    """A process that shares the backend. ``started`` is seconds since the Unix epoch, ``silent``
-    how many seconds ago it was last heard of.
-    """
-
-    host: str
-    pid: int
-    program: str
-    started: float
-    silent: float
 
 
 class ServerInfo(msgspec.Struct, frozen=True, kw_only=True):

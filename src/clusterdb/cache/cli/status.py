@@ -83,8 +83,7 @@ def status(config: ConfigFile = None, url: Url = None, json: AsJson = False) -> 
     console.print(table)
     if found.servers:
         console.print(_server_table(found.servers))
-    else:
-        console.print(_process_table(found.processes) if found.processes else "no other process")
+    console.print(_process_table(found.processes) if found.processes else "no other process")
     for problem in found.problems:
         console.print(safe(problem), style="yellow", markup=False, soft_wrap=True)
 
@@ -115,11 +114,15 @@ def _server_table(servers: tuple[ServerInfo, ...]) -> Table:
 def _process_table(processes: list[Member]) -> Table:
     from rich.text import Text
 
-    table = plain_table("process", "program", "started", "last heard of", texts=2)
+    columns = ("process", "program", "version", "started", "near hits", "lag", "heard of")
+    table = plain_table(*columns, texts=3)
     for each in processes:
         started = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(each.started))
-        names = Text(safe(f"{each.host}:{each.pid}")), Text(safe(each.program))
-        table.add_row(*names, started, f"{max(each.silent, 0):.0f}s ago")
+        said = (f"{each.host}:{each.pid}", each.program, each.version)
+        lag = "" if each.figures.lag is None else f"{each.figures.lag:.1f}s"
+        near = "" if each.figures.near_ratio is None else _percent(each.figures.near_ratio)
+        heard = f"{max(each.silent, 0):.0f}s ago"
+        table.add_row(*[Text(safe(text)) for text in said], started, near, lag, heard)
     return table
 
 
