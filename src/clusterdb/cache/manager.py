@@ -22,6 +22,7 @@ from clusterdb.tracing import TracingConfig
 
 from .advice import Advice
 from .callers import caller
+from .checking import collect_health
 from .clock import Clock, SystemClock
 from .codec import Codec
 from .config import (
@@ -40,7 +41,7 @@ from .factory import breaker_of, make_backend, make_channel, make_tracer, traced
 from .invalidation import Strategy
 from .keys import shown
 from .listening import Listening
-from .observing import collect_health, collect_metrics, collect_statistics, collect_traffic
+from .observing import collect_metrics, collect_statistics, collect_traffic
 from .patterns import give_advice, record_requests
 from .protocols import Backend
 from .regions import Region
@@ -385,8 +386,9 @@ class Cache(Listening, Region[Any]):
         return samples + collect_traffic(self._runtime.name, self._runtime.exchange.traffic)
 
     async def get_health(self) -> Health:
-        """Whether the cache can do its work; a closed or unreachable one is reported, not raised.
-        One round trip a node.
+        """Whether the cache can do its work, and what stands in its way, each with its remedy; a
+        closed or unreachable one is reported, not raised. ``live`` and ``ready`` of it answer the
+        probes of an orchestrator. Two round trips a node.
         """
         return await collect_health(self._runtime, self._inactive(self._config))
 

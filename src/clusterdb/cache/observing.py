@@ -1,21 +1,18 @@
-"""What a cache says of itself: statistics, metrics and health, from one look at the backend."""
+"""What a cache says of itself: statistics and metrics, from one look at the backend."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 import msgspec
 
-from clusterdb.monitoring import Health, HealthCheck, Metric
+from clusterdb.monitoring import Metric
 
-from .errors import CacheError
 from .events.routing import Traffic
 from .protocols import RegionInfo
 from .runtime import RegionState, Runtime
 from .stats import CacheStats, RegionStats
 from .units import ByteSize
 
-__all__ = ["collect_health", "collect_metrics", "collect_statistics", "collect_traffic"]
+__all__ = ["collect_metrics", "collect_statistics", "collect_traffic"]
 
 _COUNTERS = {
     "hits": "Reads answered by a live entry",
@@ -155,38 +152,3 @@ def collect_traffic(name: str, traffic: Traffic | None) -> list[Metric]:
         )
         for field, text in _TRAFFIC.items()
     ]
-
-
-async def collect_health(runtime: Runtime, inactive: Mapping[str, str]) -> Health:
-    """Whether the cache can do its work, and what stands in its way."""
-    if runtime.closed:
-        return Health((HealthCheck("cache", "failing", "closed: build a new Cache"),))
-    try:
-        await runtime.ready()
-        info = await runtime.backend.describe()
-    except CacheError as error:
-        return Health((HealthCheck("backend", "failing", str(error)), *_turned(runtime)))
-    checks = [HealthCheck("backend", "ok", info.kind), *_turned(runtime)]
-    checks += [HealthCheck("backend", "degraded", problem) for problem in info.problems]
-    if runtime.exchange.problem:
-        checks.append(HealthCheck("channel", "degraded", runtime.exchange.problem))
-    checks += [
-        HealthCheck("configuration", "degraded", f"{part!r} is set, and {reason}")
-        for part, reason in inactive.items()
-    ]
-    return Health(tuple(checks))
-
-
-def _turned(runtime: Runtime) -> list[HealthCheck]:
-    """The circuit breakers that are not closed."""
-    checks: list[HealthCheck] = []
-    for circuit in runtime.circuits:
-        stats = circuit.stats()
-        if stats.state != "closed":
-            detail = (
-                f"{circuit.name}: the circuit breaker is {stats.state.replace('_', ' ')} after "
-                f"{stats.in_row} failures in a row; the next call is let through in "
-                f"{stats.retry_in:.3g} s"
-            )
-            checks.append(HealthCheck("circuit", "degraded", detail))
-    return checks

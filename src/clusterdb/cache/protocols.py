@@ -174,7 +174,8 @@ class ServerInfo(msgspec.Struct, frozen=True, kw_only=True):
 
     ``latency`` is seconds of one round trip; ``memory`` and ``max_memory`` bytes, 0 without a
     limit; ``policy`` what it evicts by; ``lag`` how many bytes its slowest replica is behind,
-    ``None`` without replicas. One that can't be asked has a ``problem`` and nothing else.
+    ``None`` without replicas; ``near`` is why nothing is kept near of what it holds, if so. One
+    that can't be asked has a ``problem`` and nothing else.
     """
 
     name: str
@@ -188,6 +189,7 @@ class ServerInfo(msgspec.Struct, frozen=True, kw_only=True):
     clients: int = 0
     replicas: int = 0
     lag: int | None = None
+    near: str = ""
     problem: str = ""
 
 

@@ -365,7 +365,7 @@ class RedisBackend:
                 *kept_order_problems(self.kind, self._settings.values()),
             ),
             members=await self._membership.members(),
-            servers=tuple(servers),
+            servers=self._nearby.look(servers),
         )
 
     def _figures(self) -> NearFigures:
