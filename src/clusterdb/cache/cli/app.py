@@ -27,8 +27,10 @@ from .demo import demo
 from .doctor import doctor
 from .events import events
 from .get import exists, get
+from .health import health
 from .installation import version
 from .invalidate import clear, invalidate
+from .keys import keys
 from .metrics import metrics
 from .output import ReaderGone, drop_unwritten, fail
 from .record import record
@@ -36,6 +38,7 @@ from .scan import scan
 from .set import set_value
 from .simulate import simulate
 from .status import regions, status
+from .top import top
 
 __all__ = ["app", "run"]
 
@@ -56,6 +59,9 @@ app.command()(invalidate)
 app.command(context_settings={"ignore_unknown_options": True})(increment)  # by -1
 app.command()(status)
 app.command()(regions)
+app.command()(top)
+app.command()(health)
+app.add_typer(keys)
 app.add_typer(metrics)
 app.add_typer(events)
 app.add_typer(config)

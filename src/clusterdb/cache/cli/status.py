@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
 
-__all__ = ["regions", "status"]
+__all__ = ["others", "print_field", "regions", "size_text", "status"]
 
 
 class Status(msgspec.Struct, frozen=True, kw_only=True):
@@ -52,12 +52,12 @@ async def _status(cache: Cache) -> Status:
         hit_ratio=hits / reads if reads else None,
         regions=found,
         servers=info.servers,
-        processes=_others(info),
+        processes=others(info),
         problems=info.problems,
     )
 
 
-def _others(info: BackendInfo) -> list[Member]:
+def others(info: BackendInfo) -> list[Member]:
     """Who shares the backend, without this command itself."""
     own = socket.gethostname(), os.getpid()
     return [member for member in info.members if (member.host, member.pid) != own]
@@ -73,12 +73,17 @@ def status(config: ConfigFile = None, url: Url = None, json: AsJson = False) -> 
     print_field(console, "cache", found.cache)
     print_field(console, "backend", " ".join([found.backend, *found.at]))
     if found.size is not None:
-        print_field(console, "size", _bytes(found.size))
+        print_field(console, "size", size_text(found.size))
     print_field(console, "hits", _percent(found.hit_ratio))
     table = plain_table("region", "items", "weight", "hits", "misses", "hit ratio")
     for each in found.regions:
         totals = each.totals
-        counts = (_count(each.items), _bytes(each.weight), f"{totals.hits:,}", f"{totals.misses:,}")
+        counts = (
+            _count(each.items),
+            size_text(each.weight),
+            f"{totals.hits:,}",
+            f"{totals.misses:,}",
+        )
         table.add_row(each.name, *counts, _percent(each.hit_ratio))
     console.print(table)
     if found.servers:
@@ -104,10 +109,12 @@ def _server_table(servers: tuple[ServerInfo, ...]) -> Table:
         if not each.role:
             table.add_row(*names)
             continue
-        limit = _bytes(each.max_memory) if each.max_memory else "no limit"
-        lag = "" if each.lag is None else f" ({_bytes(each.lag)})"
+        limit = size_text(each.max_memory) if each.max_memory else "no limit"
+        lag = "" if each.lag is None else f" ({size_text(each.lag)})"
         counts = f"{each.evictions:,}", f"{each.replicas}{lag}"
-        table.add_row(*names, f"{1000 * each.latency:.1f}ms", _bytes(each.memory), limit, *counts)
+        table.add_row(
+            *names, f"{1000 * each.latency:.1f}ms", size_text(each.memory), limit, *counts
+        )
     return table
 
 
@@ -145,7 +152,7 @@ def regions(config: ConfigFile = None, url: Url = None, json: AsJson = False) ->
             "no expiry" if each.ttl is None else format_seconds(each.ttl),
             _count(each.items),
             "no limit" if each.max_items is None else f"{each.max_items:,}",
-            _bytes(each.weight),
+            size_text(each.weight),
             "no limit" if each.max_memory is None else str(ByteSize(each.max_memory)),
         )
     console.print(table)
@@ -170,7 +177,7 @@ def _count(items: int | None) -> str:
     return "?" if items is None else f"{items:,}"
 
 
-def _bytes(count: int | None) -> str:
+def size_text(count: int | None) -> str:
     """About how many bytes, where that is known."""
     if count is None:
         return "?"
