@@ -28,6 +28,7 @@ BENCHES = (
     "disk",
     "redis",
     "near",
+    "storage",
     "coherence",
 )
 ELSEWHERE = ("nearcache_peers",)

@@ -133,6 +133,7 @@ class Bare(asyncio.Protocol):
 
     def __init__(self) -> None:
         self.value: bytes | None = None
+        self.answer = b""
         self._reader = Reader()
         self._asked = False
         self.replied = asyncio.Event()
@@ -148,7 +149,7 @@ class Bare(asyncio.Protocol):
             if isinstance(reply, PushNotification):
                 self.value = None
             elif self._asked and isinstance(reply, bytes) and reply.isdigit():
-                self.value = reply
+                self.value = self.answer = reply
                 self.replied.set()
 
     async def get(self) -> bytes:
@@ -157,7 +158,7 @@ class Bare(asyncio.Protocol):
             self.replied.clear()
             self.transport.write(pack_command(("GET", "bare")))
             await self.replied.wait()
-        assert self.value is not None
+            return self.answer  # the next change may have come behind it already
         return self.value
 
     def set(self, value: int) -> None:

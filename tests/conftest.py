@@ -5,17 +5,33 @@ cyclic garbage: looking through it took a third of a second each time.
 """
 
 import gc
+from collections.abc import Iterator
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.storage.postgres import PostgresServer, missing
+from tests.storage.postgres import start as start_postgres
 
 
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
+        if "postgres" in getattr(item, "fixturenames", ()):
+            item.add_marker(pytest.mark.server)
         if item.get_closest_marker("server") or item.get_closest_marker("build"):
             item.add_marker(pytest.mark.xdist_group("servers"))
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[PostgresServer]:
+    """A PostgreSQL server of this session's own."""
+    absent = missing()
+    if absent:
+        pytest.skip(f"not installed: {', '.join(absent)} (Debian: postgresql)")
+    server = start_postgres()
+    yield server
+    server.remove()
 
 
 @given(st.none())

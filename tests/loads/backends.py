@@ -146,6 +146,9 @@ class Twin:
 
     # -- claims
 
+    async def fence(self, region: str, keys: Sequence[str], lease: float) -> list[Claim]:
+        return await self.inner.fence(region, keys, lease)
+
     async def claim(
         self, region: str, keys: Sequence[str], tags: tuple[str, ...], lease: float
     ) -> list[Record | Claim | None]:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
-from msgspec import UnsetType
+from msgspec import UNSET, UnsetType
 from msgspec.structs import replace
 
 from .batch import BatchSet
@@ -261,7 +261,8 @@ class Access:
         state = self.state
         ttl = state.store_ttl(resolve_ttl(options.ttl, state.settings.ttl))
         when: When = "absent" if options.nx else "present" if options.xx else "always"
-        return Put(key, state.entered(value), ttl, options.tags, when, options.keep_ttl)
+        value, by_default = state.entered(value), options.ttl is UNSET
+        return Put(key, value, ttl, options.tags, when, options.keep_ttl, by_default)
 
     async def write_one(self, change: Change) -> Written:
         """Make one change. Raises its error."""
@@ -274,7 +275,7 @@ class Access:
         [outcome] = await runtime.backend.write(self.region, [change])
         if isinstance(outcome, CacheError):
             raise outcome
-        self._made(change, outcome)
+        self.made(change, outcome)
         return outcome
 
     async def write(self, changes: Sequence[Change]) -> list[Written]:
@@ -320,7 +321,7 @@ class Access:
                 failed[change.key] = outcome
             else:
                 done.append(outcome)
-                self._made(change, outcome)
+                self.made(change, outcome)
         if not failed:
             return done
         if len(changes) == 1:
@@ -345,7 +346,7 @@ class Access:
             if committed is None:
                 return False
             for change, outcome in zip(changes, committed.outcomes, strict=True):
-                self._made(change, outcome)
+                self.made(change, outcome)
         return True
 
     async def clear(self, regions: Sequence[str]) -> int:
@@ -365,7 +366,7 @@ class Access:
         self.runtime.publish(TagInvalidated, tag=tag, entries=count)
         return count
 
-    def _made(self, change: Change, outcome: Written) -> None:
+    def made(self, change: Change, outcome: Written) -> None:
         """A change was made: its key's negative window ends, and listeners are told."""
         runtime, region, key = self.runtime, self.region, change.key
         runtime.forget(region, key)

@@ -214,6 +214,9 @@ class GuardedBackend:
     ) -> list[Record | Claim | None]:
         return await self._call(self._backend.claim(region, keys, tags, lease))
 
+    async def fence(self, region: str, keys: Sequence[str], lease: float) -> list[Claim]:
+        return await self._call(self._backend.fence(region, keys, lease))
+
     async def extend(self, region: str, claims: Sequence[Claim], tags: tuple[str, ...]) -> None:
         await self._call(self._backend.extend(region, claims, tags))
 

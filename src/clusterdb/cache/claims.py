@@ -17,12 +17,12 @@ __all__ = ["Claim", "Claims"]
 class Claim:
     """One taken claim."""
 
-    __slots__ = ("dropped", "key", "tags", "version")
+    __slots__ = ("dropped", "fence", "key", "tags", "version")
 
     def __init__(self, key: str, tags: tuple[TagState, ...]) -> None:
         self.key = key
         self.tags = tags
-        self.dropped = False
+        self.dropped = self.fence = False
         self.version = 0  # of what is filled, where it counts when the load began
 
     def live(self) -> bool:
@@ -58,6 +58,13 @@ class Claims:
         claim = self._claims[key] = Claim(key, self._tags.acquire(tags))
         return claim
 
+    def fence(self, key: str) -> Claim:
+        """Claim ``key``, whoever holds it; an invalidation leaves this claim alone."""
+        self.drop(key)
+        claim = self._claims[key] = Claim(key, ())
+        claim.fence = True
+        return claim
+
     def holds(self, claim: Claim) -> bool:
         """Whether ``claim`` may still be filled."""
         return claim.live() and self._claims.get(claim.key) is claim
@@ -67,10 +74,11 @@ class Claims:
         if not claim.dropped:
             claim.tags += self._tags.acquire(tags)
 
-    def drop(self, key: str) -> None:
+    def drop(self, key: str, *, unless_fence: bool = False) -> None:
         """End the claim on ``key``, if there is one."""
-        claim = self._claims.pop(key, None)
-        if claim is not None:
+        claim = self._claims.get(key)
+        if claim is not None and not (unless_fence and claim.fence):
+            del self._claims[key]
             claim.dropped = True
             self._tags.release(claim.tags)
 

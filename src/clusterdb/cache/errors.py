@@ -27,6 +27,7 @@
     │   ├── BackendSuspended              it failed so often that it is not asked for a while
     │   └── OutcomeUnknown                a write was sent and its reply never came
     ├── StorageUnavailable                the database behind the cache can't be reached
+    ├── Overloaded                        more waits to be written to storage than may
     ├── NoStorage                         a write through the cache that has no storage behind it
     ├── RowRefused                        the database does not take this row: ``.code``
     ├── ChangesLost                       storage no longer tells what changed since then
@@ -79,6 +80,7 @@ __all__ = [
     "NotSupportedOnRing",
     "OutOfMemory",
     "OutcomeUnknown",
+    "Overloaded",
     "ReentrantCall",
     "ReentrantLoad",
     "RowRefused",
@@ -300,6 +302,20 @@ class StorageUnavailable(CacheError, ConnectionError):
     """The database behind the cache can't be reached, was too slow, or ended the transaction:
     nothing was written.
     """
+
+
+class Overloaded(CacheError):
+    """So much waits to be written behind that nothing more is accepted; nothing was written.
+
+    ``pending`` rows wait, of ``limit`` or of too many bytes.
+    """
+
+    def __init__(self, pending: int, limit: int) -> None:
+        super().__init__(
+            f"{pending} rows wait to be written to storage, and no more than {limit} rows, or 64 "
+            f"MiB, may: storage does not keep up, or is away; write less, or try again later"
+        )
+        self.pending, self.limit = pending, limit
 
 
 class NoStorage(CacheError):

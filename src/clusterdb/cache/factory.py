@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 from urllib.parse import urlsplit
 
 from .clock import Clock
@@ -12,14 +12,22 @@ from .config import (
     BreakerConfig,
     CacheConfig,
     CacheRegion,
+    CallableStorage,
     Disk,
     Memory,
+    PostgreSQL,
     Redis,
     RedisChannel,
     RedisStream,
+    SQLite,
+    StorageBackend,
+    WriteBehind,
 )
 from .errors import ConfigError, MissingExtra, NotSupported
+from .intents import Intent, Intents, PutAside
 from .protocols import Backend, Channel
+from .rows import Storage, StorageSetup
+from .write_modes import Stores, Volatile
 
 if TYPE_CHECKING:
     from clusterdb.tracing import Tracer
@@ -31,7 +39,12 @@ __all__ = [
     "make_backend",
     "make_channel",
     "make_reads",
+    "make_setup",
+    "make_storage",
+    "make_stores",
     "make_tracer",
+    "read_intents",
+    "storages_of",
     "stored_regions",
     "traced_as",
 ]
@@ -97,6 +110,108 @@ def make_channel(config: CacheConfig, clock: Clock) -> Channel | None:
         case RedisStream(stream=name, max_length=length):
             return RedisStreamChannel(link, name, length)
     raise NotSupported(f"no channel is made of a {type(wanted.backend).__name__}")
+
+
+def make_storage(config: StorageBackend, clock: Clock, origin: str = "") -> Storage:
+    """The storage that ``config`` names; ``origin`` is what others read of its changes. Does no
+    I/O.
+    """
+    match config:
+        case SQLite() as sqlite:
+            from .storage.sqlite import SQLiteStorage
+
+            return SQLiteStorage(sqlite, clock, origin)
+        case PostgreSQL() as postgres:
+            try:
+                from .storage.postgres import PostgresStorage
+            except ImportError as error:
+                raise MissingExtra("storage 'postgresql'", "postgres") from error
+            return PostgresStorage(postgres, clock, origin)
+        case CallableStorage() as functions:
+            from .storage.callables import CallableRows
+
+            return CallableRows(functions)
+    raise NotSupported(f"no storage is made of a {type(config).__name__}")
+
+
+def make_setup(config: StorageBackend, clock: Clock) -> StorageSetup:
+    """What makes the tables of a storage. Does no I/O. Raises :class:`NotSupported` for one that
+    has none.
+    """
+    storage: object = make_storage(config, clock)
+    if not hasattr(storage, "init"):
+        raise NotSupported(f"storage {type(config).__name__} has no tables to make")
+    return cast("StorageSetup", storage)
+
+
+def storages_of(config: CacheConfig) -> dict[str, StorageBackend]:
+    """The storages of a configuration by where they stand in it, each once."""
+    modes = {} if config.coherence is None else {"coherence.mode": config.coherence.mode}
+    modes |= {
+        f"regions.{region.name}.mode": getattr(region, "mode", None) for region in config.regions
+    }
+    found: dict[str, StorageBackend] = {}
+    for place, mode in modes.items():
+        backend = getattr(mode, "backend", None)
+        if backend is not None and backend not in found.values():
+            found[place] = backend
+    return found
+
+
+class _Stores:
+    """Makes storages, and the places of what is written behind, for one cache."""
+
+    def __init__(self, config: CacheConfig, clock: Clock, given: Storage | None) -> None:
+        self._config = config
+        self._clock = clock
+        self._given = given
+
+    def storage(self, config: StorageBackend, origin: str) -> Storage:
+        return self._given or make_storage(config, self._clock, origin)
+
+    def intents(self, mode: WriteBehind) -> Intents:
+        if mode.durability == "memory":
+            return Volatile()
+        if mode.durability == "replicated":
+            from .backends.redis.intents import redis_intents
+
+            return redis_intents(self._config, self._clock)
+        from .storage.journal import Journals, journal_directory
+
+        return Journals(journal_directory(self._config.name, mode.journal))
+
+
+def make_stores(config: CacheConfig, clock: Clock, storage: Storage | None) -> Stores | None:
+    """What makes the storages behind a cache, ``storage`` where one was given; ``None`` without
+    any. Does no I/O.
+    """
+    modes = [config.mode_of(None), *[config.mode_of(region) for region in config.regions]]
+    return _Stores(config, clock, storage) if any(modes) else None
+
+
+async def read_intents(config: CacheConfig, clock: Clock) -> tuple[list[Intent], list[PutAside]]:
+    """What is to be written behind, and what the database refused, as far as the places where they
+    are kept can be read without taking anything: for a person.
+    """
+    modes = {config.mode_of(None), *[config.mode_of(region) for region in config.regions]}
+    intents: list[Intent] = []
+    aside: list[PutAside] = []
+    for mode in modes:
+        if isinstance(mode, WriteBehind) and mode.durability == "journal":
+            from .storage.journal import journal_directory, read_journals
+
+            found = read_journals(journal_directory(config.name, mode.journal))
+            intents, aside = intents + found[0], aside + found[1]
+    if any(isinstance(mode, WriteBehind) and mode.durability == "replicated" for mode in modes):
+        from .backends.redis.intents import redis_intents
+
+        place = redis_intents(config, clock)
+        try:
+            intents += await place.open()
+            aside += await place.aside()
+        finally:
+            await place.aclose()
+    return intents, aside
 
 
 def make_reads(config: CacheConfig, region: str, clock: Clock) -> RedisReads:

@@ -37,7 +37,7 @@ from .config import (
 from .errors import ConfigError, InactiveSetting, InvalidArgument
 from .events import Event, Subscription
 from .events.types import event_kinds
-from .factory import breaker_of, make_backend, make_channel, make_tracer, traced_as
+from .factory import breaker_of, make_backend, make_channel, make_stores, make_tracer, traced_as
 from .invalidation import Strategy
 from .keys import shown
 from .listening import Listening
@@ -45,6 +45,7 @@ from .observing import collect_metrics, collect_statistics, collect_traffic
 from .patterns import give_advice, record_requests
 from .protocols import Backend
 from .regions import Region
+from .rows import Storage
 from .runtime import Runtime
 from .settings import DEFAULT_REGION, RegionSettings, inactive_settings, resolve_region
 from .stats import CacheStats
@@ -112,7 +113,8 @@ class Cache(Listening, Region[Any]):
     ``config`` defaults to an embedded cache in process memory. ``weigher`` weighs the entries of
     all regions that have no weigher of their own and a memory limit, and is refused where the
     backend stores bytes; there ``codec`` makes the bytes of regions that have no codec of their
-    own. ``clock`` and ``backend`` are for tests and for backends of your own.
+    own. ``clock`` and ``backend`` are for tests and for backends of your own; ``storage`` takes the
+    place of those that the modes name.
     """
 
     def __init__(
@@ -123,6 +125,7 @@ class Cache(Listening, Region[Any]):
         codec: Codec | None = None,
         clock: Clock | None = None,
         backend: Backend | None = None,
+        storage: Storage | None = None,
     ) -> None:
         config = CacheConfig() if config is None else _checked(config, CacheConfig, "config")
         clock = SystemClock() if clock is None else clock
@@ -132,7 +135,8 @@ class Cache(Listening, Region[Any]):
         self._codec = codec
         self._codecs: dict[str, Codec] = {}
         backend = backend or make_backend(config, clock)
-        runtime = Runtime(config.name, backend, clock, breaker_of(config))
+        stores = make_stores(config, clock, storage)
+        runtime = Runtime(config.name, backend, clock, breaker_of(config), stores)
         runtime.configure(self._resolve(config, runtime))
         runtime.tracing.database = traced_as(config)
         runtime.trace(make_tracer(config))
@@ -298,6 +302,7 @@ class Cache(Listening, Region[Any]):
                     f"build a new Cache, or leave it as it is",
                     path=f"cache.{field}",
                 )
+        self._refuse_other_modes(config)
         named = {region.name for region in config.regions}
         kept = tuple([region for region in self._config.regions if region.name not in named])
         config = structs.replace(config, regions=kept + config.regions)
@@ -393,6 +398,26 @@ class Cache(Listening, Region[Any]):
         return await collect_health(self._runtime, self._inactive(self._config))
 
     # -- inside
+
+    def _refuse_other_modes(self, config: CacheConfig) -> None:
+        """A region's mode stays: copies made under one mode are not what another expects."""
+        named = {region.name: region for region in config.regions}
+        for name, region in named.items() if self._runtime.stored is None else ():
+            if config.mode_of(region) is not None:
+                raise ConfigError(
+                    f"region {name!r} can't have a mode: this cache was built without a storage; "
+                    f"build it with one, in coherence or in another region",
+                    path=f"regions.{name}.mode",
+                )
+        for name, state in self._runtime.states.items():
+            own = {region.name: region for region in self._config.regions}.get(name)
+            wanted = config.mode_of(named.get(name, own))
+            if wanted != state.settings.mode:
+                raise ConfigError(
+                    f"the mode of region {name!r} can't change while the cache runs, as what is "
+                    f"cached was cached by it: build a new Cache, or leave it as it is",
+                    path="coherence.mode",
+                )
 
     def _resolve(self, config: CacheConfig, runtime: Runtime) -> Sequence[RegionSettings]:
         """The settings of every region, the default one first."""

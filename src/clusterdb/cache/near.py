@@ -174,7 +174,7 @@ class NearTier:
         self.suspend()
         for region, table in self._tables.items():
             if self._outages[region]:
-                table.drop_claims()
+                table.release(None)
             else:
                 table.clear()
 

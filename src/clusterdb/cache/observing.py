@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import msgspec
 
 from clusterdb.monitoring import Metric
@@ -56,6 +58,18 @@ _TRAFFIC = {
     "gaps": "Losses of events that were told to subscribers",
     "failures": "Attempts to send or to listen that failed",
 }
+_STORAGE: dict[str, tuple[Literal["counter", "gauge"], str]] = {
+    "queries": ("counter", "Queries of what was not cached"),
+    "rows_read": ("counter", "Rows that they gave"),
+    "commits": ("counter", "Transactions of write-throughs"),
+    "rows_written": ("counter", "Rows written through and behind"),
+    "relayed": ("counter", "Keys invalidated because their rows changed"),
+    "waiting": ("gauge", "Rows that wait for a transaction"),
+    "pending": ("gauge", "Rows to be written behind"),
+    "refused": ("gauge", "Rows put aside because the database refused them"),
+    "lag": ("gauge", "Seconds from the last change of a row to its invalidation"),
+    "outbox": ("gauge", "Changes that the database keeps"),
+}
 _GAUGES = {"items": ("size", "Entries resident"), "weight": ("weight", "Weight of the entries")}
 
 
@@ -72,6 +86,7 @@ async def collect_statistics(runtime: Runtime) -> CacheStats:
         tags=info.tags,
         regions=regions,
         circuits={circuit.name: circuit.stats() for circuit in runtime.circuits},
+        storages={} if runtime.stored is None else await runtime.stored.storages(),
     )
 
 
@@ -135,6 +150,15 @@ def collect_metrics(stats: CacheStats) -> list[Metric]:
                 help="Calls not made because the circuit breaker was open",
             ),
         ]
+    for name, storage in stats.storages.items():
+        labels = {"cache": stats.name, "storage": name}
+        for field, (kind, text) in _STORAGE.items():
+            known = getattr(storage, field)
+            if known is not None:
+                sample, value = f"cache_storage_{field}", float(known)
+                metrics.append(
+                    Metric(name=sample, kind=kind, value=value, labels=labels, help=text)
+                )
     return metrics
 
 

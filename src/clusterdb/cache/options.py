@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from datetime import timedelta
 from functools import lru_cache
-from typing import Final, Literal, TypeAlias
+from typing import Final, Literal, TypeAlias, get_args
 
 import msgspec
 from msgspec import UNSET, UnsetType
@@ -19,6 +19,7 @@ from .units import seconds, ttl_seconds
 
 __all__ = [
     "TTL",
+    "Consistency",
     "GetOptions",
     "Pattern",
     "PatternOptions",
@@ -31,6 +32,9 @@ __all__ = [
 
 TTL: TypeAlias = float | str | timedelta | None
 """A time to live: seconds, a ``timedelta``, or ``"90s" "1h30m" "7d"``; ``None`` never expires."""
+
+Consistency: TypeAlias = Literal["strong", "bounded", "eventual"]
+"""What a reader may see after a write: see :class:`CacheCoherence`."""
 
 _MAX_TAGS: Final = 1024
 _MAX_TAG_BYTES: Final = 1024
@@ -76,7 +80,14 @@ class WriteOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     """How to write through to storage: ``sync`` returns after the commit and the cache's write."""
 
     sync: bool = True
-    consistency: Literal["strong", "bounded", "eventual"] | None = None
+    consistency: Consistency | None = None
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.sync, bool):
+            raise InvalidArgument(f"sync is True or False, not {self.sync!r}")
+        if self.consistency not in (None, *get_args(Consistency)):
+            levels = ", ".join(get_args(Consistency))
+            raise InvalidArgument(f"consistency is one of {levels}, not {self.consistency!r}")
 
 
 class PatternOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

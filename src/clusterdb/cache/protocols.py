@@ -103,7 +103,7 @@ Follower: TypeAlias = Callable[[Sequence[RemoteChange]], None]
 class Put(msgspec.Struct, frozen=True):
     """Store ``value``, which for a backend that encodes is an :class:`Encoded`. ``ttl`` is in
     seconds, ``None`` for ever; ``keep_ttl`` keeps the expiry of a live entry; ``when`` is the
-    condition on the key.
+    condition on the key. ``default_ttl``: nobody asked for this TTL, it is the region's.
     """
 
     key: str
@@ -112,6 +112,7 @@ class Put(msgspec.Struct, frozen=True):
     tags: tuple[str, ...] = ()
     when: When = "always"
     keep_ttl: bool = False
+    default_ttl: bool = False
 
 
 class Touch(msgspec.Struct, frozen=True):
@@ -122,12 +123,15 @@ class Touch(msgspec.Struct, frozen=True):
 
 
 class Add(msgspec.Struct, frozen=True):
-    """Add ``delta`` to an integer; if absent start from ``initial``, with ``ttl``."""
+    """Add ``delta`` to an integer; if absent start from ``initial``, with ``ttl``, which may be the
+    region's, as in :class:`Put`.
+    """
 
     key: str
     delta: int
     initial: int
     ttl: float | None
+    default_ttl: bool = False
 
 
 class Drop(msgspec.Struct, frozen=True):
@@ -333,6 +337,14 @@ class Backend(Protocol):
         """For each key: its live entry, or a claim, or ``None`` while another holds one. A claim
         depends on the present states of ``tags``; in a backend that outlives its users it ends
         ``lease`` seconds after its holder was last heard of.
+        """
+        ...
+
+    async def fence(self, region: str, keys: Sequence[str], lease: float) -> list[Claim]:
+        """A claim on each key, whatever is there: the entry goes, and another's claim ends. Nobody
+        else gets one meanwhile, so that what storage holds before a commit can't be cached after
+        it. It is held, extended, filled and given back as any claim, but a removal as
+        ``INVALIDATED`` leaves it alone: it is no copy. The keys differ. One round trip a node.
         """
         ...
 

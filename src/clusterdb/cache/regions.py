@@ -39,6 +39,7 @@ from .options import (
 from .protocols import Add, Drop, Touch
 from .runtime import Runtime
 from .scanning import resolve_pattern, scan_keys
+from .storing import Storing
 from .typed import require_type
 from .types import MISSING, Hit, Lookup, Miss
 
@@ -69,7 +70,7 @@ def _hit_of(
     return hits.get(key, wanted if type is None else type, options)
 
 
-class Region(Invalidating, Generic[T]):
+class Region(Invalidating, Storing, Generic[T]):
     """The operations on one key space."""
 
     def __init__(self, runtime: Runtime, name: str, type: type[T] | None = None) -> None:
@@ -267,7 +268,7 @@ class Region(Invalidating, Generic[T]):
             )
         lifetime = self._state.store_ttl(resolve_ttl(ttl, self._state.settings.ttl))
         written = await self._access.write_one(
-            Add(check_key(key), int(delta), int(initial), lifetime)
+            Add(check_key(key), int(delta), int(initial), lifetime, ttl is UNSET)
         )
         return written.total
 

@@ -22,16 +22,19 @@ __all__ = [
     "Storage",
     "StorageCapability",
     "StorageInfo",
+    "StorageSetup",
 ]
 
 StorageCapability: TypeAlias = Literal[
-    "objects", "conditions", "atomic", "changes", "expiry", "tags"
+    "objects", "conditions", "versions", "atomic", "changes", "expiry", "tags"
 ]
 """What not every storage can do.
 
-``objects``: takes and gives values as they are, without encoding. ``conditions``: ``when`` and
-``expect``. ``atomic``: ``write`` of all or nothing. ``changes``: tells what was
-changed, by whomever. ``expiry`` and ``tags``: keeps them."""
+``objects``: takes and gives values as they are, without encoding. ``conditions``: ``when``.
+``versions``: keeps a version of each row, and judges by ``expect`` and ``version`` of a change;
+without it all versions are 0. ``atomic``: ``write`` of all or nothing. ``changes``: tells what was
+changed, by whomever; without it a change is told to nobody. ``expiry`` and ``tags``: keeps them. A
+change that asks for what a storage can't do is answered with :class:`NotSupported` in its place."""
 
 
 class Row(msgspec.Struct, frozen=True):
@@ -120,6 +123,13 @@ class Storage(Protocol):
         """What it can do beyond the contract."""
         ...
 
+    @property
+    def deadline(self) -> float:
+        """No commit begins more than so many seconds after its ``before_commit`` was called: the
+        transaction is ended by then, though this process be stopped meanwhile.
+        """
+        ...
+
     async def open(self) -> None:
         """Connect. Raises :class:`ConfigError` where the table is missing or of another shape and
         may not be made. May be called again in another loop after the first has ended.
@@ -142,10 +152,13 @@ class Storage(Protocol):
         before_commit: Callable[[Sequence[RowWritten | CacheError]], Awaitable[None]] | None = None,
     ) -> list[RowWritten | CacheError]:
         """Make changes of different keys in one transaction, outbox rows included, each under the
-        lock of its row. ``atomic``: if one is not applied, none is.
+        lock of its row. ``atomic``: if one is not applied, none is; each outcome then has the
+        version of the row that stays.
 
-        ``before_commit`` is awaited while the locks are held; if it raises, nothing is written and
-        its error goes on. Two statements and a commit, whatever the number of changes.
+        ``before_commit`` is awaited while the locks are held, with the outcomes, also where no row
+        was changed, but not for an ``atomic`` that made nothing. If it raises, or is not done at
+        the ``deadline``, nothing is written; its error goes on. Two statements and a commit,
+        whatever the number of changes.
         """
         ...
 
@@ -162,9 +175,11 @@ class Storage(Protocol):
         ...
 
     async def changes(self, after: str, limit: int) -> tuple[list[RowChanged], str]:
-        """What was committed after a position, in order, and the position behind it. A change is
-        given once nothing that would come before it can still be committed. Raises
-        :class:`ChangesLost` where the position is older than what is kept. One query.
+        """What was committed after a position, each change once, and the position behind it. A
+        change is given once nothing that would come before it can still be committed. Those of one
+        key are in the order of their versions, but where transactions overlapped an older version
+        may be given by a later call than a newer one. Raises :class:`ChangesLost` where the
+        position is older than what is kept. One query.
         """
         ...
 
@@ -177,5 +192,19 @@ class Storage(Protocol):
         ...
 
     async def describe(self) -> StorageInfo:
-        """Figures and problems. One query."""
+        """Figures and problems. A query or two."""
+        ...
+
+
+class StorageSetup(Protocol):
+    """A storage that can make its tables; for that it need not be open."""
+
+    def statements(self, *, with_triggers: bool) -> list[str]:
+        """What :meth:`init` does, as SQL."""
+        ...
+
+    async def init(self, *, with_triggers: bool) -> None:
+        """Make what is missing; idempotent. ``with_triggers``: also those that tell of changes by
+        plain SQL. Raises :class:`ConfigError` where that is not allowed.
+        """
         ...

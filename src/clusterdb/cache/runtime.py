@@ -49,8 +49,10 @@ from .settings import RegionSettings
 from .stats import LoadCounters
 from .table import Removal, Table
 from .traced import TracedBackend, Tracing
+from .traced_storage import traced_with_storage
 from .types import RemovalCause
 from .unreadable import Unreadable
+from .write_modes import StoredBackend, Stores
 
 if TYPE_CHECKING:
     from clusterdb.tracing import Tracer
@@ -163,7 +165,12 @@ class Runtime:
     """The shared part of one cache."""
 
     def __init__(
-        self, name: str, backend: Backend, clock: Clock, breaker: BreakerConfig | None = None
+        self,
+        name: str,
+        backend: Backend,
+        clock: Clock,
+        breaker: BreakerConfig | None = None,
+        stores: Stores | None = None,
     ) -> None:
         self.name = name
         self.clock = clock
@@ -171,8 +178,12 @@ class Runtime:
         if breaker is not None:
             self._circuit = Circuit("backend", breaker, clock.now, self._turned)
             backend = GuardedBackend(backend, self._circuit)
-        self._untraced = self.backend = backend
         self.tracing = Tracing(name)
+        self.stored: StoredBackend | None = None
+        if stores is not None:  # which stands on both, and is told no other
+            self.stored = traced_with_storage(backend, clock, stores, self.tracing)
+        self._untraced: Backend = self.stored or backend
+        self.backend = self._untraced
         self.origin = f"{socket.gethostname()}:{os.getpid()}"
         self.events = Events(self._observe, self._heard_by_others)
         self.waiting = Waiting(self._carry_out)
@@ -219,6 +230,10 @@ class Runtime:
     def encodes(self) -> bool:
         """Whether the backend keeps bytes, and not objects."""
         return "objects" not in self.backend.capabilities
+
+    def encodes_in(self, settings: RegionSettings) -> bool:
+        """Whether a region's values become bytes: for the backend, or for a storage."""
+        return self.encodes or settings.mode is not None
 
     @property
     def running(self) -> bool:
@@ -281,18 +296,8 @@ class Runtime:
 
     def _refuse_other_loop(self, loop: asyncio.AbstractEventLoop) -> None:
         lives_in = self.loop
-        if lives_in is None or lives_in is loop:
-            return
-        if is_background(lives_in):
-            raise WrongLoop(
-                f"cache {self.name!r} was first used without a loop (.sync, or a plain @cached "
-                f"function) and lives in a background thread since: go on that way, close it "
-                f"before asyncio starts (.sync.close()), or give asyncio a Cache of its own"
-            )
-        raise WrongLoop(
-            f"cache {self.name!r} lives in another event loop, which is still open; "
-            f"use and close it there, or give each loop a Cache of its own"
-        )
+        if lives_in is not None and lives_in is not loop:
+            raise WrongLoop(_wrong_loop(self.name, lives_in))
 
     async def aclose(self) -> None:
         """End loads, the backend and subscriptions. Idempotent: a later call waits for the first,
@@ -355,7 +360,9 @@ class Runtime:
             if state is None:
                 state = RegionState(settings, self.clock.now, self._turned)
                 self.states[settings.name] = state
-            state.apply(settings, self.backend.table(settings.name), encodes=self.encodes)
+            state.apply(
+                settings, self.backend.table(settings.name), encodes=self.encodes_in(settings)
+            )
 
     def state(self, name: str) -> RegionState:
         """The state of a region, or :class:`UnknownRegion`."""
@@ -375,7 +382,8 @@ class Runtime:
     def trace(self, tracer: Tracer | None) -> None:
         """Make spans by ``tracer`` from now on; ``None``: none."""
         self.tracing.tracer, self.backend = tracer, self._untraced
-        if tracer is not None and "immediate" not in self.backend.capabilities:
+        leaves = self.stored is None and "immediate" not in self.backend.capabilities
+        if tracer is not None and leaves:
             self.backend = TracedBackend(self.backend, self.tracing)
         if self._loads is not None:
             self._loads.use(self.backend)
@@ -500,6 +508,20 @@ class Runtime:
     def _loaded(self, region: str, keys: Sequence[str], seconds: float, outcome: str) -> None:
         for key in keys:
             self.publish(Loaded, region=region, key=key, seconds=seconds, outcome=outcome)
+
+
+def _wrong_loop(name: str, lives_in: asyncio.AbstractEventLoop) -> str:
+    """Why a cache can't be used in a loop, while it lives in another."""
+    if is_background(lives_in):
+        return (
+            f"cache {name!r} was first used without a loop (.sync, or a plain @cached "
+            f"function) and lives in a background thread since: go on that way, close it "
+            f"before asyncio starts (.sync.close()), or give asyncio a Cache of its own"
+        )
+    return (
+        f"cache {name!r} lives in another event loop, which is still open; "
+        f"use and close it there, or give each loop a Cache of its own"
+    )
 
 
 _RUNTIMES: weakref.WeakSet[Runtime] = weakref.WeakSet()

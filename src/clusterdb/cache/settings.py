@@ -15,6 +15,7 @@ from .config import (
     CacheCoherence,
     CacheConfig,
     CacheRegion,
+    CoherenceMode,
     EvictionPolicy,
     LoadConfig,
     Memory,
@@ -26,12 +27,17 @@ from .weigh import Weigher
 
 __all__ = [
     "DEFAULT_REGION",
+    "POSITIONS",
     "NearSettings",
     "RegionSettings",
+    "copies_of",
     "inactive_settings",
     "kept_order_problems",
     "resolve_region",
 ]
+
+POSITIONS = "#storage"
+"""The region in which relays keep how far they are: no region of a user can have that name."""
 
 DEFAULT_REGION = "default"
 """The region that the operations of the cache itself use."""
@@ -58,9 +64,9 @@ class RegionSettings(msgspec.Struct, frozen=True, kw_only=True):
     ``policy`` is a name in :data:`clusterdb.cache.policy.POLICIES`. ``codec`` is there where the
     backend encodes. ``own_limits``: the limits are the region's own, not those of the cache.
     ``strong``: every read is of the latest completed write; else of one that was current at most
-    ``max_staleness`` seconds ago. ``near`` is ``None`` where nothing is kept near. ``confirm`` is
-    how a primary shows that nobody took its place, ``copies`` how many servers must have a write,
-    ``replicas``: they may answer reads.
+    ``max_staleness`` seconds ago. ``mode`` is how its writes reach storage. ``near`` is ``None``
+    where nothing is kept near. ``confirm`` is how a primary shows that nobody took its place,
+    ``copies`` how many servers must have a write, ``replicas``: they may answer reads.
     """
 
     name: str
@@ -87,6 +93,7 @@ class RegionSettings(msgspec.Struct, frozen=True, kw_only=True):
     strong: bool = False
     max_staleness: float = 1.0
     near: NearSettings | None = None
+    mode: CoherenceMode | None = None
     confirm: Literal["replicas", "quorum", "none"] = "replicas"
     copies: int = 1
     replicas: bool = False
@@ -104,7 +111,8 @@ def resolve_region(
     values become bytes on their way to its backend, by ``codec`` where a user gave one.
     """
     limits = region.eviction or config.policy.eviction
-    coherence = config.coherence or CacheCoherence()
+    coherence, mode = config.coherence or CacheCoherence(), config.mode_of(region)
+    encodes = encodes or mode is not None
     bound = _staleness(config, region, coherence)
     return RegionSettings(
         name=region.name,
@@ -117,16 +125,17 @@ def resolve_region(
         isolation=region.isolation,
         on_unavailable=region.on_unavailable,
         loads=region.loads,
-        weigher=weigher,
+        weigher=None if mode is not None else weigher,
         codec=_codec(config, region, codec) if encodes else None,
         own_limits=region.eviction is not None and limits != type(limits)(),
         admission=limits.admission or Admission(),
         instant_clear=region.instant_clear,
         strong=coherence.consistency == "strong",
+        mode=mode,
         max_staleness=bound,
         near=None if coherence.consistency == "strong" else _near(config, region, bound),
         confirm=coherence.confirm,
-        copies=_copies(coherence),
+        copies=copies_of(coherence),
         replicas=_reads_replicas(config, coherence),
     )
 
@@ -167,7 +176,7 @@ def _near(config: CacheConfig, region: CacheRegion, bound: float) -> NearSetting
     )
 
 
-def _copies(coherence: CacheCoherence) -> int:
+def copies_of(coherence: CacheCoherence) -> int:
     """How many servers must have a write before it counts, the primary among them."""
     wanted = coherence.replication
     if wanted is None or wanted.mode == "asynchronous" or wanted.consistency == "one":
@@ -195,7 +204,8 @@ def inactive_settings(config: CacheConfig, *, encodes: bool) -> dict[str, str]:
     """The settings of ``config`` that are checked and kept, and not acted on, each with why."""
     known = dict.fromkeys(_LATER, "not acted on yet")
     kind = config.backend.__struct_config__.tag
-    if not encodes:
+    stored = config.mode_of(None) or any(config.mode_of(region) for region in config.regions)
+    if not encodes and not stored:
         known |= dict.fromkeys(_ENCODING, f"without effect: the {kind} backend keeps objects")
     if not isinstance(config.backend, Redis):
         here = f"without effect: the {kind} backend is in one place"
@@ -219,7 +229,6 @@ _ENCODING = ("policy.compression", "serialization")
 _LATER = (
     "monitoring.metrics",
     "monitoring.statistics",
-    "coherence.mode",
     "maintenance",
     "backup",
     "metrics",

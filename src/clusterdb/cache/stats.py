@@ -20,6 +20,7 @@ __all__ = [
     "NearFigures",
     "ReadCounters",
     "RegionStats",
+    "StorageStats",
 ]
 
 
@@ -174,9 +175,35 @@ class CircuitStats(msgspec.Struct, frozen=True, kw_only=True):
     retry_in: float
 
 
+class StorageStats(msgspec.Struct, frozen=True, kw_only=True):
+    """A storage behind the cache at one moment, as this process has used it.
+
+    ``queries`` gave ``rows_read``; ``commits`` of write-throughs, and flushes, wrote
+    ``rows_written``. ``waiting`` rows wait for a transaction, ``pending`` are to be written behind,
+    ``refused`` were put aside as the database does not take them. ``relayed`` keys were invalidated
+    because their rows changed, ``lag`` seconds (the last time) after that. ``outbox`` is how many
+    changes the database keeps, where it knows; ``problems`` are sentences with the remedy.
+    """
+
+    kind: str
+    regions: tuple[str, ...]
+    queries: int
+    rows_read: int
+    commits: int
+    rows_written: int
+    waiting: int
+    pending: int
+    refused: int
+    relayed: int
+    lag: float | None
+    outbox: int | None
+    problems: tuple[str, ...] = ()
+
+
 class CacheStats(msgspec.Struct, frozen=True, kw_only=True):
     """A cache at one moment; ``total`` adds up its regions. ``uptime`` is in seconds. ``circuits``
-    are those with a breaker: ``backend``, and ``loads.<region>``.
+    are those with a breaker: ``backend``, and ``loads.<region>``. ``storages`` are those behind the
+    cache, by kind and a hash of their configuration.
     """
 
     name: str
@@ -185,6 +212,7 @@ class CacheStats(msgspec.Struct, frozen=True, kw_only=True):
     tags: int
     regions: dict[str, RegionStats]
     circuits: dict[str, CircuitStats] = {}
+    storages: dict[str, StorageStats] = {}
 
     @property
     def total(self) -> RegionStats:

@@ -226,6 +226,7 @@ class SyncRegion(Generic[T]):
     exists = _blocking(Region[T].exists)
     set = _blocking(Region[T].set)
     set_many = _blocking(Region[T].set_many)
+    write_through = _blocking(Region[T].write_through)
     touch = _blocking(Region[T].touch)
     increment = _blocking(Region[T].increment)
     delete = _blocking(Region[T].delete)

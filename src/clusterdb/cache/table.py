@@ -169,9 +169,7 @@ class Table:
         when: When = "always",
         keep_deadline: bool = False,
     ) -> Version:
-        """Store; the new version, or 0 where ``when`` forbids it.
-        Raises :class:`EntryTooLarge` or :class:`OutOfMemory` before anything changes.
-        """
+        """Store; the new version, or 0 where ``when`` forbids it. Raises as :meth:`commit`."""
         with self._guard:
             self._residents.intake.check(key, weight)
             if when != "always" or keep_deadline:
@@ -205,10 +203,9 @@ class Table:
             if seen != (0 if entry is None else entry.version):
                 return 0
             self._residents.intake.check(key, weight)
-            if entry is None:
-                return self._store(key, value, deadline, weight, (), now)
-            self._tags.retain(entry.tags)
-            return self._store(key, value, entry.deadline, weight, entry.tags, now)
+            tags, until = ((), deadline) if entry is None else (entry.tags, entry.deadline)
+            self._tags.retain(tags)
+            return self._store(key, value, until, weight, tags, now)
 
     def remove(self, key: str, cause: RemovalCause, now: float) -> bool:
         """Remove ``key`` and end the claim on it; whether a live entry was there."""
@@ -264,6 +261,12 @@ class Table:
             entry = self._residents.alive(key, now)
             return _record(entry, now, self._tier) if entry else self._claims.take(key, tags)
 
+    def fence(self, key: str, now: float) -> Claim:
+        """Remove the entry and claim the key, whoever holds it."""
+        with self._guard:
+            self._remove(key, RemovalCause.REPLACED, now)
+            return self._claims.fence(key)
+
     def extend(self, claim: Claim, tags: tuple[str, ...]) -> None:
         """Let ``claim`` depend on the present states of more tags."""
         with self._guard:
@@ -291,16 +294,13 @@ class Table:
             self._tags.retain(claim.tags)
             return self._store(claim.key, value, deadline, weight, claim.tags, now, version)
 
-    def release(self, claims: Sequence[Claim]) -> None:
-        """Give claims back unfilled."""
+    def release(self, claims: Sequence[Claim] | None) -> None:
+        """Give claims back unfilled; ``None``: all, as those who took them are gone."""
         with self._guard:
-            for claim in claims:
+            if claims is None:
+                self._claims.clear()
+            for claim in claims or ():
                 self._claims.release(claim)
-
-    def drop_claims(self) -> None:
-        """End every claim: those who took them are gone."""
-        with self._guard:
-            self._claims.clear()
 
     def configure(
         self,
@@ -390,7 +390,7 @@ class Table:
         return entry.version
 
     def _remove(self, key: str, cause: RemovalCause, now: float) -> bool:
-        self._claims.drop(key)
+        self._claims.drop(key, unless_fence=cause is RemovalCause.INVALIDATED)
         self._drain()
         entry = self._residents.present(key, now)
         if entry is None:

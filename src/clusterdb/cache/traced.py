@@ -69,13 +69,15 @@ class Tracing:
         began: int,
         outcome: Mapping[str, int],
         error: str | None = None,
+        database: Mapping[str, str | int] | None = None,
     ) -> None:
-        """A call of the backend about ``count`` keys has ended. ``region`` is ``None`` for one that
-        is about the whole cache.
+        """A call about ``count`` keys has ended, of the backend unless ``database`` says of what.
+        ``region`` is ``None`` for one that is about the whole cache.
         """
         if self.tracer is None:
             return
-        attributes = {**self.database, **self._about(region), "db.operation.name": operation}
+        about = self.database if database is None else database
+        attributes = {**about, **self._about(region), "db.operation.name": operation}
         if count > 1:  # the conventions want no batch of one
             attributes["db.operation.batch.size"] = count
         name = operation if region is None else f"{operation} {region}"
@@ -218,6 +220,10 @@ class TracedBackend:
     ) -> list[Record | Claim | None]:
         call = self._backend.claim(region, keys, tags, lease)
         return await self._call("claim", region, len(keys), call)
+
+    async def fence(self, region: str, keys: Sequence[str], lease: float) -> list[Claim]:
+        call = self._backend.fence(region, keys, lease)
+        return await self._call("fence", region, len(keys), call)
 
     async def extend(self, region: str, claims: Sequence[Claim], tags: tuple[str, ...]) -> None:
         call = self._backend.extend(region, claims, tags)

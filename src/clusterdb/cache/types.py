@@ -32,7 +32,7 @@ Version: TypeAlias = int
 """Equal versions of a key mean the same write. Grows with each write of a process; of two processes
 as far as their clocks agree, or one has heard of the other's write."""
 
-Tier: TypeAlias = Literal["memory", "near", "disk", "redis"]
+Tier: TypeAlias = Literal["memory", "near", "disk", "redis", "storage"]
 """Where an answer came from."""
 
 FOREVER: Final = math.inf

@@ -15,7 +15,6 @@ from clusterdb.cache import (
     BackupConfig,
     Cache,
     CacheClosed,
-    CacheCoherence,
     CacheConfig,
     CacheManager,
     CacheMonitor,
@@ -33,11 +32,9 @@ from clusterdb.cache import (
     MissingExtra,
     ScanTimeout,
     SharedValueMutated,
-    SQLite,
     Stale,
     TypeMismatch,
     UnknownRegion,
-    WriteThrough,
 )
 
 
@@ -209,16 +206,12 @@ async def test_settings_whose_part_is_not_there_are_kept_and_said(cache, tmp_pat
     with pytest.warns(InactiveSetting, match="'backup' was checked and kept"):
         await cache.configure_backup(backup)
     assert cache.config.backup == backup
-    coherence = CacheCoherence(mode=WriteThrough(backend=SQLite(path="db", table="t")))
-    with pytest.warns(InactiveSetting, match="'coherence.mode'"):
-        await cache.configure_coherence(coherence)
     with pytest.warns(InactiveSetting, match="'metrics'"):
         await cache.configure_monitoring(MetricsConfig(metrics=("cache_hits",)))
     health = await cache.get_health()
     assert health.status == "degraded"
     assert {check.detail.split()[0] for check in health.checks if check.status != "ok"} == {
         "'backup'",
-        "'coherence.mode'",
         "'metrics'",
     }
 

@@ -21,7 +21,6 @@ from clusterdb.cache import (
     BatchOperation,
     ByteSize,
     Cache,
-    CacheCoherence,
     CacheConfig,
     CacheManager,
     CacheMonitor,
@@ -55,11 +54,9 @@ from clusterdb.cache import (
     Pattern,
     PatternOptions,
     PoolConfig,
-    PostgreSQL,
     Rebalance,
     Redis,
     RedisChannel,
-    ReplicationConfig,
     SchemaConfig,
     SerializationConfig,
     SetOptions,
@@ -68,7 +65,6 @@ from clusterdb.cache import (
     TlsConfig,
     TracingConfig,
     WriteOptions,
-    WriteThrough,
 )
 from clusterdb.cache.testing import ManualClock
 
@@ -263,18 +259,6 @@ async def test_statistics_count_hits_and_misses(cache):
 # --- Features > Cache Coherence ------------------------------------------------------------------
 
 
-COHERENCE = CacheCoherence(
-    mode=WriteThrough(
-        backend=PostgreSQL(
-            url="postgres://localhost/db",
-            table="cache_storage",
-            pool=PoolConfig(min_connections=5, max_connections=20),
-        )
-    ),
-    consistency="strong",
-    invalidation="immediate",
-    replication=ReplicationConfig(mode="synchronous", factor=2, consistency="quorum"),
-)
 INVALIDATION = InvalidationConfig(
     mode="versioned",
     notification=NotificationConfig(backend=RedisChannel(channel="cache-invalidation")),
@@ -298,7 +282,6 @@ TRACING = TracingConfig(service_name="cache-service", sampling_rate=0.1, context
 @pytest.mark.parametrize(
     ("part", "setting"),
     [
-        ("coherence", COHERENCE),
         ("maintenance", MAINTENANCE),
         ("backup", DAILY),
         ("metrics", METRICS),

@@ -79,7 +79,7 @@ class MemoryBackend:
 
     async def open(self) -> None:
         for table in self._tables.values():
-            table.drop_claims()
+            table.release(None)
         self._sweeper = asyncio.create_task(
             _sweep(weakref.ref(self)), name="clusterdb-cache-sweeper"
         )
@@ -281,11 +281,21 @@ class MemoryBackend:
         del lease  # holders are of this process, and give back what they claimed
         table, now = self._tables[region], self._now()
         answers = [table.claim(key, tags, now) for key in keys]
-        if self._dated:
-            for answer in answers:
-                if isinstance(answer, Claim):
-                    answer.version = next(self._versions)
+        self._date([answer for answer in answers if isinstance(answer, Claim)])
         return answers
+
+    async def fence(self, region: str, keys: Sequence[str], lease: float) -> list[Claim]:
+        del lease  # as in `claim`
+        table, now = self._tables[region], self._now()
+        fences = [table.fence(key, now) for key in keys]
+        self._date(fences)
+        return fences
+
+    def _date(self, claims: Sequence[Claim]) -> None:
+        """Give what will be filled the version of now, where that counts."""
+        if self._dated:
+            for claim in claims:
+                claim.version = next(self._versions)
 
     async def extend(self, region: str, claims: Sequence[Claim], tags: tuple[str, ...]) -> None:
         for claim in claims:

@@ -19,6 +19,7 @@ from clusterdb.cache import (
     NotSupported,
 )
 
+from ..errors import NoStorage, StorageUnavailable
 from .advise import advise
 from .change import delete, increment, touch
 from .completion import completion
@@ -33,11 +34,13 @@ from .invalidate import clear, invalidate
 from .keys import keys
 from .metrics import metrics
 from .output import ReaderGone, drop_unwritten, fail
+from .pending import flush, pending
 from .record import record
 from .scan import scan
 from .set import set_value
 from .simulate import simulate
 from .status import regions, status
+from .storage import storage
 from .top import top
 
 __all__ = ["app", "run"]
@@ -64,6 +67,9 @@ app.command()(health)
 app.add_typer(keys)
 app.add_typer(metrics)
 app.add_typer(events)
+storage.command()(pending)
+storage.command()(flush)
+app.add_typer(storage)
 app.add_typer(config)
 app.command()(doctor)
 app.command()(record)
@@ -109,9 +115,9 @@ def run(argv: Sequence[str]) -> int:
 
 
 def _code(error: CacheError) -> int:
-    if isinstance(error, BackendUnavailable):
+    if isinstance(error, BackendUnavailable | StorageUnavailable):
         return _UNAVAILABLE
-    wrong = InvalidArgument, NotSupported, MissingExtra
+    wrong = InvalidArgument, NotSupported, MissingExtra, NoStorage
     return _WRONG_USAGE if isinstance(error, wrong) else _FAILED
 
 

@@ -36,6 +36,7 @@ from ..factory import stored_regions
 from ..settings import DEFAULT_REGION
 
 __all__ = [
+    "VARIABLE",
     "AsJson",
     "ConfigFile",
     "RegionName",

@@ -3,8 +3,19 @@
 from __future__ import annotations
 
 from .custom import Codec
-from .encoded import TYPED, CodecId, Encoded
+from .encoded import ROW, TYPED, CodecId, Encoded, stamped, unstamped
 from .envelope import Sealed
 from .region import RegionCodec, region_codec
 
-__all__ = ["TYPED", "Codec", "CodecId", "Encoded", "RegionCodec", "Sealed", "region_codec"]
+__all__ = [
+    "ROW",
+    "TYPED",
+    "Codec",
+    "CodecId",
+    "Encoded",
+    "RegionCodec",
+    "Sealed",
+    "region_codec",
+    "stamped",
+    "unstamped",
+]

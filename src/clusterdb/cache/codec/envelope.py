@@ -6,7 +6,7 @@
          0      2  magic C1 DB
          2      1  format of the envelope: 1
          3      1  codec (CodecId)
-         4      1  flags: bits 0-1 compression, bit 2 TYPED, bit 3 SIGNED; others 0
+         4      1  flags: bits 0-1 compression, bit 2 TYPED, bit 3 SIGNED, bit 4 ROW; others 0
          5      2  number of tags
          7      8  version of the entry, unsigned
         15      8  expiry: seconds since the Unix epoch, a double; infinity is none; negative is
@@ -38,14 +38,14 @@ from zlib import crc32
 import msgspec
 
 from ..errors import Undecodable
-from .encoded import COMPRESSION, TYPED, Encoded
+from .encoded import COMPRESSION, ROW, TYPED, Encoded
 
 __all__ = ["FORMAT", "HEADER_BYTES", "SIGNED", "Envelopes", "Sealed"]
 
 MAGIC: Final = b"\xc1\xdb"
 FORMAT: Final = 1
 SIGNED: Final = 0b1000
-_KNOWN: Final = COMPRESSION | TYPED | SIGNED
+_KNOWN: Final = COMPRESSION | TYPED | SIGNED | ROW
 
 _BEGINNING: Final = MAGIC + bytes([FORMAT])
 _HEADER: Final = struct.Struct(">2sBBBHQd8s")

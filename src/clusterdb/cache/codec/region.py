@@ -16,7 +16,7 @@ from . import integer, json, messagepack, pickle, raw
 from .avro import Avro
 from .compression import Compressor, expand
 from .custom import Codec, Custom
-from .encoded import COMPRESSION, CodecId, Encoded
+from .encoded import COMPRESSION, ROW, CodecId, Encoded, unstamped
 from .envelope import Envelopes, Sealed
 
 __all__ = ["RegionCodec", "region_codec"]
@@ -111,6 +111,8 @@ class RegionCodec:
         says what they were, :class:`TypeMismatch` where they do not fit it. A pickle and what a
         program's own codec gives are returned as they come.
         """
+        if encoded.flags & ROW:  # cached when the region had a storage behind it
+            encoded = unstamped(encoded)[0]
         flags = encoded.flags
         payload = expand(encoded) if flags & COMPRESSION else encoded.payload
         return self._reader(encoded.codec)(payload, flags, type)

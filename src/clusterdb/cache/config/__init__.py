@@ -56,7 +56,7 @@ from .policy import (
 )
 from .region import CacheRegion, LoadConfig
 from .serialization import SchemaConfig, SerializationConfig
-from .storage import PostgreSQL, SQLite, StorageBackend
+from .storage import CallableStorage, PostgreSQL, RowMapping, SQLite, StorageBackend
 
 __all__ = [
     "ARC",
@@ -79,6 +79,7 @@ __all__ = [
     "CachePolicy",
     "CacheRegion",
     "CacheStatistics",
+    "CallableStorage",
     "Cleanup",
     "CoherenceMode",
     "Compact",
@@ -106,6 +107,7 @@ __all__ = [
     "RedisChannel",
     "RedisStream",
     "ReplicationConfig",
+    "RowMapping",
     "SQLite",
     "SchemaConfig",
     "SentinelConfig",

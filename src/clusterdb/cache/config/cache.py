@@ -6,11 +6,13 @@ import os
 from collections.abc import Mapping
 from typing import Any, Final
 
+from msgspec import UNSET
+
 from clusterdb.monitoring.config import MetricsConfig
 from clusterdb.tracing.config import TracingConfig
 
 from .backend import CacheBackend, Memory, Redis
-from .coherence import CacheCoherence, InvalidationConfig
+from .coherence import CacheCoherence, CoherenceMode, InvalidationConfig, WriteBehind
 from .management import BackupConfig, MaintenanceConfig
 from .observation import MonitoringConfig
 from .partitioning import PartitioningConfig
@@ -63,6 +65,36 @@ class CacheConfig(Settings, frozen=True, kw_only=True):
         self._check_total(len(seen | {"default"}))
         if isinstance(self.backend, Redis) and self.backend.is_ring:
             self._check_ring(len(self.backend.urls))
+        for region in self.regions:
+            self._check_mode(self.mode_of(region), f"regions.{region.name}.mode", region)
+        self._check_mode(self.mode_of(None), "coherence.mode", None)
+
+    def mode_of(self, region: CacheRegion | None) -> CoherenceMode | None:
+        """How writes of a region reach storage; of one without settings of its own: None."""
+        if region is not None and region.mode is not UNSET:
+            return region.mode
+        return None if self.coherence is None else self.coherence.mode
+
+    def _check_mode(
+        self, mode: CoherenceMode | None, where: str, region: CacheRegion | None
+    ) -> None:
+        """Check that cache and storage can be kept together."""
+        if mode is None:
+            return
+        backend = self.backend
+        ring = isinstance(backend, Redis) and backend.is_ring
+        copies = self.partitioning.strategy.replicas if ring else 1
+        message = f"a ring of {copies} copies has no one server that could decide: use one copy"
+        require(copies == 1, where, message)
+        kept = isinstance(backend, Memory) and backend.persist is not None
+        message = "storage keeps what a persistent memory backend would: leave persist out"
+        require(not kept, where, message)
+        replicated = isinstance(mode, WriteBehind) and mode.durability == "replicated"
+        message = "durability 'replicated' needs a Redis backend: use 'journal'"
+        require(not replicated or isinstance(backend, Redis), where, message)
+        ahead = region is not None and region.loads.refresh_ahead > 0
+        message = "what storage has is not loaded again: leave loads.refresh_ahead at 0"
+        require(not ahead, where, message)
 
     def _check_total(self, regions: int) -> None:
         """Check that each region can have a share of what there is for all."""

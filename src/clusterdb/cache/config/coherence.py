@@ -7,7 +7,7 @@ from typing import Annotated, Final, Literal, TypeAlias
 from msgspec import Meta
 
 from .backend import Redis
-from .quantities import Count, Duration, Items, preset
+from .quantities import Count, Duration, Items, OptionalPath, preset
 from .settings import Settings, require
 from .storage import StorageBackend
 
@@ -37,15 +37,18 @@ class WriteThrough(Settings, frozen=True, kw_only=True, tag_field="type", tag="w
 class WriteBehind(Settings, frozen=True, kw_only=True, tag_field="type", tag="write_behind"):
     """A write is made durable, then the cache is written, then storage in batches.
 
-    `durability`: ``journal`` (a local synced file), ``replicated`` (acknowledged by replicas) or
-    ``memory`` (lost if the process dies). At most `batch_size` rows, at the latest after
-    `flush_interval`.
+    `durability`: ``journal`` (a local synced file), ``replicated`` (kept by the cache's Redis
+    servers until it is flushed, acknowledged by as many as `replication` asks for) or ``memory``
+    (lost if the process dies). At most `batch_size` rows, at the latest after `flush_interval`.
+    `journal` is the directory of the journals: by default ``clusterdb-cache/<name of the cache>``
+    where the system keeps state of programs (``$XDG_STATE_HOME``, else ``~/.local/state``).
     """
 
     backend: StorageBackend
     durability: Literal["journal", "replicated", "memory"] = "journal"
     batch_size: Count = 500
     flush_interval: Duration = preset("1s")
+    journal: OptionalPath = preset(None)
 
     def _check(self) -> None:
         """Check that flushes have a distance."""

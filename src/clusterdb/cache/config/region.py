@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import Annotated, Literal
 
 import msgspec
-from msgspec import UNSET, Meta
+from msgspec import UNSET, Meta, UnsetType
 
 from .breaker import BreakerConfig
+from .coherence import CoherenceMode
 from .near import NearConfig
 from .policy import Adaptive, EvictionPolicy
 from .quantities import (
@@ -73,9 +74,10 @@ class CacheRegion(_Named, frozen=True, kw_only=True):
 
     Unset means: `ttl` and `on_unavailable` as the cache has them. `ttl=None` is no expiry. `size`
     is the same as ``policy.max_memory``; give one of them. `near` is what this process keeps in
-    front of a shared backend. `grace` is how long an expired entry is kept, and is at least as long
-    as `loads` may give one. `instant_clear`: `clear` takes one write on a shared backend, and each
-    read and write of the region asks once more.
+    front of a shared backend. `mode` is how its writes reach a storage, unset as the cache's
+    coherence says, None without one. `grace` is how long an expired entry is kept, and is at least
+    as long as `loads` may give one. `instant_clear`: `clear` takes one write on a shared backend,
+    and each read and write of the region asks once more.
     """
 
     size: OptionalSize = preset(None)
@@ -87,6 +89,7 @@ class CacheRegion(_Named, frozen=True, kw_only=True):
     on_unavailable: Literal["raise", "load", "miss"] | None = None
     loads: LoadConfig = LoadConfig()
     near: NearConfig = NearConfig()
+    mode: CoherenceMode | UnsetType | None = UNSET
     instant_clear: bool = False
 
     @property

@@ -154,6 +154,9 @@ class EncodingBackend:
             for answer in answers
         ]
 
+    async def fence(self, region: str, keys: Sequence[str], lease: float) -> list[Claim]:
+        return await self._backend.fence(region, keys, lease)
+
     async def extend(self, region: str, claims: Sequence[Claim], tags: tuple[str, ...]) -> None:
         await self._backend.extend(region, claims, tags)
 

@@ -47,6 +47,7 @@ _METHODS: Final = frozenset(
         "commit",
         "describe",
         "extend",
+        "fence",
         "fill",
         "invalidate_tags",
         "open",
@@ -193,6 +194,10 @@ class FaultyBackend:
     ) -> list[Record | Claim | None]:
         await self._before("claim")
         return await self._after("claim", self._backend.claim(region, keys, tags, lease))
+
+    async def fence(self, region: str, keys: Sequence[str], lease: float) -> list[Claim]:
+        await self._before("fence")
+        return await self._after("fence", self._backend.fence(region, keys, lease))
 
     async def extend(self, region: str, claims: Sequence[Claim], tags: tuple[str, ...]) -> None:
         await self._before("extend")

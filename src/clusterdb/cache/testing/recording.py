@@ -65,7 +65,7 @@ def disabled(cache: Cache | SyncCache) -> Iterator[None]:
 def _put_in_place(runtime: Runtime, backend: Backend) -> None:
     runtime.backend = backend
     for name, state in runtime.states.items():
-        state.apply(state.settings, backend.table(name), encodes=runtime.encodes)
+        state.apply(state.settings, backend.table(name), encodes=runtime.encodes_in(state.settings))
         if runtime.closed:
             state.close()
 
@@ -165,6 +165,10 @@ class _Forgetful:
         self, region: str, keys: Sequence[str], tags: tuple[str, ...], lease: float
     ) -> list[Record | Claim | None]:
         return await self._empty.claim(region, keys, tags, lease)
+
+    async def fence(self, region: str, keys: Sequence[str], lease: float) -> list[Claim]:
+        await self._forget(region, keys)
+        return await self._empty.fence(region, keys, lease)
 
     async def extend(self, region: str, claims: Sequence[Claim], tags: tuple[str, ...]) -> None:
         await self._empty.extend(region, claims, tags)

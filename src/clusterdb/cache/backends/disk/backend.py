@@ -14,7 +14,6 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from typing import ClassVar, Final, Literal
 
 from msgspec.structs import asdict, replace
@@ -46,7 +45,6 @@ from ...table import Table
 from ...types import FOREVER, MISSING, Record, Version
 from .attached import Attached
 from .attachment import Attachment
-from .claiming import Held
 from .file import CacheFile
 from .rows import AliveRow, Effects
 from .schema import tags_column
@@ -260,14 +258,8 @@ class DiskBackend:
                 for claim, number in asked.items()
             }
 
-        try:
+        with self._attachment.claims.asking(region, asked):
             found = await self._attachment.do(job, region)
-        except BaseException:
-            self._attachment.claims.cancel(region, asked)
-            self._attachment.claims.owe(
-                region, [(claim.key, number) for claim, number in asked.items()]
-            )
-            raise
         now = self._clock.now()
         answers: list[Record | Claim | None] = []
         for key, claim in zip(keys, taken, strict=True):
@@ -282,6 +274,17 @@ class DiskBackend:
             else:
                 self._attachment.claims.cancel(region, [claim])
         return answers
+
+    async def fence(self, region: str, keys: Sequence[str], lease: float) -> list[Claim]:
+        asked = {
+            self._attachment.claims.fence(region, key): -1 - random.getrandbits(62) for key in keys
+        }
+        numbered = [(claim.key, number) for claim, number in asked.items()]
+        with self._attachment.claims.asking(region, asked):
+            tokens = await self._attachment.do(lambda it: it.fence(region, numbered, lease), region)
+        for claim, token in zip(asked, tokens, strict=True):
+            self._attachment.claims.hold(claim, region, token)
+        return list(asked)
 
     async def extend(self, region: str, claims: Sequence[Claim], tags: tuple[str, ...]) -> None:
         held = [
@@ -314,7 +317,9 @@ class DiskBackend:
                     outcomes.append(error)
             return outcomes
 
-        with self._giving_back(region, [(put.key, found) for found, put in held if found]):
+        with self._attachment.claims.giving_back(
+            region, [(put.key, found) for found, put in held if found]
+        ):
             return await self._attachment.do(job, region)
 
     async def release(self, region: str, claims: Sequence[Claim]) -> None:
@@ -322,7 +327,7 @@ class DiskBackend:
             (claim.key, found) for claim in claims if (found := self._attachment.claims.give(claim))
         ]
         if held:
-            with self._giving_back(region, held):
+            with self._attachment.claims.giving_back(region, held):
                 await self._attachment.do(
                     lambda transaction: [
                         transaction.release(region, key, found.token.number) for key, found in held
@@ -330,15 +335,6 @@ class DiskBackend:
                 )
 
     # -- inside
-
-    @contextmanager
-    def _giving_back(self, region: str, held: Sequence[tuple[str, Held]]) -> Iterator[None]:
-        """A call that ends claims: where it fails, upkeep gives them back."""
-        try:
-            yield
-        except BaseException:
-            self._attachment.claims.owe(region, [(key, found.token.number) for key, found in held])
-            raise
 
     def _look(
         self,

@@ -13,7 +13,8 @@ from __future__ import annotations
 
 import math
 import threading
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 
 import msgspec
 
@@ -58,6 +59,17 @@ class DiskClaims:
         self._asked[claim] = 0
         return claim
 
+    def fence(self, region: str, key: str) -> Claim:
+        """A fence to ask the file for, whoever has a claim."""
+        known = self._claims.get((region, key))
+        if known in self._held:
+            self._lose(region, known)
+        elif known is not None:
+            self._end(region, known)
+        claim = self._claims[region, key] = Claim(key, ())
+        self._asked[claim] = 0
+        return claim
+
     def hold(self, claim: Claim, region: str, token: Token) -> None:
         """The file gave us the claim."""
         changed = self._asked.pop(claim)
@@ -99,6 +111,25 @@ class DiskClaims:
         """Owed claims were given back."""
         for number in numbers:
             self.owed.pop(number, None)
+
+    @contextmanager
+    def asking(self, region: str, asked: Mapping[Claim, int]) -> Iterator[None]:
+        """A call that asks for claims by number: where it fails, upkeep gives them back."""
+        try:
+            yield
+        except BaseException:
+            self.cancel(region, asked)
+            self.owe(region, [(claim.key, number) for claim, number in asked.items()])
+            raise
+
+    @contextmanager
+    def giving_back(self, region: str, held: Sequence[tuple[str, Held]]) -> Iterator[None]:
+        """A call that ends claims: where it fails, upkeep gives them back."""
+        try:
+            yield
+        except BaseException:
+            self.owe(region, [(key, found.token.number) for key, found in held])
+            raise
 
     # -- what happened
 

@@ -318,6 +318,15 @@ class Rows:
                 "DELETE FROM claims WHERE region = ? AND key = ?", (self.region(region).id, key)
             )
 
+    def fenced(self, region: str, key: str) -> bool:
+        """Whether a fence is on a key."""
+        return self._known.claims and bool(
+            self.run(
+                "SELECT 1 FROM claims WHERE region = ? AND key = ? AND token < 0",
+                (self.region(region).id, key),
+            ).fetchone()
+        )
+
     # -- upkeep
 
     def purge(self, after: int, limit: int) -> int:

@@ -106,7 +106,11 @@ class Transaction:
         return Written(applied=True, version=version)
 
     def _drop(self, region: str, drop: Drop) -> bool:
-        """Remove an entry and the claim on it; whether a live one was there."""
+        """Remove an entry and the claim on it; whether a live one was there. Where a fence is there
+        is none.
+        """
+        if drop.cause is RemovalCause.INVALIDATED and self.rows.fenced(region, drop.key):
+            return False
         alive = self.rows.alive(region, drop.key) is not None
         entry = self.rows.entry(region, drop.key)
         self.rows.end_claim(region, drop.key)
@@ -117,7 +121,7 @@ class Transaction:
             counters = self.rows.effects.count(region)
             if alive and deleted:
                 counters.deletes += 1
-            elif not expired:
+            elif not expired and drop.cause is RemovalCause.INVALIDATED:
                 counters.invalidations += 1
         gone: ChangeKind = "delete" if alive else "nothing"  # a load may not store all the same
         self.rows.log(gone if deleted else "invalidate", region, drop.key)
@@ -189,6 +193,18 @@ class Transaction:
         self.rows.claimed()
         self.heard_of()
         return token
+
+    def fence(self, region: str, numbers: Sequence[tuple[str, int]], lease: float) -> list[Token]:
+        """Remove the entry and the claim on each key, and claim it by its number: one below 0 is a
+        fence's.
+        """
+        tokens = []
+        for key, number in numbers:
+            self._drop(region, Drop(key, RemovalCause.REPLACED))
+            token = self.claim(region, key, (), lease, number)
+            assert isinstance(token, Token)
+            tokens.append(token)
+        return tokens
 
     def extend(self, region: str, key: str, token: Token, tags: tuple[str, ...]) -> Token:
         """Let a claim depend on the present states of more tags."""

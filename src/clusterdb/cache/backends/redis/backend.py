@@ -276,12 +276,8 @@ class RedisBackend:
     async def _write(self, region: str, changes: Sequence[Change]) -> list[Written | CacheError]:
         if self._succession.due:
             await self._succession.repeat()
-        since = self._effects.begin(region, changes)
-        try:
+        with self._effects.beginning(region, changes) as since:
             outcomes = await self._writing.write(region, self._marked(region, changes))
-        except BaseException:
-            self._effects.unknown(region, changes)
-            raise
         self._effects.made(region, changes, outcomes, since)
         return outcomes
 
@@ -295,13 +291,9 @@ class RedisBackend:
                 raise refusal
         if self._succession.due:
             await self._succession.repeat()
-        since = self._effects.begin(region, changes)
-        try:
+        with self._effects.beginning(region, changes) as since:
             marked = self._marked(region, changes)
             committed = await self._writing.commit(region, checks, marked)
-        except BaseException:
-            self._effects.unknown(region, changes)
-            raise
         if committed is not None:
             self._effects.made(region, changes, committed.outcomes, since)
         return committed
@@ -398,6 +390,15 @@ class RedisBackend:
             self._limits.used(region, [each.key for each in answers if isinstance(each, Record)])
         return answers
 
+    async def fence(self, region: str, keys: Sequence[str], lease: float) -> list[Claim]:
+        if self._succession.due:
+            await self._succession.repeat()
+        with self._effects.fencing(region, keys):
+            fences = await self._claiming.fence(region, keys, lease)
+        if self._settings[region].instant_clear:
+            await self._claiming.extend(region, fences, (REGION_TAG,))
+        return fences
+
     async def extend(self, region: str, claims: Sequence[Claim], tags: tuple[str, ...]) -> None:
         await self._claiming.extend(region, claims, tags)
 
@@ -413,12 +414,8 @@ class RedisBackend:
             await self._claiming.release(region, [claim for claim, _ in large])
         able = [fill for fill, no in zip(fills, refused, strict=True) if no is None]
         puts = [put for _, put in able]
-        since = self._effects.begin(region, puts)
-        try:
+        with self._effects.beginning(region, puts) as since:
             filled = await self._claiming.fill(region, able) if able else []
-        except BaseException:
-            self._effects.unknown(region, puts)
-            raise
         self._effects.made(region, puts, filled, since)
         left = iter(filled)
         return [next(left) if no is None else no for no in refused]

@@ -9,7 +9,8 @@ note.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 
 from ...errors import BackendUnavailable, CacheError
 from ...protocols import Change, Drop, Touch, Written
@@ -43,10 +44,17 @@ class Effects:
         self._succession = succession
         self._counters = counters
 
-    def begin(self, region: str, changes: Sequence[Change]) -> int:
-        """They are about to be sent; the version of the topology, for :meth:`made`."""
+    @contextmanager
+    def beginning(self, region: str, changes: Sequence[Change]) -> Iterator[int]:
+        """They are about to be sent, and if that fails nobody knows whether they were made. Gives
+        the version of the topology, for :meth:`made`.
+        """
         self._nearby.drop(region, [change.key for change in changes])
-        return self._succession.version
+        try:
+            yield self._succession.version
+        except BaseException:
+            self.unknown(region, changes)
+            raise
 
     def made(
         self,
@@ -69,7 +77,7 @@ class Effects:
             # By `type(...)`, as `isinstance` of a Struct that it is not takes 0.3 us.
             if type(change) is Drop:
                 self._succession.note("entry", [self._names.entry(region, change.key)], since)
-                claims.drop(region, change.key)
+                claims.drop(region, change.key, unless_fence=_spares(change))
                 if outcome.applied and change.cause is RemovalCause.DELETED:
                     counters.deletes += 1
                 elif outcome.applied:
@@ -78,11 +86,30 @@ class Effects:
                 claims.drop(region, change.key)
                 counters.sets += 1
 
+    @contextmanager
+    def fencing(self, region: str, keys: Sequence[str]) -> Iterator[None]:
+        """Entries are about to give way to claims of ours."""
+        since = self._succession.version
+        self._nearby.drop(region, keys)
+        try:
+            yield
+        finally:
+            self._nearby.drop(region, keys)
+        self._succession.note("entry", [self._names.entry(region, key) for key in keys], since)
+        for key in keys if region in self._limits else ():
+            gone = Drop(key, RemovalCause.REPLACED)
+            self._limits.changed(region, gone, Written(applied=False))
+
     def unknown(self, region: str, changes: Sequence[Change]) -> None:
         """They may have been made, or not."""
         self._nearby.drop(region, [change.key for change in changes])
         for change in changes:
             if not isinstance(change, Touch):
-                self._claiming.doubt(region, change.key)
+                self._claiming.doubt(region, change.key, unless_fence=_spares(change))
             if region in self._limits:
                 self._limits.doubted(region, change)
+
+
+def _spares(change: Change) -> bool:
+    """Whether a change leaves fences alone."""
+    return isinstance(change, Drop) and change.cause is RemovalCause.INVALIDATED

@@ -53,12 +53,19 @@ class HeldClaims:
         """
         known, replaces = self._claims.get((region, key)), b""
         if known is not None:
-            if known.live():
+            if known.live() or known.fence:
                 return None
             held = self.give(region, known)
             replaces = b"" if held is None else held.token
         claim = self._claims[region, key] = Claim(key, self._states.acquire(tags))
         return claim, replaces
+
+    def fence(self, region: str, key: str) -> Claim:
+        """A fence to ask the server for, whoever has a claim."""
+        self.drop(region, key)
+        claim = self._claims[region, key] = Claim(key, ())
+        claim.fence = True
+        return claim
 
     def hold(self, claim: Claim, held: Held) -> None:
         """The server gave us the claim. If it ended while it was asked for, it is owed."""
@@ -109,16 +116,16 @@ class HeldClaims:
         if type(value) is not bytes or claim_token(value) != held.token:
             self.give(region, claim)
 
-    def drop(self, region: str, key: str) -> None:
+    def drop(self, region: str, key: str, *, unless_fence: bool = False) -> None:
         """Something happened to a key, and removed the claim where it lives."""
         claim = self._claims.get((region, key))
-        if claim is not None:
+        if claim is not None and not (unless_fence and claim.fence):
             self.give(region, claim)
 
-    def doubt(self, region: str, key: str) -> None:
+    def doubt(self, region: str, key: str, *, unless_fence: bool = False) -> None:
         """Something may have happened to a key; if not, the claim is owed."""
         claim = self._claims.get((region, key))
-        if claim is not None:
+        if claim is not None and not (unless_fence and claim.fence):
             held = self.give(region, claim)
             if held is not None:
                 self.owed[held.token] = region, key

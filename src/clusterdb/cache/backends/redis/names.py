@@ -52,6 +52,15 @@ class Names:
         prefix = f"{self._name}:#index:{{{region}:{shard}}}:"
         return [(prefix + part).encode() for part in ("order", "weight", "ends")]
 
+    def pending(self, shard: int) -> bytes:
+        """The name of one shard of what is to be written behind."""
+        return f"{self._name}:#pending:{shard}".encode()
+
+    @property
+    def aside(self) -> bytes:
+        """The name of what was to be written behind, and was refused."""
+        return f"{self._name}:#aside".encode()
+
     @property
     def sweeper(self) -> bytes:
         """The name of the lock of who keeps regions within their limits."""

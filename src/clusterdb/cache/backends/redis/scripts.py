@@ -18,6 +18,7 @@ __all__ = [
     "CLAIM",
     "COMMIT",
     "DROP",
+    "FENCE",
     "FILL",
     "PUT",
     "READ",
@@ -154,11 +155,12 @@ return version(v)
     "allow-oom",
 )
 
-# -> 1 | 0 | head of what was removed
+# whether it spares fences -> 1 | 0 | head of what was removed
 DROP: Final = Script(
     r"""
 local kind, v = look(KEYS[1])
 if kind == 'none' then return 0 end
+if kind == 'claim' and ARGV[1] == '1' and string.byte(v, 2) == 255 then return 0 end
 redis.call('UNLINK', KEYS[1])
 if kind ~= 'live' then return 0 end
 return tagged(v) and head(v) or 1
@@ -266,6 +268,16 @@ local px = math.max(lease, kept - time)
 store(KEYS[1], '\0' .. ARGV[2] .. struct.pack('>dd', time + lease, kept) .. old, whole(px))
 return 1
 """
+)
+
+# token, lease -> 1
+FENCE: Final = Script(
+    r"""
+local lease = tonumber(ARGV[2])
+store(KEYS[1], '\0' .. ARGV[1] .. struct.pack('>dd', now() + lease, 0), whole(lease))
+return 1
+""",
+    "allow-oom",  # 33 bytes for a while, against an old value for ever
 )
 
 # token, lease -> 1 | 0

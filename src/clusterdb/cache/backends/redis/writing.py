@@ -23,6 +23,7 @@ from ...errors import (
 from ...protocols import Add, Change, Check, Committed, Drop, Put, Touch, Written
 from ...settings import RegionSettings
 from ...transport import Command, Reply
+from ...types import RemovalCause
 from ...versions import Versions
 from .link import BULK_BYTES, Link, explained, raised_if_away
 from .names import Names
@@ -204,7 +205,8 @@ class Writing:
             keep = 1 if change.keep_ttl else 0
             return PUT.call(step.name, *step.known, data, px, change.when, keep, grace), len(data)
         if isinstance(change, Drop):
-            return DROP.call(step.name), 0
+            spares = 1 if change.cause is RemovalCause.INVALIDATED else 0
+            return DROP.call(step.name, spares), 0
         if isinstance(change, Touch):
             ttl = "" if change.ttl is None else milliseconds(change.ttl)
             return TOUCH.call(step.name, *step.known, ttl), 0

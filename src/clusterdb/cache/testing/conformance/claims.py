@@ -126,6 +126,14 @@ async def _proves_end(h: Harness, end: _Ending, left: object) -> None:
         await h.claim("k", "t", "u")
 
 
+async def _proves_end_of_fence(h: Harness, end: _Ending, left: object) -> None:
+    [fence] = await h.fence("k")
+    await h.backend.extend(MAIN, [fence], ("t", "u"))
+    await end(h)
+    assert not await h.fill(fence, "too late"), "the fill of an ended fence was stored"
+    assert await h.value("k") == left
+
+
 async def _proves_successor(h: Harness, end: _Ending, left: object) -> None:
     first = await h.claim("k", "t")
     await end(h)
@@ -146,16 +154,90 @@ def _register(name: str, end: _Ending, left: object) -> None:
     async def proves_successor(h: Harness) -> None:
         await _proves_successor(h, end, left)
 
+    async def proves_end_of_fence(h: Harness) -> None:
+        await _proves_end_of_fence(h, end, left)
+
     proves_end.__name__ = f"{name}_ends_a_claim"
     proves_end.__doc__ = f"After a {name} a fill stores nothing, and the key can be claimed anew."
     proves_successor.__name__ = f"after_{name}_the_next_claim_is_safe"
     proves_successor.__doc__ = f"A claim ended by {name} can neither fill nor end the next one."
+    proves_end_of_fence.__name__ = f"{name}_ends_a_fence"
+    proves_end_of_fence.__doc__ = f"After a {name} the fill of a fence stores nothing."
     clause()(proves_end)
+    if name != "invalidate":
+        clause()(proves_end_of_fence)
     clause()(proves_successor)
 
 
 for _name, (_end, _left) in _ENDINGS.items():
     _register(_name, _end, _left)
+
+
+@clause()
+async def a_fence_takes_the_place_of_an_entry(h: Harness) -> None:
+    """A fence removes what is there, is absence to readers, and is filled as any claim."""
+    await h.put("k", "old", ttl=10)
+    await h.put("kk", "other")
+    fence, second = await h.fence("k", "new")
+    await h.backend.extend(MAIN, [fence], ("t",))
+    assert await h.value("k") is MISSING
+    assert await h.scan() == ["kk"]
+    assert await h.answer("k") is None
+    assert await h.fill(fence, "written", ttl=10)
+    assert await h.fill(second, "too")
+    record = await h.found("k")
+    assert (record.value, record.tags) == ("written", ("t",))
+    assert h.left(record, 10)
+    await h.backend.invalidate_tags(["t"])
+    assert await h.value("k") is MISSING
+    assert await h.value("new") == "too"
+
+
+@clause()
+async def a_fence_ends_a_claim(h: Harness) -> None:
+    """What was claimed before a fence can neither be filled nor end it."""
+    claim = await h.claim("k")
+    [fence] = await h.fence("k")
+    assert not await h.fill(claim, "too late")
+    await h.release(claim)
+    assert await h.answer("k") is None, "the old claim ended the fence"
+    assert await h.fill(fence, "written")
+    assert await h.value("k") == "written"
+
+
+@clause()
+async def an_invalidation_spares_a_fence(h: Harness) -> None:
+    """A fence is no copy: what invalidates its key leaves it where it is."""
+    [fence] = await h.fence("k")
+    assert not await h.drop("k", RemovalCause.INVALIDATED)
+    assert await h.answer("k") is None, "the fence is gone"
+    assert await h.fill(fence, "written")
+    assert await h.value("k") == "written"
+    assert await h.drop("k", RemovalCause.INVALIDATED)
+
+
+@clause()
+async def the_last_fence_stands(h: Harness) -> None:
+    """A fence ends the fence before it, whose fill stores nothing."""
+    [first] = await h.fence("k")
+    [second] = await h.fence("k")
+    assert not await h.fill(first, "too late")
+    await h.release(first)
+    assert await h.answer("k") is None
+    assert await h.fill(second, "written")
+    assert await h.value("k") == "written"
+
+
+@clause()
+async def a_released_fence_leaves_nothing(h: Harness) -> None:
+    """A fence that is given back leaves absence, and the key can be claimed at once."""
+    h.configure(grace=20)
+    await h.put("k", "old", ttl=2)
+    await h.advance(3)
+    [fence] = await h.fence("k")
+    await h.release(fence)
+    assert await h.glance("k", stale=True) is None
+    await h.claim("k")
 
 
 @clause()

@@ -183,6 +183,12 @@ class Harness:
         [answer] = await self.backend.claim(region, [key], tags, 30 * self.unit)
         return answer
 
+    async def fence(self, *keys: str, region: str = MAIN) -> list[Claim]:
+        """Fences on keys."""
+        fences = await self.backend.fence(region, keys, 30 * self.unit)
+        assert [fence.key for fence in fences] == list(keys)
+        return fences
+
     async def fill(
         self, claim: Claim, value: Any, ttl: float | None = None, region: str = MAIN
     ) -> bool:

@@ -1,0 +1,313 @@
+"""The journal of what is to be written behind: files that are synced before "accepted" is said.
+
+A directory holds one SQLite file for each process that writes; the process locks it (``flock``) for
+as long as it lives. A file that nobody locks was left by a process that has died: whoever finds it
+takes what is in it into its own file, and removes it. So what was accepted is written by the next
+start, or by another process of the same machine, whichever comes first.
+
+All calls that wait are one transaction, with one sync of the file.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import fcntl
+import json
+import os
+import secrets
+import sqlite3
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any, Final
+
+from ..codec import Encoded
+from ..errors import StorageUnavailable
+from ..intents import Intent, PutAside
+from ..types import MISSING
+from .sqlite.lane import Lane
+
+__all__ = ["Journals", "journal_directory", "read_journals"]
+
+_SCHEMA: Final = """
+CREATE TABLE IF NOT EXISTS intents (
+    region TEXT NOT NULL, key TEXT NOT NULL, version INTEGER NOT NULL, payload BLOB,
+    codec INTEGER, flags INTEGER, deadline REAL, tags TEXT NOT NULL,
+    PRIMARY KEY (region, key)
+) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS aside (
+    region TEXT NOT NULL, key TEXT NOT NULL, version INTEGER NOT NULL, code TEXT NOT NULL,
+    reason TEXT NOT NULL, time REAL NOT NULL, payload BLOB, codec INTEGER, flags INTEGER
+);
+"""
+_PUT: Final = """
+INSERT INTO intents VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (region, key) DO UPDATE SET
+version = excluded.version, payload = excluded.payload, codec = excluded.codec,
+flags = excluded.flags, deadline = excluded.deadline, tags = excluded.tags
+WHERE excluded.version > version
+"""
+_END: Final = ".journal"
+
+
+def journal_directory(cache: str, wanted: str | None) -> Path:
+    """Where the journals of a cache are."""
+    if wanted is not None:
+        return Path(wanted).expanduser().absolute()
+    state = os.environ.get("XDG_STATE_HOME") or "~/.local/state"
+    return Path(state).expanduser().absolute() / "clusterdb-cache" / cache
+
+
+class Journals:
+    """This process's journal in ``directory``, and those that others left there."""
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+        self._path: Path | None = None
+        self._lock = -1
+        self._lane: Lane | None = None
+        self._waiting: list[tuple[Sequence[Intent], asyncio.Future[None]]] = []
+        self._writing: asyncio.Task[None] | None = None
+
+    async def open(self) -> list[Intent]:
+        """Begin a file, or go on with ours, and take up what was left. Raises
+        :class:`StorageUnavailable`.
+        """
+        self._writing, self._waiting = None, []  # of a loop that has ended
+        if self._lane is not None:
+            return await self.adopt()
+        with _errors(self._directory):
+            self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+            name = f"{os.getpid()}-{secrets.token_hex(8)}{_END}"
+            self._path = self._directory / name
+            self._lock = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            folder = os.open(self._directory, os.O_RDONLY)
+            try:
+                os.fsync(folder)  # else a power cut may lose the file with all that is in it
+            finally:
+                os.close(folder)
+        path = self._path
+        self._lane = Lane("clusterdb-cache-journal", lambda: _connect(path))
+        await self._do(_is_empty)
+        return await self.adopt()
+
+    async def adopt(self) -> list[Intent]:
+        """Take what is in files that nobody has locked into our own, and remove them."""
+        adopted: list[Intent] = []
+        for path in sorted(self._directory.glob(f"*{_END}")):
+            if path == self._path:
+                continue
+            with _taken(path) as ours:
+                if ours:
+                    adopted += await self._do(partial(_move, path=path))
+                    _remove(path)
+        return adopted
+
+    async def append(self, intents: Sequence[Intent]) -> list[Intent]:
+        """Write intents; returns when they are synced. Cost: one sync, shared."""
+        done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._waiting.append((intents, done))
+        if self._writing is None:
+            self._writing = asyncio.create_task(self._write())
+        await asyncio.shield(done)
+        return list(intents)
+
+    async def _write(self) -> None:
+        """Write what waits, all of it in one transaction, as long as there is any."""
+        while self._waiting:
+            group, self._waiting = self._waiting, []
+            rows = [_row(intent) for intents, _ in group for intent in intents]
+            error: Exception | None = None
+            try:
+                await self._do(partial(_put, rows=rows))
+            except Exception as failed:  # noqa: BLE001 - it is the callers'
+                error = failed
+            for _, done in group:
+                if done.done():
+                    continue
+                if error is None:
+                    done.set_result(None)
+                else:
+                    done.set_exception(error)
+        self._writing = None
+
+    async def flushed(self, intents: Sequence[Intent]) -> None:
+        """Forget intents, and older ones of their keys."""
+        gone = [(*intent.place, intent.version) for intent in intents]
+        await self._do(partial(_forget, gone=gone))
+
+    async def put_aside(self, intent: Intent, refused: PutAside) -> None:
+        """Keep what was refused, with its value."""
+        payload, codec, flags = _parts(intent)
+        row = (*intent.place, refused.version, refused.code, refused.reason, refused.time)
+
+        def job(connection: sqlite3.Connection) -> None:
+            with _transaction(connection):
+                connection.execute(
+                    "INSERT INTO aside VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                    (*row, payload, codec, flags),
+                )
+
+        await self._do(job)
+
+    async def find(self, region: str, keys: Sequence[str]) -> list[Intent]:
+        """Nothing: what other processes have in their files is theirs until they die."""
+        del region, keys
+        return []
+
+    async def aside(self) -> list[PutAside]:
+        """What was put aside, here and by those whose files we took."""
+        found: list[PutAside] = await self._do(_aside)
+        return found
+
+    async def aclose(self) -> None:
+        """Close the file, and remove it if nothing is in it."""
+        lane, self._lane = self._lane, None
+        if lane is None or self._path is None:
+            return
+        if self._writing is not None:
+            await asyncio.wait({self._writing})
+        empty = await lane.do(_is_empty)
+        await lane.aclose()
+        if empty:
+            _remove(self._path)
+        os.close(self._lock)
+
+    def forked(self) -> None:
+        """The file stays locked by the parent alone: a lock is held as long as anybody has it."""
+        if self._lane is not None:
+            os.close(self._lock)
+
+    async def _do(self, job: Callable[[sqlite3.Connection], Any]) -> Any:
+        if self._lane is None:
+            raise StorageUnavailable(f"the journal in {str(self._directory)!r} is not open")
+        with _errors(self._directory):
+            return await self._lane.do(job)
+
+
+def read_journals(directory: Path) -> tuple[list[Intent], list[PutAside]]:
+    """What all journals of a directory hold, pending and put aside, without taking any."""
+    intents: list[Intent] = []
+    aside: list[PutAside] = []
+    for path in sorted(directory.glob(f"*{_END}")):
+        with _errors(path), contextlib.closing(_read_only(path)) as connection:
+            if connection.execute("SELECT 1 FROM sqlite_master").fetchone() is not None:
+                intents += _intents(connection)
+                aside += _aside(connection)
+    return intents, aside
+
+
+@contextlib.contextmanager
+def _errors(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except (OSError, sqlite3.Error) as error:
+        raise StorageUnavailable(
+            f"the journal in {str(path)!r} can't be used: {error}; free space, or name another "
+            f"directory as journal"
+        ) from error
+
+
+@contextlib.contextmanager
+def _taken(path: Path) -> Iterator[bool]:
+    """Whether the file is ours while this lasts: whoever made it has died."""
+    try:
+        lock = os.open(path, os.O_RDWR | os.O_NOFOLLOW)
+    except FileNotFoundError:
+        yield False
+        return
+    try:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            yield False
+        else:
+            yield path.exists()
+    finally:
+        os.close(lock)
+
+
+def _remove(path: Path) -> None:
+    for end in ("-wal", "-shm", ""):
+        Path(f"{path}{end}").unlink(missing_ok=True)
+
+
+def _connect(path: Path) -> sqlite3.Connection:
+    connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+    connection.execute("PRAGMA journal_mode = WAL")
+    connection.execute("PRAGMA synchronous = FULL")
+    connection.execute("PRAGMA trusted_schema = OFF")
+    connection.executescript(_SCHEMA)
+    return connection
+
+
+def _read_only(path: Path) -> sqlite3.Connection:
+    return sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True, isolation_level=None)
+
+
+@contextlib.contextmanager
+def _transaction(connection: sqlite3.Connection) -> Iterator[None]:
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        yield
+        connection.execute("COMMIT")
+    except BaseException:
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
+        raise
+
+
+def _parts(intent: Intent) -> tuple[bytes | None, int | None, int | None]:
+    value = intent.value
+    if not isinstance(value, Encoded):
+        return None, None, None
+    return value.payload, int(value.codec), value.flags
+
+
+def _row(intent: Intent) -> tuple[Any, ...]:
+    tags = json.dumps(intent.tags)
+    return (*intent.place, intent.version, *_parts(intent), intent.deadline, tags)
+
+
+def _put(connection: sqlite3.Connection, rows: Sequence[tuple[Any, ...]]) -> None:
+    with _transaction(connection):
+        connection.executemany(_PUT, rows)
+
+
+def _forget(connection: sqlite3.Connection, gone: Sequence[tuple[str, str, int]]) -> None:
+    with _transaction(connection):
+        connection.executemany(
+            "DELETE FROM intents WHERE region = ? AND key = ? AND version <= ?", gone
+        )
+
+
+def _intents(connection: sqlite3.Connection) -> list[Intent]:
+    found = []
+    for region, key, version, payload, codec, flags, deadline, tags in connection.execute(
+        "SELECT region, key, version, payload, codec, flags, deadline, tags FROM intents"
+    ):
+        value = MISSING if payload is None else Encoded(payload, codec, flags)
+        found.append(Intent(region, key, value, version, deadline, tuple(json.loads(tags))))
+    return found
+
+
+def _aside(connection: sqlite3.Connection) -> list[PutAside]:
+    rows = connection.execute("SELECT region, key, version, code, reason, time FROM aside")
+    return [PutAside(*row) for row in rows]
+
+
+def _move(connection: sqlite3.Connection, path: Path) -> list[Intent]:
+    """What another file holds, written to ours."""
+    with contextlib.closing(_connect(path)) as left:
+        intents = _intents(left)
+        aside = left.execute("SELECT * FROM aside").fetchall()
+    with _transaction(connection):
+        connection.executemany(_PUT, [_row(intent) for intent in intents])
+        connection.executemany("INSERT INTO aside VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", aside)
+    return intents
+
+
+def _is_empty(connection: sqlite3.Connection) -> bool:
+    tables = ("intents", "aside")
+    return all(connection.execute(f"SELECT 1 FROM {table}").fetchone() is None for table in tables)

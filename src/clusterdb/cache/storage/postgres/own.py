@@ -1,0 +1,178 @@
+"""A table of the storage's own."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import Any, Final
+
+from ...codec import Encoded
+from ...errors import CacheError, RowRefused
+from ...rows import Row, RowChange, StorageCapability
+from ...types import MISSING
+from ..names import Names
+from .outbox import prune_lines
+from .schema import COLUMNS, channel, outbox_tables, tables, triggers
+from .table import Put, waking
+
+__all__ = ["OwnTable"]
+
+_LIVE: Final = "NOT t.deleted AND (t.expires_at IS NULL OR t.expires_at > clock_timestamp())"
+_ROW: Final = (
+    "t.key, t.value, t.codec, t.flags, t.row_version, "
+    "extract(epoch FROM t.expires_at - clock_timestamp())::float8 AS ttl, t.tags"
+)
+
+
+class OwnTable:
+    """Its SQL, and how values go in and come out."""
+
+    makes_table: bool = True
+    capabilities: frozenset[StorageCapability] = frozenset(
+        {"conditions", "versions", "atomic", "changes", "expiry", "tags"}
+    )
+
+    def __init__(self, names: Names) -> None:
+        self.names = names
+        table = names.table
+        self.read = (
+            f"SELECT {_ROW} FROM {table} AS t WHERE region = $1 AND key = ANY($2) AND {_LIVE}"
+        )
+        self.page = (
+            f"SELECT {_ROW} FROM {table} AS t WHERE region = $1 AND ($2::text IS NULL OR key > $2) "
+            f"AND {_LIVE} ORDER BY t.key LIMIT $3"
+        )
+        self.lock = _lock(names)
+        self.put = _put(names)
+        self.clear = _clear(names)
+        self.prune = _prune(names)
+        self.figures = (
+            f"SELECT count(*) FILTER (WHERE {_LIVE}), count(*) FILTER (WHERE t.deleted), "
+            f"(SELECT count(*) FROM {names.outbox}) FROM {table} AS t"
+        )
+
+    def tables(self) -> list[str]:
+        return [*tables(self.names), *outbox_tables(self.names)]
+
+    def triggers(self) -> list[str]:
+        return triggers(self.names)
+
+    def check(self, columns: dict[str, str], unique: set[str]) -> str:
+        del unique
+        missing = [name for name in COLUMNS if name not in columns]
+        return f"has no column {missing[0]!r}: it is another program's" if missing else ""
+
+    def check_region(self, region: str) -> None:
+        """Any region may have rows here."""
+
+    def refusal(self, change: RowChange) -> CacheError | None:
+        if any("\0" in text for text in (change.region, change.key, *change.tags)):
+            reason = "a text column takes no NUL character; use another key, or no such tag"
+            return RowRefused(change.key, "22021", reason)
+        return None
+
+    def stored(self, key: str) -> Any:
+        return None if "\0" in key else key
+
+    def row(self, found: Any) -> Row:
+        key, value, codec, flags, version, ttl, tags = found
+        return Row(key, Encoded(value or b"", codec, flags), version, ttl, tuple(tags))
+
+    def arguments(self, puts: Sequence[Put]) -> list[list[Any]]:
+        return [list(column) for column in zip(*map(_columns, puts), strict=True)]
+
+
+def _columns(put: Put) -> tuple[object, ...]:
+    """A row, in the order of the statement's parameters."""
+    change = put.change
+    gone = change.value is MISSING
+    encoded: Encoded = Encoded(b"", 0) if gone else change.value
+    return (
+        change.region,
+        change.key,
+        None if gone else encoded.payload,
+        encoded.codec,
+        encoded.flags,
+        put.version,
+        put.known,
+        gone,
+        None if gone else put.kept,
+        None if gone or put.kept is not None else change.ttl,
+        json.dumps(() if gone else change.tags),
+    )
+
+
+def _lock(names: Names) -> str:
+    """Rows are locked in the order of their keys, so that two writers don't wait in a circle."""
+    table = names.table
+    return f"""
+SELECT t.region, t.key, t.row_version, {_LIVE} AS live, t.expires_at, true
+FROM {table} AS t JOIN unnest($1::text[], $2::text[]) AS asked (region, key)
+    ON t.region = asked.region AND t.key = asked.key
+ORDER BY t.region, t.key FOR UPDATE OF t"""
+
+
+def _put(names: Names) -> str:
+    """A row that was not there when we looked may be now: then it is not in the answer."""
+    table, outbox = names.table, names.outbox
+    return f"""
+WITH asked AS (
+    SELECT a.region, a.key, a.value, a.codec, a.flags, a.row_version, a.known, a.deleted,
+        coalesce(a.kept, clock_timestamp() + a.ttl * interval '1 second') AS expires_at,
+        CASE WHEN a.tags = '[]' THEN '{{}}'::text[]
+            ELSE ARRAY(SELECT jsonb_array_elements_text(a.tags::jsonb)) END AS tags
+    FROM unnest($1::text[], $2::text[], $3::bytea[], $4::int2[], $5::int2[], $6::int8[],
+        $7::bool[], $8::bool[], $9::timestamptz[], $10::float8[], $11::text[])
+        AS a (region, key, value, codec, flags, row_version, known, deleted, kept, ttl, tags)
+    ORDER BY a.region COLLATE "C", a.key COLLATE "C"
+), made AS (
+    INSERT INTO {table} AS t (region, key, value, codec, flags, row_version, expires_at, tags,
+        created_at, updated_at, deleted)
+    SELECT region, key, value, codec, flags, row_version, expires_at, tags,
+        clock_timestamp(), clock_timestamp(), deleted FROM asked WHERE NOT known
+    ON CONFLICT DO NOTHING RETURNING t.region, t.key, t.row_version
+), changed AS (
+    UPDATE {table} AS t SET value = a.value, codec = a.codec, flags = a.flags,
+        row_version = a.row_version, expires_at = a.expires_at, tags = a.tags,
+        created_at = CASE WHEN t.deleted THEN clock_timestamp() ELSE t.created_at END,
+        updated_at = clock_timestamp(), deleted = a.deleted
+    FROM asked AS a WHERE a.known AND t.region = a.region AND t.key = a.key
+    RETURNING t.region, t.key, t.row_version
+), done AS (
+    SELECT * FROM made UNION ALL SELECT * FROM changed
+), told AS (
+    INSERT INTO {outbox} (region, key, row_version, origin)
+    SELECT region, key, row_version, $12 FROM done
+)
+SELECT region, key, row_version, {waking(channel(names))} FROM done"""
+
+
+def _clear(names: Names) -> str:
+    """All live rows of regions become deleted ones; how many."""
+    table, outbox = names.table, names.outbox
+    return f"""
+WITH held AS (
+    SELECT t.region, t.key FROM {table} AS t WHERE t.region = ANY($1) AND {_LIVE}
+    ORDER BY t.region, t.key FOR UPDATE
+), changed AS (
+    UPDATE {table} AS t SET value = NULL, codec = 0, flags = 0, tags = '{{}}', expires_at = NULL,
+        row_version = t.row_version + 1, updated_at = clock_timestamp(), deleted = true
+    FROM held WHERE t.region = held.region AND t.key = held.key
+    RETURNING t.region, t.key, t.row_version
+), told AS (
+    INSERT INTO {outbox} (region, key, row_version, origin)
+    SELECT region, key, row_version, $2 FROM changed
+)
+SELECT count(*), {waking(channel(names))} FROM changed"""
+
+
+def _prune(names: Names) -> str:
+    """Deleted rows and expired ones, and lines of the outbox."""
+    age = "clock_timestamp() - $1 * interval '1 second'"
+    return f"""
+WITH {prune_lines(names)}, rows AS (
+    DELETE FROM {names.table} AS t
+    WHERE (t.deleted AND t.updated_at < {age}) OR t.expires_at < {age}
+    RETURNING 1
+)
+SELECT (SELECT count(*) FROM lines) + (SELECT count(*) FROM rows)"""
