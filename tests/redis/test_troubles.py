@@ -98,7 +98,7 @@ async def test_a_slow_network_is_a_high_latency_for_doctor_too(server: Server, d
     assert "look    High latency" in text
 
 
-async def test_a_near_tier_that_cant_track_makes_reads_slow(server: Server):
+async def test_a_near_tier_that_cant_track_makes_reads_slow(server: Server, doctor):
     rules = ("near", "on", ">secret", "~*", "&*", "+@all", "-client|tracking")
     server.cli("ACL", "SETUSER", *rules)
     config = config_of(server.port, username="near", password="secret")
@@ -110,6 +110,11 @@ async def test_a_near_tier_that_cant_track_makes_reads_slow(server: Server):
     assert "client|tracking" in check.remedy
     told = [each for each in health.checks if "CLIENT TRACKING" in each.detail]
     assert told == [check], "it is said once"
+    url = f"redis://near:secret@127.0.0.1:{server.port}?name=shop"
+    warnings, text = await asyncio.to_thread(doctor, url)
+    [found] = [each for each in warnings if "CLIENT TRACKING" in each["detail"]]
+    assert found["name"] == "High latency"
+    assert "secret" not in text
 
 
 async def test_a_replica_in_the_place_of_the_primary_is_inconsistent(

@@ -47,6 +47,20 @@ async def test_a_load_is_traced_with_its_loader(traced: Traced):
     assert "user:5" not in traced.text()
 
 
+def test_a_call_without_await_joins_the_trace_of_its_thread(traced: Traced, tmp_path):
+    config = CacheConfig(backend=Disk(path=str(tmp_path / "cache.db")), tracing=ON)
+    with Cache(config).sync as cache:
+        traced.forget()
+        with traced.provider.get_tracer("shop").start_as_current_span("request") as request:
+            assert cache.get("none") is None
+            assert cache.get_or_load("k", lambda: 5) == 5
+
+    ours = [span for span in traced.spans if span.name != "request"]
+    assert {"read default", "load default", "loader default"} <= {span.name for span in ours}
+    traces = {span.context.trace_id for span in ours if span.context is not None}
+    assert traces == {request.get_span_context().trace_id}
+
+
 async def test_hits_and_writes_of_the_memory_backend_make_no_span(traced: Traced):
     async with Cache(CacheConfig(tracing=ON)) as cache:
         await cache.set("a", 1)

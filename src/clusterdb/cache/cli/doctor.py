@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Final
 
 import msgspec
 import typer
@@ -32,6 +32,9 @@ from .output import make_console, plain_table, print_json, safe
 from .target import Url, configured, on_cache
 
 __all__ = ["Check", "Report", "doctor", "examine"]
+
+_SETTLED: Final = 0.5
+"""Seconds after which servers have said whether they can track."""
 
 
 class Check(msgspec.Struct, frozen=True):
@@ -138,7 +141,10 @@ def _check_backend(file: Path | None, url: str | None) -> list[Check]:
 
 
 async def _look(cache: Cache) -> tuple[BackendInfo, list[Diagnosis]]:
-    info = await describe(cache)
+    info, end = await describe(cache), time.monotonic() + _SETTLED
+    while info.servers and not any(each.near for each in info.servers) and time.monotonic() < end:
+        await asyncio.sleep(_SETTLED / 10)  # whether a server can track is learnt by asking it to
+        info = await describe(cache)
     return info, diagnose(info, copies_of(cache.access.runtime))
 
 

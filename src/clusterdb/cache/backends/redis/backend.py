@@ -12,6 +12,7 @@ of their own (:mod:`.limits`); of the others `describe` leaves it open.
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import AsyncGenerator, Iterable, Iterator, Mapping, Sequence
 from typing import ClassVar, Final, Literal, Protocol, TypeVar
@@ -337,7 +338,7 @@ class RedisBackend:
         return cleared
 
     async def describe(self) -> BackendInfo:
-        servers = await look_at(self._link)
+        servers, members = await asyncio.gather(look_at(self._link), self._membership.members())
         regions = {}
         for name in self._settings:
             items, weight = None, None
@@ -356,7 +357,7 @@ class RedisBackend:
                 *self._levels.problems,
                 *kept_order_problems(self.kind, self._settings.values()),
             ),
-            members=await self._membership.members(),
+            members=members,
             servers=self._nearby.look(servers),
         )
 
