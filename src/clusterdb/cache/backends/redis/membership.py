@@ -1,10 +1,10 @@
 """The processes of one cache on its servers: each says that it is there, and how it does.
 
-All of them stand in one string, ``{name}:#members``, as JSON by process. A script reads it, leaves
-out who has been silent for a minute by the server's clock, puts one process in, and writes it back
-for a minute: one small write every few seconds, which needs no permission that entries don't, and
-of which nothing is left a minute after the last process. A hash with a field a process was
-rejected: until Redis 7.4 its fields can't expire.
+Each has a field of one hash, ``{name}:#members``, with the time of the server's clock in it: one
+small write every few seconds, of which nothing is left a minute after the last process. Before
+Redis 7.4 fields can't expire by themselves, so each process once a minute removes those that were
+silent for one. One string for all of them was rejected: in a large fleet every heartbeat would
+write, and replicate, what all processes say.
 
 Nothing depends on it. A heartbeat that fails is left out, and a process that lives for less than a
 second, such as a command, says nothing.
@@ -16,12 +16,13 @@ import asyncio
 import os
 from collections.abc import Callable
 from contextlib import suppress
+from itertools import count
 from typing import Any, Final
 
 import msgspec
 
 from ...clock import Clock
-from ...errors import CacheError
+from ...errors import CacheError, ServerError
 from ...members import SILENT_FOR, Member, Process, this_process
 from ...stats import NearFigures
 from .link import Link
@@ -36,31 +37,59 @@ MOST: Final = 256
 """How many processes are told of at most; more of them work as well, and are not shown."""
 
 _ID_BYTES: Final = 8
-_BYTES: Final = 256 * 1024
-"""More than so many processes need; what is larger is none of ours."""
+_BYTES: Final = 1024
+"""What is longer is none of ours."""
 
-# id, what it says (empty: it leaves), most of them, milliseconds, most bytes -> 1
+_SWEEP_EVERY: Final = 12
+"""Heartbeats from one removal of the silent to the next."""
+
+_DENIED: Final = ("NOPERM", "can't run this command")
+
+# id, what it says (empty: it leaves), most of them, milliseconds, whether to remove the silent
+#   -> 1 | 0 there are too many
 _ANNOUNCE: Final = Script(
     r"""
-local time, raw, all, count = now(), redis.pcall('GET', KEYS[1]), {}, 0
-if type(raw) == 'string' and #raw <= tonumber(ARGV[5]) then
-  local ok, found = pcall(cjson.decode, raw)
-  if ok and type(found) == 'table' then all = found end
+local key, id, time = KEYS[1], ARGV[1], now()
+local known = redis.pcall('HEXISTS', key, id)
+if type(known) == 'table' then
+  if not string.find(known.err, 'WRONGTYPE') then return known end
+  redis.call('UNLINK', key)
+  known = 0
 end
-for id, each in pairs(all) do
-  local seen = type(each) == 'table' and tonumber(each.seen)
-  if not seen or math.abs(time - seen) > tonumber(ARGV[4]) or id == ARGV[1] then all[id] = nil
-  else count = count + 1 end
+if ARGV[2] == '' then return redis.call('HDEL', key, id) end
+if ARGV[5] == '1' or known == 0 and redis.call('HLEN', key) >= tonumber(ARGV[3]) then
+  local all = redis.call('HGETALL', key)
+  for at = 1, #all, 2 do
+    local seen = tonumber(string.match(all[at + 1], '^{"seen":(%d+),'))
+    if not seen or math.abs(time - seen) > tonumber(ARGV[4]) then
+      redis.call('HDEL', key, all[at])
+    end
+  end
+  if known == 0 and redis.call('HLEN', key) >= tonumber(ARGV[3]) then return 0 end
 end
-if ARGV[2] ~= '' and count < tonumber(ARGV[3]) then
-  local own = cjson.decode(ARGV[2])
-  own.seen = time
-  all[ARGV[1]] = own
-end
-if next(all) == nil then redis.call('UNLINK', KEYS[1])
-else redis.call('SET', KEYS[1], cjson.encode(all), 'PX', ARGV[4]) end
+redis.call('HSET', key, id, '{"seen":' .. whole(time) .. ',' .. string.sub(ARGV[2], 2))
+redis.call('PEXPIRE', key, ARGV[4])
 return 1
-"""
+""",
+    "allow-oom",
+)
+
+# most of them, most bytes -> {milliseconds, what each says ...}
+_MEMBERS: Final = Script(
+    r"""
+local found, length = {whole(now())}, redis.pcall('HLEN', KEYS[1])
+if type(length) == 'table' then
+  if string.find(length.err, 'WRONGTYPE') then return found end
+  return length
+end
+if length > tonumber(ARGV[1]) then return found end
+local all = redis.call('HGETALL', KEYS[1])
+for at = 2, #all, 2 do
+  if #all[at] <= tonumber(ARGV[2]) then found[#found + 1] = all[at] end
+end
+return found
+""",
+    "no-writes",
 )
 
 
@@ -120,26 +149,29 @@ class Membership:
 
     async def members(self) -> tuple[Member, ...]:
         """Who is there, those that started first before others; none where the server can't be
-        asked. One round trip.
+        asked, or may not be. One round trip.
         """
-        commands = [("TIME",), ("GETRANGE", self._name, 0, _BYTES)]
+        command = _MEMBERS.call(self._name, 2 * MOST, _BYTES)
         try:
-            time, raw = await self._link.send(commands, [self._name, self._name])
+            [reply] = await self._link.send([command], [self._name])
         except CacheError:
             return ()
-        if not isinstance(time, list) or not isinstance(raw, bytes):
+        if not isinstance(reply, list):
             return ()
-        now = int(time[0]) * 1000 + int(time[1]) // 1000
-        found = [each for each in map(_member, _decoded(raw), [now] * MOST) if each is not None]
+        now = int(reply[0])
+        found = [each for raw in reply[1:] if (each := _member(raw, now)) is not None]
         return tuple(sorted(found, key=lambda each: (each.started, each.host, each.pid)))
 
     async def _announce(self) -> None:
-        pause = FIRST
-        while True:
-            await asyncio.sleep(pause)
-            pause = BEAT
-            with suppress(CacheError):  # away, full or not allowed: nothing depends on it
-                await self._tell(self._said())
+        await asyncio.sleep(FIRST)
+        for beat in count():
+            try:
+                allowed = await self._tell(self._said(), sweep=beat % _SWEEP_EVERY == 0)
+            except CacheError:  # away, or full: nothing depends on it
+                allowed = True
+            if not allowed:
+                return  # to ask again and again would fill the server's log of refusals
+            await asyncio.sleep(BEAT)
 
     def _said(self) -> bytes:
         process = self._process = self._process or this_process()
@@ -152,26 +184,19 @@ class Membership:
             {name: value for name, value in said.items() if value is not None}
         )
 
-    async def _tell(self, said: bytes | str) -> None:
-        limits = MOST, int(SILENT_FOR * 1000), _BYTES
+    async def _tell(self, said: bytes | str, *, sweep: bool = False) -> bool:
+        """Whether we may."""
+        limits = MOST, int(SILENT_FOR * 1000), int(sweep)
         command = _ANNOUNCE.call(self._name, self._id, said, *limits)
-        await self._link.send([command], [self._name], write=True, replicated=False)
+        [reply] = await self._link.send([command], [self._name], write=True, replicated=False)
+        return not (isinstance(reply, ServerError) and any(each in str(reply) for each in _DENIED))
 
 
-def _decoded(raw: bytes) -> list[Any]:
-    """What stands for the processes, whoever wrote it."""
-    try:
-        found = msgspec.json.decode(raw)
-    except (msgspec.DecodeError, RecursionError):
-        return []
-    return list(found.values())[:MOST] if isinstance(found, dict) else []
-
-
-def _member(stored: object, now: int) -> Member | None:
+def _member(stored: bytes, now: int) -> Member | None:
     """A process that was heard of lately; ``None`` for anything else that stands there."""
     try:
-        found = msgspec.convert(stored, _Stored)
-    except msgspec.ValidationError:
+        found = msgspec.json.decode(stored, type=_Stored)
+    except (msgspec.DecodeError, RecursionError):
         return None
     silent = (now - found.seen) / 1000
     if abs(silent) > SILENT_FOR:
