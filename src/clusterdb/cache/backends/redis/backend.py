@@ -12,7 +12,6 @@ of their own (:mod:`.limits`); of the others `describe` leaves it open.
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from collections.abc import AsyncGenerator, Iterable, Iterator, Mapping, Sequence
 from typing import ClassVar, Final, Literal, Protocol, TypeVar
@@ -45,7 +44,7 @@ from ...versions import Versions
 from .claiming import Claiming
 from .confirming import Confirming
 from .effects import Effects
-from .health import check_version, look_at, problems
+from .health import check_version, look_around, look_at, problems
 from .levels import Levels
 from .limits import Limits
 from .link import Link
@@ -338,7 +337,7 @@ class RedisBackend:
         return cleared
 
     async def describe(self) -> BackendInfo:
-        servers, members = await asyncio.gather(look_at(self._link), self._membership.members())
+        servers, members = await look_around(self._link, self._membership)
         regions = {}
         for name in self._settings:
             items, weight = None, None
