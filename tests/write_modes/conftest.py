@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from uuid import uuid4
@@ -16,6 +17,8 @@ from clusterdb.cache.config import Disk, Memory, PostgreSQL, Redis, SQLite
 
 BACKENDS = ["memory", "disk", "redis"]
 STORAGES = ["sqlite", "postgres"]
+
+needs_psql = pytest.mark.skipif(shutil.which("psql") is None, reason="psql is not installed")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -357,7 +357,7 @@ def no_storage(region: str) -> NoStorage:
 
 def _of_the_cache(change: Change) -> bool:
     """Whether a change is of cached copies only."""
-    return isinstance(change, Drop) and change.cause is not RemovalCause.DELETED
+    return type(change) is Drop and change.cause is not RemovalCause.DELETED
 
 
 def _unconditional(change: Change) -> bool:

@@ -257,7 +257,7 @@ class Committer:
         made = {
             item: outcome
             for item, outcome in zip(group, outcomes, strict=True)
-            if isinstance(outcome, RowWritten) and outcome.applied
+            if type(outcome) is RowWritten and outcome.applied
         }
         self.rows += len(made)
         unknown = any(isinstance(outcome, OutcomeUnknown) for outcome in outcomes)

@@ -61,7 +61,8 @@ class Through:
         """Make the changes in order. Without ``wait`` they are queued, and count as made. Cost: one
         transaction, shared, and two round trips to the cache; a touch or an increment reads first.
         """
-        if all(isinstance(change, Put | Drop) for change in changes):
+        # By `type(...)`, as `isinstance` of a Struct that it is not takes 0.3 us.
+        if all(type(change) in (Put, Drop) for change in changes):
             items = [self._item(region, each, fenced, strict) for each in changes]
             if wait:
                 made = await self._committer.make(items)
@@ -79,7 +80,7 @@ class Through:
         return outcomes
 
     def _item(self, region: str, change: Change, fenced: bool, strict: bool) -> Item:
-        if isinstance(change, Put):
+        if type(change) is Put:
             row = self.change(region, change)
             copy = None if change.keep_ttl or not fenced else change
             return Item(row, copy, fenced=fenced, strict=strict)
@@ -276,7 +277,7 @@ def _may_idle(change: RowChange) -> bool:
 def _written(change: Change, outcome: RowWritten | CacheError) -> Written | CacheError:
     if isinstance(outcome, CacheError):
         return outcome
-    counts = outcome.applied and not isinstance(change, Drop)
+    counts = outcome.applied and type(change) is not Drop
     return Written(outcome.applied, outcome.version if counts else 0)
 
 

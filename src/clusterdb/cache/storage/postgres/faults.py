@@ -75,8 +75,8 @@ def translated(error: BaseException, about: str, timeout: float) -> CacheError:
         )
     if code == "55P03":
         return StorageUnavailable(
-            f"{about}: another transaction has held the lock of a row for over {timeout:g} s; "
-            f"{nothing}. Look for it in pg_stat_activity"
+            f"{about}: another transaction has held the lock of a row for nearly {timeout:g} s "
+            f"(pool.timeout); {nothing}. Look for it in pg_stat_activity"
         )
     if code in _RACES:
         return StorageUnavailable(

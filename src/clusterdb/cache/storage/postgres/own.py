@@ -44,6 +44,7 @@ class OwnTable:
         )
         self.lock = _lock(names)
         self.put = _put(names)
+        self.upsert = _upsert(names)
         self.clear = _clear(names)
         self.prune = _prune(names)
         self.figures = (
@@ -112,20 +113,33 @@ FROM {table} AS t JOIN unnest($1::text[], $2::text[]) AS asked (region, key)
 ORDER BY t.region, t.key FOR UPDATE OF t"""
 
 
-def _put(names: Names) -> str:
-    """A row that was not there when we looked may be now: then it is not in the answer."""
-    table, outbox = names.table, names.outbox
-    return f"""
-WITH asked AS (
+_ASKED: Final = """
     SELECT a.region, a.key, a.value, a.codec, a.flags, a.row_version, a.known, a.deleted,
         coalesce(a.kept, clock_timestamp() + a.ttl * interval '1 second') AS expires_at,
-        CASE WHEN a.tags = '[]' THEN '{{}}'::text[]
+        CASE WHEN a.tags = '[]' THEN '{}'::text[]
             ELSE ARRAY(SELECT jsonb_array_elements_text(a.tags::jsonb)) END AS tags
     FROM unnest($1::text[], $2::text[], $3::bytea[], $4::int2[], $5::int2[], $6::int8[],
         $7::bool[], $8::bool[], $9::timestamptz[], $10::float8[], $11::text[])
         AS a (region, key, value, codec, flags, row_version, known, deleted, kept, ttl, tags)
     ORDER BY a.region COLLATE "C", a.key COLLATE "C"
-), made AS (
+"""
+"""What is to be written, in the order in which rows are locked."""
+
+
+def _told(names: Names, done: str) -> str:
+    """The outbox is told of what is ``done``, and who listens to it woken."""
+    return f"""told AS (
+    INSERT INTO {names.outbox} (region, key, row_version, origin)
+    SELECT region, key, row_version, $12 FROM {done}
+)
+SELECT region, key, row_version, {waking(channel(names))} FROM {done}"""
+
+
+def _put(names: Names) -> str:
+    """A row that was not there when we looked may be now: then it is not in the answer."""
+    table = names.table
+    return f"""
+WITH asked AS ({_ASKED}), made AS (
     INSERT INTO {table} AS t (region, key, value, codec, flags, row_version, expires_at, tags,
         created_at, updated_at, deleted)
     SELECT region, key, value, codec, flags, row_version, expires_at, tags,
@@ -140,11 +154,24 @@ WITH asked AS (
     RETURNING t.region, t.key, t.row_version
 ), done AS (
     SELECT * FROM made UNION ALL SELECT * FROM changed
-), told AS (
-    INSERT INTO {outbox} (region, key, row_version, origin)
-    SELECT region, key, row_version, $12 FROM done
-)
-SELECT region, key, row_version, {waking(channel(names))} FROM done"""
+), {_told(names, "done")}"""
+
+
+def _upsert(names: Names) -> str:
+    """Rows that are written whatever is there: nothing has to be looked at before."""
+    return f"""
+WITH asked AS ({_ASKED}), done AS (
+    INSERT INTO {names.table} AS t (region, key, value, codec, flags, row_version, expires_at, tags,
+        created_at, updated_at, deleted)
+    SELECT region, key, value, codec, flags, 1, expires_at, tags,
+        clock_timestamp(), clock_timestamp(), false FROM asked
+    ON CONFLICT (region, key) DO UPDATE SET value = excluded.value, codec = excluded.codec,
+        flags = excluded.flags, row_version = t.row_version + 1,
+        expires_at = excluded.expires_at, tags = excluded.tags,
+        created_at = CASE WHEN t.deleted THEN clock_timestamp() ELSE t.created_at END,
+        updated_at = clock_timestamp(), deleted = false
+    RETURNING t.region, t.key, t.row_version
+), {_told(names, "done")}"""
 
 
 def _clear(names: Names) -> str:

@@ -177,10 +177,11 @@ class Sessions:
         return made
 
     def _begin(self) -> str:
-        limit = max(1, int(self.timeout * 1000))
+        limit = max(2, int(self.timeout * 1000))
+        lock = limit * 9 // 10  # the first to go off, so that the error names the lock
         return (
             "BEGIN ISOLATION LEVEL READ COMMITTED; "
-            f"SET LOCAL statement_timeout = {limit}; SET LOCAL lock_timeout = {limit}; "
+            f"SET LOCAL statement_timeout = {limit}; SET LOCAL lock_timeout = {lock}; "
             f"SET LOCAL idle_in_transaction_session_timeout = {limit}; "
             "SET LOCAL clusterdb_cache.writer = 'on'"
         )

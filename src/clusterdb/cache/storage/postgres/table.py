@@ -36,7 +36,8 @@ class Table(Protocol):
     ``read``: region, keys. ``page``: region, key to begin behind, number. ``lock``: regions, keys;
     gives region, key, version, whether live, expiry and whether known of those that it knows
     something of. ``put``: what :meth:`arguments` gives, and the origin; gives region, key and
-    version of what was written. ``clear``: regions, origin. ``prune``: seconds.
+    version of what was written. ``upsert``: the same for rows that are written whatever is there;
+    empty where a table can't. ``clear``: regions, origin. ``prune``: seconds.
     """
 
     names: Names
@@ -45,6 +46,7 @@ class Table(Protocol):
     page: str
     lock: str
     put: str
+    upsert: str
     clear: str
     prune: str
     figures: str

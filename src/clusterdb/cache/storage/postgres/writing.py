@@ -1,7 +1,8 @@
 """A group of changes in one transaction: lock and look, judge, write.
 
-Two statements, whatever the number. Where the server refuses one row the group is made again in
-halves, each under a savepoint, until that row is found; the rest goes on.
+Two statements, whatever the number; one where all rows are written whatever is there. Where the
+server refuses one row the group is made again in halves, each under a savepoint, until that row is
+found; the rest goes on.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import asyncpg
 
 from ...errors import CacheError, RowRefused, StorageUnavailable
 from ...rows import RowChange, RowWritten
+from ...types import MISSING
 from ..judging import ABSENT, Held, judge
 from .faults import refusal
 from .sessions import Session
@@ -23,6 +25,7 @@ __all__ = ["Group", "SplitNeeded"]
 _MOST_VERSION: Final = 2**63 - 1
 _ROUNDS: Final = 5
 _REFUSED: Final = (asyncpg.PostgresError, asyncpg.InterfaceError, RowRefused)
+_WRITTEN: Final = RowWritten(applied=True, version=0)
 _UNDO: Final = "ROLLBACK TO SAVEPOINT one; RELEASE SAVEPOINT one"
 
 
@@ -58,7 +61,7 @@ class Group:
         else:
             raise StorageUnavailable("rows were made and removed by others again and again")
         outcomes = [outcome for outcome in self._outcomes if outcome is not None]
-        applied = [isinstance(it, RowWritten) and it.applied for it in outcomes]
+        applied = [type(it) is RowWritten and it.applied for it in outcomes]
         if not atomic or all(applied):
             return outcomes, True
         undone: list[RowWritten | CacheError] = [
@@ -82,6 +85,9 @@ class Group:
     async def _round(self, session: Session, waiting: Sequence[int]) -> list[int]:
         """Lock, judge and write; the changes whose rows others made in between."""
         changes = [self._changes[at] for at in waiting]
+        if self._table.upsert and not self._careful and all(map(_is_plain, changes)):
+            await self._upsert(session, waiting)
+            return []
         found = await session.fetch(
             self._table.lock,
             [change.region for change in changes],
@@ -99,28 +105,34 @@ class Group:
                 kept = before.expiry if change.keep_ttl and before.live else None
                 version = verdict.written.version
                 puts.append(Put(at, change, version, (change.region, change.key) in known, kept))
-        done = await self._put(session, puts)
+        done = await self._put(session, puts, self._table.put)
         return [put.at for put in puts if put.at not in done]
+
+    async def _upsert(self, session: Session, waiting: Sequence[int]) -> None:
+        puts = [Put(at, self._changes[at], 0, False, None) for at in waiting]
+        for at in waiting:
+            self._outcomes[at] = _WRITTEN
+        await self._put(session, puts, self._table.upsert)
 
     def _shown(self, written: RowWritten) -> RowWritten:
         """The outcome without a version where the table keeps none."""
         versioned = "versions" in self._table.capabilities
         return written if versioned else RowWritten(written.applied, 0)
 
-    async def _put(self, session: Session, puts: Sequence[Put]) -> set[int]:
+    async def _put(self, session: Session, puts: Sequence[Put], statement: str) -> set[int]:
         """Write rows; which were, or are refused."""
         if not puts:
             return set()
         if not self._careful:
             try:
-                return await self._send(session, puts)
+                return await self._send(session, puts, statement)
             except _REFUSED as error:
                 if refusal(puts[0].change.key, error) is None:
                     raise
                 raise SplitNeeded from error
         await session.execute("SAVEPOINT one")
         try:
-            done = await self._send(session, puts)
+            done = await self._send(session, puts, statement)
         except _REFUSED as error:
             refused = refusal(puts[0].change.key, error)
             if refused is None:
@@ -135,17 +147,29 @@ class Group:
             self._outcomes[puts[0].at] = refused
             return {puts[0].at}
         half = len(puts) // 2
-        return await self._put(session, puts[:half]) | await self._put(session, puts[half:])
+        first = await self._put(session, puts[:half], statement)
+        return first | await self._put(session, puts[half:], statement)
 
-    async def _send(self, session: Session, puts: Sequence[Put]) -> set[int]:
+    async def _send(self, session: Session, puts: Sequence[Put], statement: str) -> set[int]:
         arguments = self._table.arguments(puts)
-        rows = await session.fetch(self._table.put, *arguments, self._origin)
+        rows = await session.fetch(statement, *arguments, self._origin)
         written = {(row[0], row[1]): row[2] for row in rows}
         done = set()
         for put in puts:
             version = written.get((put.change.region, put.change.key))
             outcome = self._outcomes[put.at]
-            if version is not None and isinstance(outcome, RowWritten):
+            if version is not None and type(outcome) is RowWritten:
                 self._outcomes[put.at] = RowWritten(outcome.applied, version)
                 done.add(put.at)
         return done
+
+
+def _is_plain(change: RowChange) -> bool:
+    """Whether a row is written whatever is there."""
+    return (
+        change.value is not MISSING
+        and change.when == "always"
+        and change.expect is None
+        and change.version is None
+        and not change.keep_ttl
+    )
