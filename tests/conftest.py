@@ -1,4 +1,5 @@
-"""Where several processes run the tests, those that start servers or build keep to one of them.
+"""Where several processes run the tests, those that start servers or build keep to one of them,
+and those with a database to another.
 
 What is there when the tests begin, thousands of them and all modules, is kept from the collector of
 cyclic garbage: looking through it took a third of a second each time.
@@ -13,6 +14,8 @@ from hypothesis import strategies as st
 from tests.storage.postgres import PostgresServer, missing
 from tests.storage.postgres import start as start_postgres
 
+DATABASES = ("storage", "write_modes")
+
 
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -20,7 +23,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         if "postgres" in getattr(item, "fixturenames", ()):
             item.add_marker(pytest.mark.server)
         if item.get_closest_marker("server") or item.get_closest_marker("build"):
-            item.add_marker(pytest.mark.xdist_group("servers"))
+            databases = any(each in item.path.parts for each in DATABASES)
+            item.add_marker(pytest.mark.xdist_group("databases" if databases else "servers"))
 
 
 @pytest.fixture(scope="session")

@@ -114,7 +114,8 @@ def _marks_survive() -> None:
     """A push takes what is near, and not the mark of a read in flight."""
     from clusterdb.cache.table import Table
 
-    edit(Table, "_remove", "self._claims.drop(key)", "pass")
+    guard = "self._claims.drop(key, unless_fence=cause is RemovalCause.INVALIDATED)"
+    edit(Table, "_remove", guard, "pass")
 
 
 def _own_writes_kept() -> None:
