@@ -29,6 +29,7 @@ BENCHES = (
     "redis",
     "near",
     "storage",
+    "monitoring",
     "coherence",
 )
 ELSEWHERE = ("nearcache_peers",)

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from tests.disk.processes import check_file
 from tests.disk.worker import make
+from tests.layers import innermost
 
 from clusterdb.cache import CacheError
 
@@ -27,7 +28,7 @@ async def cancelled(call: Any, turns: int) -> None:
 
 def left_behind(cache: Any) -> tuple[int, int, int]:
     """Claims in the file, claims here, and rights to keep something near."""
-    backend: Any = cache._runtime.backend
+    backend: Any = innermost(cache)
     [(filed,)] = backend._attachment.attached.reader.connection.execute(
         "SELECT count(*) FROM claims"
     )
@@ -59,7 +60,7 @@ async def test_cancelled_calls_leave_no_claims(seed: int, path: Path):
                     lambda: cache.delete(key),
                     lambda: cache.invalidate_tag("t"),
                     lambda: cache.increment("count", 1),
-                    lambda: cache._runtime.backend.claim("default", [key], ("t",), 30.0),
+                    lambda: innermost(cache).claim("default", [key], ("t",), 30.0),
                     cache.clear,
                 ]
             )
@@ -70,7 +71,7 @@ async def test_cancelled_calls_leave_no_claims(seed: int, path: Path):
 
         for number in range(150):
             await asyncio.gather(*[quiet(one(number)) for _ in range(4)])
-        backend: Any = cache._runtime.backend
+        backend: Any = innermost(cache)
         await asyncio.sleep(0.05)
         for claim in list(
             backend._attachment.claims._held
@@ -98,8 +99,8 @@ async def test_a_claim_that_was_given_too_late_is_given_back(path: Path):
     async with make(str(path)) as one, make(str(path)) as two:
         await one.get("x")
         await two.get("x")
-        mine: Any = one._runtime.backend
-        other: Any = two._runtime.backend
+        mine: Any = innermost(one)
+        other: Any = innermost(two)
         await cancelled(mine.claim("default", ["k"], (), 30.0), 1)
         await mine.tidy()
         [claim] = await other.claim("default", ["k"], (), 30.0)
@@ -117,5 +118,5 @@ async def test_a_read_that_failed_halfway_keeps_no_rights(path: Path):
         assert task.cancelled()
         assert left_behind(cache) == (0, 0, 0)
         assert await cache.get("n0") == 0
-        backend: Any = cache._runtime.backend
+        backend: Any = innermost(cache)
         assert len(backend._near.table("default")) == 1

@@ -7,6 +7,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+from tests.layers import innermost
+
 from clusterdb.cache import (
     Cache,
     CacheConfig,
@@ -58,6 +60,6 @@ async def test_a_process_that_has_ended_is_still_named(tmp_path: Path):
 async def test_members_are_named_without_their_arguments(tmp_path: Path):
     config = CacheConfig(backend=Disk(path=tmp_path / "cache.db"))
     async with Cache(config) as cache:
-        [member] = (await cache.access.runtime.backend.describe()).members
+        [member] = (await innermost(cache).describe()).members
         assert (member.pid, member.host) == (os.getpid(), socket.gethostname())
         assert member.program == Path(sys.argv[0]).name

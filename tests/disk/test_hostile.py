@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 from tests.disk.worker import make
+from tests.layers import innermost
 
 from clusterdb.cache import BackendUnavailable, CacheError, ConfigError
 from clusterdb.cache.backends.disk.schema import APPLICATION_ID, FORMAT
@@ -201,7 +202,7 @@ async def test_tags_that_nobody_wrote(tags: str, path: Path):
         assert await cache.get("k0") is None
         assert await cache.get_or_load("k1", lambda: 1) == 1
         await cache.invalidate_tag("t")
-        backend: Any = cache._runtime.backend
+        backend: Any = innermost(cache)
         await backend.tidy()
 
 
@@ -270,7 +271,7 @@ async def test_a_member_s_address_can_t_name_another_file(path: Path):
         ],
     )
     async with make(str(path)) as cache:
-        backend: Any = cache._runtime.backend
+        backend: Any = innermost(cache)
         for _ in range(3):
             await backend.tidy()
             await cache.set("k", 1)

@@ -13,6 +13,7 @@ import pytest
 from msgspec.structs import replace
 from tests.disk.processes import Spawn, check_file
 from tests.disk.worker import make
+from tests.layers import innermost
 
 from clusterdb.cache import (
     FIFO,
@@ -43,7 +44,7 @@ async def keys(region: Any) -> set[str]:
 
 
 async def tidy(cache: Cache) -> None:
-    backend: Any = cache._runtime.backend
+    backend: Any = innermost(cache)
     await backend.tidy()
 
 
@@ -76,7 +77,7 @@ async def test_a_size_in_bytes_holds_over_two_processes(path: Path, spawn: Spawn
         for number in range(60):
             await small.set(f"a{number}", draw.randbytes(draw.randint(1, 900)))
             other.tell(f"await small.set('b{number}', bytes({draw.randint(1, 900)}))")
-        info = (await cache._runtime.backend.describe()).regions["small"]
+        info = (await innermost(cache).describe()).regions["small"]
         assert info.weight is not None
         assert 15_000 < info.weight <= 20_000
         assert await small.exists("a59")
@@ -127,7 +128,7 @@ async def test_lfu_and_fifo(path: Path):
 
 async def test_a_dead_entry_that_is_evicted_ends_no_load_of_its_key(path: Path):
     async with limited(path, LRU(max_items=1)) as one, limited(path, LRU(max_items=1)) as two:
-        mine: Any = one._runtime.backend
+        mine: Any = innermost(one)
         await two.region("small").set("k", "dead", tags=("t",))
         await one.invalidate_tag("t")
         [claim] = await mine.claim("small", ["k"], (), 30.0)
@@ -236,7 +237,7 @@ async def test_dead_entries_stay_dead_though_the_round_that_removes_them_fails(p
     forgotten that made the entries dead.
     """
     async with make(str(path)) as cache:
-        backend: Any = cache._runtime.backend
+        backend: Any = innermost(cache)
         await cache.set_many({f"k{number}": number for number in range(1500)}, tags=("t",))
         await tidy(cache)
         await cache.invalidate_tag("t")
@@ -259,7 +260,7 @@ async def test_dead_entries_stay_dead_though_the_round_that_removes_them_fails(p
 
 async def test_two_looks_at_the_figures_at_once(path: Path):
     async with make(str(path)) as cache:
-        backend: Any = cache._runtime.backend
+        backend: Any = innermost(cache)
         for _ in range(10):
             await cache.set("k", 1, tags=("t",))
             await cache.invalidate_tag("t")
@@ -272,7 +273,7 @@ async def test_a_region_that_is_configured_while_the_file_is_locked(path: Path, 
     holder.tell("await cache.get('k'); db = backend._attachment.attached._writer.connection")
     async with make(str(path), timeout=0.2) as cache:
         await cache.get("k")
-        backend: Any = cache._runtime.backend
+        backend: Any = innermost(cache)
         settings = replace(backend._settings["default"], name="late")
         holder.tell("db.execute('BEGIN IMMEDIATE').fetchall()")
         backend.configure({"late": settings})

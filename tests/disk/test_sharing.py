@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from tests.disk.processes import Spawn, check_file, query
 from tests.disk.worker import make
+from tests.layers import innermost
 
 CHILD = """
 there, back = os.pipe()
@@ -151,7 +152,7 @@ def test_one_cache_in_one_loop_after_another(path: Path):
         asyncio.run(use(number))
 
     async def close() -> Any:
-        totals = (await cache._runtime.backend.describe()).regions["default"].totals
+        totals = (await innermost(cache).describe()).regions["default"].totals
         await cache.aclose()
         return totals
 

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from tests.layers import innermost
 
 from clusterdb.cache import BackendUnavailable, Cache, CacheConfig, Disk, GetOptions
 from clusterdb.cache.sync import SyncCache
@@ -83,7 +84,7 @@ async def test_a_consistent_read_makes_way_for_what_it_read(tmp_path):
         await one.set("k", "old")
         assert await two.get("k") == "old"
         # In one turn of the loop: `two` has not heard of it yet.
-        backend = one.access.runtime.backend
+        backend = innermost(one)
         from clusterdb.cache.protocols import Put
 
         codec = one.access.state.codec
@@ -106,7 +107,7 @@ def test_after_the_file_was_replaced_calls_go_on(tmp_path, cache):
 
 async def test_a_loop_that_does_not_run_is_not_relied_on(tmp_path):
     cache = Cache(CacheConfig(backend=Disk(path=tmp_path / "cache.db")))
-    backend = cache.access.runtime.backend
+    backend = innermost(cache)
     assert not backend.inline
     await cache.set("k", 1)
     assert await asyncio.to_thread(lambda: backend.inline)

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from tests.disk.processes import Spawn, check_file
 from tests.disk.worker import make
+from tests.layers import innermost
 
 from clusterdb.cache import BackendUnavailable, GetOptions
 
@@ -62,7 +63,7 @@ async def test_the_near_tier_goes_with_the_file(path: Path):
     async with make(str(path), max_staleness=0.05) as cache:
         await cache.set("k", 1)
         assert await cache.get("k") == 1
-        backend: Any = cache._runtime.backend
+        backend = innermost(cache)
         Path(shutil.copy(path, path.with_name("copy"))).replace(path)
         backend._attachment.attached.poll()
         assert not backend._near.answers("default", backend._clock.now())

@@ -12,6 +12,9 @@ from clusterdb import cache
 from clusterdb.cache import Batch, Cache, LoadContext, errors, events
 from clusterdb.cache.atomic import Atomic
 from clusterdb.cache.cli.app import app
+from clusterdb.cache.measures import LATENCY, LOAD_LATENCY, METRICS, REGION, WHOLE
+from clusterdb.monitoring.metrics import Described
+from clusterdb.monitoring.timings import BOUNDS
 
 ROOT = Path(__file__).resolve().parents[2]
 REFERENCE = ROOT / "docs" / "reference"
@@ -85,6 +88,31 @@ def test_every_event_has_its_row():
 
     assert set(first_cells("events.md")) == kinds - {"Event", "KeyEvent"}
     assert {name for name in kinds if name in cache.__all__} >= set(first_cells("events.md"))
+
+
+def test_every_metric_has_its_row():
+    row = re.compile(r"^\| `(cache_\w+)` \| (\w+) \| (.*?) \| (.*) \|$", re.MULTILINE)
+    found = [
+        (name, kind, tuple(re.findall(r"`(\w+)`", labels)), said)
+        for name, kind, labels, said in row.findall(text("metrics.md"))
+    ]
+
+    assert found == [(each.name, each.kind, each.labels, each.help) for each in rows_of_metrics()]
+
+
+def rows_of_metrics() -> list[Described]:
+    """In the order of the page: latencies stand behind the cache as a whole."""
+    order = (*REGION.values(), *WHOLE.values(), LATENCY, LOAD_LATENCY)
+    rows = dict.fromkeys([each.name for each in order]) | dict.fromkeys(METRICS)
+    return [METRICS[name] for name in rows]
+
+
+def test_the_bounds_of_the_histograms_are_those_of_the_page():
+    said = "0.1, 0.25, 0.5, 1, 2.5, 5, 10, 25, 50, 100 and 500 milliseconds and 2.5 seconds"
+    bounds = [float(each) / 1000 for each in re.findall(r"[\d.]+", said)[:-1]] + [2.5]
+
+    assert said in text("metrics.md")
+    assert bounds == pytest.approx(BOUNDS)
 
 
 def commands(command: Any, path: str) -> Iterator[tuple[str, str, set[str]]]:

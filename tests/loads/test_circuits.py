@@ -77,7 +77,7 @@ async def test_it_is_seen_in_statistics_health_metrics_and_events():
         assert health.status == "degraded"
         assert "loads.default: the circuit breaker is open" in str(health)
         samples = {metric.name: metric.value for metric in await cache.get_metrics()}
-        assert (samples["cache_circuit_closed"], samples["cache_circuit_opened"]) == (0.0, 1.0)
+        assert (samples["cache_circuit_open"], samples["cache_circuit_opened"]) == (1.0, 1.0)
         clock.advance(5)
         await cache.get_or_load("k", lambda: 1)
         assert (await cache.get_health()).status == "ok"

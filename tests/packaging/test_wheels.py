@@ -105,6 +105,7 @@ def holds_the_package(built: Built) -> None:
     for name in ("cache/py.typed", "cache/table.py", "cache/_boottime.pyi", "tracing/py.typed"):
         assert f"clusterdb/{name}" in names
     assert any(name.startswith("clusterdb/cache/data/") for name in names)
+    assert "clusterdb/monitoring/data/grafana-dashboard.json" in names
     assert not [name for name in names if name.endswith((".c", ".h", ".pyc"))]
     assert "clusterdb/__init__.py" not in names
     assert not [name for name in names if ".data/" in name]

@@ -12,6 +12,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
 import pytest
+from tests.layers import innermost
 from tests.redis.backends import config_of, flush
 from tests.redis.servers import Deployment
 
@@ -117,7 +118,7 @@ async def test_what_is_known_of_tags_is_bounded(standalone, monkeypatch):
         for number in range(1_000):
             await cache.set(f"k{number}", 1, tags=(f"t{number}",))
             assert await cache.get(f"k{number}") == 1
-        nearby = whole._runtime.backend._nearby  # type: ignore[attr-defined]
+        nearby = innermost(whole)._nearby
         assert len(nearby._known._known) <= 200
         assert len(nearby.tier.table("few")) <= 100
         assert len(nearby.tier._tags._states) <= 300

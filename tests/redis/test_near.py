@@ -12,6 +12,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
 import pytest
+from tests.layers import innermost
 from tests.redis.backends import config_of, flush
 from tests.redis.conftest import now
 from tests.redis.load import until
@@ -60,7 +61,7 @@ async def caches(
 
 
 def backend_of(cache: Cache) -> RedisBackend:
-    backend = cache._runtime.backend
+    backend = innermost(cache)
     assert isinstance(backend, RedisBackend)
     return backend
 

@@ -108,6 +108,7 @@ from .errors import (
     WrongLoop,
 )
 from .events import (
+    AlertTurned,
     CircuitTurned,
     Cleared,
     EntryDeleted,
@@ -148,6 +149,7 @@ __all__ = [
     "Admission",
     "Advice",
     "AlertConfig",
+    "AlertTurned",
     "AsyncCached",
     "AsyncCachedMany",
     "BackendSuspended",

@@ -47,6 +47,7 @@ async def collect_health(runtime: Runtime, inactive: Mapping[str, str]) -> Healt
             *_turned(runtime),
             *_backend(info, copies_of(runtime)),
             *_channel(runtime),
+            *[HealthCheck("alert", "degraded", alert.text) for alert in runtime.sampling.alerts],
             *[_inactive(part, reason) for part, reason in inactive.items()],
         )
     )

@@ -10,7 +10,7 @@ import os
 import warnings
 from collections.abc import Iterable, Sequence
 from datetime import timedelta
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Protocol, Self, TypeVar, overload, runtime_checkable
@@ -34,6 +34,7 @@ from .config import (
     MaintenanceConfig,
     MonitoringConfig,
 )
+from .config.shapes import nearest
 from .errors import ConfigError, InactiveSetting, InvalidArgument
 from .events import Event, Subscription
 from .events.types import event_kinds
@@ -41,7 +42,8 @@ from .factory import breaker_of, make_backend, make_channel, make_stores, make_t
 from .invalidation import Strategy
 from .keys import shown
 from .listening import Listening
-from .observing import collect_metrics, collect_statistics, collect_traffic
+from .measures import METRICS
+from .observing import collect_metrics, collect_statistics, take_sample
 from .patterns import give_advice, record_requests
 from .protocols import Backend
 from .regions import Region
@@ -137,9 +139,12 @@ class Cache(Listening, Region[Any]):
         backend = backend or make_backend(config, clock)
         stores = make_stores(config, clock, storage)
         runtime = Runtime(config.name, backend, clock, breaker_of(config), stores)
+        _check_metrics(config)
         runtime.configure(self._resolve(config, runtime))
         runtime.tracing.database = traced_as(config)
         runtime.trace(make_tracer(config))
+        runtime.sampling.look = partial(take_sample, runtime)
+        runtime.sampling.configure(config.monitoring, config.metrics)
         channel = make_channel(config, clock)
         runtime.wait(*_waits(config))
         if channel is not None:
@@ -303,6 +308,7 @@ class Cache(Listening, Region[Any]):
                     path=f"cache.{field}",
                 )
         self._refuse_other_modes(config)
+        _check_metrics(config)
         named = {region.name for region in config.regions}
         kept = tuple([region for region in self._config.regions if region.name not in named])
         config = structs.replace(config, regions=kept + config.regions)
@@ -315,6 +321,7 @@ class Cache(Listening, Region[Any]):
         self._runtime.trace(tracer)
         self._config = config
         self._runtime.wait(*_waits(config))
+        self._runtime.sampling.configure(config.monitoring, config.metrics)
         if changed:
             await self._runtime.reconnect(channel, *_sent(config))
 
@@ -342,22 +349,23 @@ class Cache(Listening, Region[Any]):
         await self.configure(structs.replace(self._config, backup=backup))
 
     async def configure_monitoring(self, monitoring: MonitoringConfig | MetricsConfig) -> None:
-        """Set what is measured, and its alerts."""
+        """Set what is measured (a :class:`MonitoringConfig`), or which metrics are shown and when
+        to raise an alert (a :class:`MetricsConfig`). Raises :class:`ConfigError` for a metric that
+        there is not.
+        """
         if isinstance(monitoring, MetricsConfig):
             await self.configure(structs.replace(self._config, metrics=monitoring))
         else:
             await self.configure(structs.replace(self._config, monitoring=monitoring))
 
     async def configure_tracing(self, tracing: TracingConfig) -> None:
-        """Trace from now on, as ``tracing`` says. Raises :class:`MissingExtra` without the extra
-        ``otel``.
-        """
+        """Trace as ``tracing`` says. Raises :class:`MissingExtra` without the extra ``otel``."""
         await self.configure(structs.replace(self._config, tracing=tracing))
 
     # -- observing
 
     async def get_statistics(self) -> CacheStats:
-        """Figures by region. One round trip a node."""
+        """Figures by region, and their rates over the last interval. One round trip a node."""
         await self._runtime.ready()
         return await collect_statistics(self._runtime)
 
@@ -386,9 +394,11 @@ class Cache(Listening, Region[Any]):
         return await record_requests(self._runtime, region, path, seconds, sample)
 
     async def get_metrics(self) -> list[Metric]:
-        """The statistics as samples for a metrics system. One round trip a node."""
-        samples = collect_metrics(await self.get_statistics())
-        return samples + collect_traffic(self._runtime.name, self._runtime.exchange.traffic)
+        """The figures as samples for a metrics system: those that ``metrics`` names, of at most
+        ``metrics.max_regions`` regions; none where ``monitoring.metrics`` is off. While the backend
+        can't be reached its last figures are given, and ``cache_up`` is 0. One round trip a node.
+        """
+        return await collect_metrics(self._runtime)
 
     async def get_health(self) -> Health:
         """Whether the cache can do its work, and what stands in its way, each with its remedy; a
@@ -454,6 +464,16 @@ class Cache(Listening, Region[Any]):
 def _makes_bytes(runtime: Runtime) -> bool:
     """Whether values become bytes at some point: a backend may keep objects, and persist them."""
     return runtime.encodes or "persistent" in runtime.backend.capabilities
+
+
+def _check_metrics(config: CacheConfig) -> None:
+    """Raise :class:`ConfigError` for the name of a metric that there is not."""
+    for name in () if config.metrics is None else config.metrics.metrics:
+        if name.removesuffix("_total") not in METRICS:
+            raise ConfigError(
+                f"metrics.metrics: there is no metric {name!r} - {nearest(name, METRICS)}",
+                path="metrics.metrics",
+            )
 
 
 def _sent(config: CacheConfig) -> tuple[tuple[type[Event], ...], bool]:

@@ -138,6 +138,13 @@ class NearTier:
         lag = round(now - self._sure_at, 3) if kept and self._sure_at != _NEVER else None
         return NearFigures(near_hits=hits, near_misses=max(0, reads - hits), lag=lag)
 
+    def age(self, now: float) -> float | None:
+        """How long ago all changes by others were surely known; ``None`` where that never was so,
+        or nothing is kept.
+        """
+        never = self._sure_at == _NEVER or self.max_staleness == FOREVER
+        return None if never else max(0.0, now - self._sure_at)
+
     def keeps(self, region: str) -> bool:
         """Whether anything of a region is kept."""
         return self._settings[region] is not _OFF

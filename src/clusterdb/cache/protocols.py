@@ -178,8 +178,10 @@ class ServerInfo(msgspec.Struct, frozen=True, kw_only=True):
 
     ``latency`` is seconds of one round trip; ``memory`` and ``max_memory`` bytes, 0 without a
     limit; ``policy`` what it evicts by; ``lag`` how many bytes its slowest replica is behind,
-    ``None`` without replicas; ``near`` is why nothing is kept near of what it holds, if so. One
-    that can't be asked has a ``problem`` and nothing else.
+    ``None`` without replicas; ``near`` is why nothing is kept near of what it holds, if so.
+    ``connections`` of this process are open; it has had none left, and
+    got one again, ``reconnects`` times. One that can't be asked has a ``problem`` and none of the
+    other figures.
     """
 
     name: str
@@ -194,13 +196,16 @@ class ServerInfo(msgspec.Struct, frozen=True, kw_only=True):
     replicas: int = 0
     lag: int | None = None
     near: str = ""
+    connections: int = 0
+    reconnects: int = 0
     problem: str = ""
 
 
 class BackendInfo(msgspec.Struct, frozen=True):
     """A backend at one moment; ``problems`` are sentences for a person, with the remedy. ``size``
     is bytes on disk, ``members`` who shares it, ``servers`` those that hold it, where the backend
-    knows.
+    knows. ``near_age``: how many seconds ago it surely knew all changes by others, where it keeps
+    something near.
     """
 
     kind: str
@@ -210,6 +215,7 @@ class BackendInfo(msgspec.Struct, frozen=True):
     size: int | None = None
     members: tuple[Member, ...] = ()
     servers: tuple[ServerInfo, ...] = ()
+    near_age: float | None = None
 
 
 class Backend(Protocol):

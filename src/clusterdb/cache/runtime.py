@@ -45,6 +45,7 @@ from .portal import is_background
 from .processing import Handling
 from .protocols import Backend, Channel, Drop, Put, RemoteChange, Written
 from .remote import remote_event
+from .sampling import Sampling
 from .settings import RegionSettings
 from .stats import LoadCounters
 from .table import Removal, Table
@@ -52,7 +53,7 @@ from .traced import TracedBackend, Tracing
 from .traced_storage import traced_with_storage
 from .types import RemovalCause
 from .unreadable import Unreadable
-from .write_modes import StoredBackend, Stores
+from .write_modes import Stores
 
 if TYPE_CHECKING:
     from clusterdb.tracing import Tracer
@@ -175,15 +176,14 @@ class Runtime:
         self.name = name
         self.clock = clock
         self._circuit: Circuit | None = None
+        self.sampling = Sampling(clock.now, self.publish)
         if breaker is not None:
             self._circuit = Circuit("backend", breaker, clock.now, self._turned)
             backend = GuardedBackend(backend, self._circuit)
+        backend = self.sampling.timing(backend)
         self.tracing = Tracing(name)
-        self.stored: StoredBackend | None = None
-        if stores is not None:  # which stands on both, and is told no other
-            self.stored = traced_with_storage(backend, clock, stores, self.tracing)
-        self._untraced: Backend = self.stored or backend
-        self.backend = self._untraced
+        self.stored = traced_with_storage(backend, clock, stores, self.tracing)
+        self.backend = self._untraced = self.stored or backend
         self.origin = f"{socket.gethostname()}:{os.getpid()}"
         self.events = Events(self._observe, self._heard_by_others)
         self.waiting = Waiting(self._carry_out)
@@ -289,6 +289,7 @@ class Runtime:
             await self.exchange.start(self.origin)
             for handling in self.handlings:
                 handling.start()
+            self.sampling.start()
         finally:
             self._opening = None
         if self.started is None:
@@ -319,6 +320,7 @@ class Runtime:
             await asyncio.wait({self._opening})
         if self._loads is not None:
             await self._loads.aclose()
+        await self.sampling.aclose()
         await self.waiting.aclose()
         await self.exchange.disconnect()
         try:
@@ -347,6 +349,7 @@ class Runtime:
                 handling.forked()
             self.origin = f"{socket.gethostname()}:{os.getpid()}"
             self.exchange.forked(self.origin)
+            self.sampling.forked()
             self.waiting.forked()
 
     # -- regions
@@ -506,6 +509,7 @@ class Runtime:
         (self.events.tell if self.exchange.applies else self.events.publish)(event)
 
     def _loaded(self, region: str, keys: Sequence[str], seconds: float, outcome: str) -> None:
+        self.sampling.loaded(region, seconds, outcome)
         for key in keys:
             self.publish(Loaded, region=region, key=key, seconds=seconds, outcome=outcome)
 

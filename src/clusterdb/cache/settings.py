@@ -227,9 +227,6 @@ def _setting(config: CacheConfig, name: str) -> object:
 _DEFAULTS = CacheConfig()
 _ENCODING = ("policy.compression", "serialization")
 _LATER = (
-    "monitoring.metrics",
-    "monitoring.statistics",
     "maintenance",
     "backup",
-    "metrics",
 )

@@ -19,6 +19,7 @@ __all__ = [
     "LoadCounters",
     "NearFigures",
     "ReadCounters",
+    "RegionRates",
     "RegionStats",
     "StorageStats",
 ]
@@ -163,6 +164,24 @@ class RegionStats(msgspec.Struct, frozen=True, kw_only=True):
         )
 
 
+class RegionRates(msgspec.Struct, frozen=True, kw_only=True):
+    """What happened in a region a second, over the last interval, which took ``seconds``.
+    ``hit_ratio`` is that of the interval, ``None`` where nothing was read.
+    """
+
+    seconds: float
+    hit_ratio: float | None
+    hits: float
+    misses: float
+    sets: float
+    deletes: float
+    invalidations: float
+    evictions: float
+    expirations: float
+    loads: float
+    load_failures: float
+
+
 class CircuitStats(msgspec.Struct, frozen=True, kw_only=True):
     """A circuit breaker at one moment: how often it opened, how many calls it refused, how many
     failed since the last success, and seconds until the next is let through.
@@ -203,7 +222,8 @@ class StorageStats(msgspec.Struct, frozen=True, kw_only=True):
 class CacheStats(msgspec.Struct, frozen=True, kw_only=True):
     """A cache at one moment; ``total`` adds up its regions. ``uptime`` is in seconds. ``circuits``
     are those with a breaker: ``backend``, and ``loads.<region>``. ``storages`` are those behind the
-    cache, by kind and a hash of their configuration.
+    cache, by kind and a hash of their configuration. ``rates`` are over the last interval, by
+    region; none before its end, and none where statistics over time are off.
     """
 
     name: str
@@ -213,6 +233,7 @@ class CacheStats(msgspec.Struct, frozen=True, kw_only=True):
     regions: dict[str, RegionStats]
     circuits: dict[str, CircuitStats] = {}
     storages: dict[str, StorageStats] = {}
+    rates: dict[str, RegionRates] = {}
 
     @property
     def total(self) -> RegionStats:

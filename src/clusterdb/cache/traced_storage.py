@@ -26,9 +26,13 @@ R = TypeVar("R")
 
 
 def traced_with_storage(
-    backend: Backend, clock: Clock, stores: Stores, tracing: Tracing
-) -> StoredBackend:
-    """``backend`` with its storages, the calls of both traced while ``tracing`` is on."""
+    backend: Backend, clock: Clock, stores: Stores | None, tracing: Tracing
+) -> StoredBackend | None:
+    """``backend`` with its storages, the calls of both traced while ``tracing`` is on; ``None``
+    without any.
+    """
+    if stores is None:
+        return None
     if "immediate" not in backend.capabilities:
         backend = TracedBackend(backend, tracing)
     return StoredBackend(backend, clock, TracedStores(stores, tracing))

@@ -29,6 +29,7 @@ def run(name: str, *arguments: str) -> str:
         ("scale", {"P9"}),
         ("codec", {"P10"}),
         ("disk", {"near"}),
+        ("monitoring", {"monitoring"}),
         pytest.param("redis", set(), marks=pytest.mark.server),
         pytest.param("near", {"near"}, marks=pytest.mark.server),
         pytest.param("storage", {"P6"}, marks=pytest.mark.server),

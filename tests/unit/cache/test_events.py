@@ -11,6 +11,7 @@ from clusterdb.cache.config import FIFO, LRU, CacheConfig, CachePolicy, CacheReg
 from clusterdb.cache.errors import InvalidArgument
 from clusterdb.cache.events import (
     INVALIDATIONS,
+    AlertTurned,
     Cleared,
     EntryDeleted,
     EntryEvicted,
@@ -188,6 +189,8 @@ def test_every_kind_is_ready_for_the_wire(kind):
     fields: dict[str, Any] = {"region": "r", "key": "k", "tag": "t", "count": 1, "seconds": 1.0}
     fields |= {"outcome": "ok", "pattern": "p*", "node": "n"}
     fields |= {"outcome": "ok", "circuit": "backend", "state": "open"}
+    if kind is AlertTurned:
+        fields |= {"alert": "max_eviction_rate", "state": "firing", "value": 2.0}
     event = kind(**{name: fields[name] for name in kind.__struct_fields__ if name in fields})
 
     assert msgspec.json.decode(msgspec.json.encode(event), type=kind) == event

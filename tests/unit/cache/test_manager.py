@@ -28,11 +28,11 @@ from clusterdb.cache import (
     Hit,
     InactiveSetting,
     InvalidArgument,
-    MetricsConfig,
     MissingExtra,
     ScanTimeout,
     SharedValueMutated,
     Stale,
+    TracingConfig,
     TypeMismatch,
     UnknownRegion,
 )
@@ -206,13 +206,13 @@ async def test_settings_whose_part_is_not_there_are_kept_and_said(cache, tmp_pat
     with pytest.warns(InactiveSetting, match="'backup' was checked and kept"):
         await cache.configure_backup(backup)
     assert cache.config.backup == backup
-    with pytest.warns(InactiveSetting, match="'metrics'"):
-        await cache.configure_monitoring(MetricsConfig(metrics=("cache_hits",)))
+    with pytest.warns(InactiveSetting, match="'tracing'"):
+        await cache.configure_tracing(TracingConfig(service_name="shop"))
     health = await cache.get_health()
     assert health.status == "degraded"
     assert {check.detail.split()[0] for check in health.checks if check.status != "ok"} == {
         "'backup'",
-        "'metrics'",
+        "'tracing'",
     }
 
 
@@ -249,7 +249,7 @@ async def test_statistics_add_up(cache):
     assert (stats.regions["default"].hits, stats.regions["default"].misses) == (0, 1)
     assert (stats.total.hits, stats.total.misses, stats.total.items) == (1, 1, 1)
     assert stats.hit_ratio == 0.5
-    samples = {(m.name, m.labels["region"]): m.value for m in await cache.get_metrics()}
+    samples = {(m.name, m.labels.get("region")): m.value for m in await cache.get_metrics()}
     assert samples["cache_hits", "users"] == 1
     assert samples["cache_misses", "default"] == 1
     assert samples["cache_size", "users"] == 1

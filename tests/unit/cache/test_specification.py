@@ -16,6 +16,7 @@ from clusterdb.cache import (
     LRU,
     S3,
     AlertConfig,
+    AlertTurned,
     BackupConfig,
     BatchError,
     BatchOperation,
@@ -284,14 +285,11 @@ TRACING = TracingConfig(service_name="cache-service", sampling_rate=0.1, context
     [
         ("maintenance", MAINTENANCE),
         ("backup", DAILY),
-        ("metrics", METRICS),
     ],
 )
 async def test_what_does_not_act_yet_is_kept_and_said(cache, part, setting):
-    method = "monitoring" if part == "metrics" else part
-
     with pytest.warns(InactiveSetting, match=part):
-        await getattr(cache, f"configure_{method}")(setting)
+        await getattr(cache, f"configure_{part}")(setting)
 
     assert getattr(cache.config, part) == setting
     health = await cache.get_health()
@@ -324,10 +322,51 @@ async def test_configure_invalidation_acts(cache):
 async def test_configure_monitoring_takes_the_switches_too(cache):
     monitoring = MonitoringConfig(statistics=CacheStatistics(interval="10s"))
 
-    with pytest.warns(InactiveSetting, match="'monitoring.statistics'"):
-        await cache.configure_monitoring(monitoring)
+    await cache.configure_monitoring(monitoring)
 
     assert cache.config.monitoring == monitoring
+    await cache.configure_monitoring(MonitoringConfig(metrics=False))
+    assert await cache.get_metrics() == []
+
+
+async def test_configure_monitoring_shows_what_is_named(cache):
+    await cache.get("absent")
+    await cache.configure_monitoring(METRICS)
+
+    samples = await cache.get_metrics()
+    assert {sample.name for sample in samples} == {"cache_hits", "cache_misses", "cache_size"}
+    with pytest.raises(ConfigError, match="did you mean 'cache_hits'"):
+        await cache.configure_monitoring(MetricsConfig(metrics=("cache_hist",)))
+    assert cache.config.metrics == METRICS, "what is refused changes nothing"
+
+
+async def test_the_alerts_of_the_specification_fire_and_are_over(clock):
+    """``take`` is what the timer calls each `statistics.interval`."""
+    small = CacheRegion("small", size="10kB")
+    config = CacheConfig(regions=[small], metrics=METRICS)
+    async with Cache(config, clock=clock, weigher=lambda key, value: 1000) as cache:
+        sampling = cache.access.runtime.sampling
+        await sampling.take()
+        async with cache.subscribe(AlertTurned) as subscription:
+            events: Any = subscription
+            for number in range(2010):
+                await cache.region("small").set(f"k{number}", 1)
+            clock.advance(1.5)
+            await sampling.take()
+            told = {(event := await anext(events)).alert: event for _ in range(2)}
+            assert {alert.name for alert in sampling.alerts} == set(told)
+            health = await cache.get_health()
+            await cache.clear()
+            clock.advance(10)
+            await sampling.take()
+            over = {(await anext(events)).alert for _ in range(2)}
+
+    assert set(told) == over == {"max_memory_usage", "max_eviction_rate"}
+    assert told["max_memory_usage"].value == 1.0
+    assert told["max_eviction_rate"].value == pytest.approx(2000 / 1.5)
+    assert told["max_eviction_rate"].region == "small"
+    assert health.status == "degraded"
+    assert "raise max_memory" in str(health)
 
 
 def test_write_options_are_checked():

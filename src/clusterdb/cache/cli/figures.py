@@ -13,8 +13,9 @@ import msgspec
 from clusterdb.cache import Cache, CacheStats
 from clusterdb.monitoring import Metric
 
-from ..observing import collect_metrics
+from ..measures import WHOLE
 from ..protocols import BackendInfo, RegionInfo
+from ..samples import backend_samples, region_samples
 from ..stats import Counters, LoadCounters, RegionStats
 
 __all__ = ["RegionFigures", "describe", "metrics_of", "regions_of"]
@@ -65,15 +66,17 @@ def _figures(cache: Cache, name: str, found: RegionInfo) -> RegionFigures:
 
 
 def metrics_of(cache: Cache, info: BackendInfo) -> list[Metric]:
-    """The totals as samples, named as :meth:`Cache.get_metrics` names them; loads are left out, as
-    only the process that ran them has counted them.
+    """The totals as samples, named as :meth:`Cache.get_metrics` names them, and what is known of
+    the backend and its servers; what only a process that works has counted is left out.
     """
     regions = {each.name: _stats(each) for each in regions_of(cache, info)}
     stats = CacheStats(
         name=cache.config.name, backend=info.kind, uptime=0.0, tags=info.tags, regions=regions
     )
     own = {f"cache_{name}" for name in (*LoadCounters.__struct_fields__, "undecodable")}
-    return [metric for metric in collect_metrics(stats) if metric.name not in own]
+    own |= {WHOLE[field].name for field in ("uptime", "near_age")}
+    found = [*region_samples(stats), *backend_samples(stats, info, up=True)]
+    return [metric for metric in found if metric.name not in own]
 
 
 def _stats(figures: RegionFigures) -> RegionStats:

@@ -1,20 +1,31 @@
-"""``cache metrics show``."""
+"""``cache metrics``: the figures as samples, and what shows them elsewhere."""
 
 from __future__ import annotations
+
+import asyncio
+import time
+from importlib.resources import files
+from typing import TYPE_CHECKING, Annotated, Any
 
 import msgspec
 import typer
 
-from clusterdb.cache import Cache
+from clusterdb.cache import Cache, InvalidArgument
 from clusterdb.monitoring import Metric
 
 from .figures import describe, metrics_of
-from .output import make_console, plain_table, print_json
+from .output import is_terminal, make_console, plain_table, print_json, print_line, safe
 from .target import AsJson, ConfigFile, Url, on_cache
+
+if TYPE_CHECKING:
+    from rich.table import Table
 
 __all__ = ["metrics"]
 
 metrics = typer.Typer(name="metrics", help="The figures as samples.", no_args_is_help=True)
+
+Shown = dict[tuple[str, str], float]
+"""Values by name and labels."""
 
 
 @metrics.callback()
@@ -23,17 +34,107 @@ def _metrics() -> None:
 
 
 @metrics.command()
-def show(config: ConfigFile = None, url: Url = None, json: AsJson = False) -> None:
+def show(
+    config: ConfigFile = None,
+    url: Url = None,
+    json: AsJson = False,
+    watch: Annotated[
+        bool, typer.Option("--watch", help="Show them again and again, with rates, until Ctrl-C.")
+    ] = False,
+    every: Annotated[
+        float, typer.Option("--every", help="With --watch: seconds between two looks.")
+    ] = 2.0,
+    count: Annotated[
+        int | None, typer.Option("--count", help="With --watch: end after so many looks.")
+    ] = None,
+) -> None:
     """Show what was counted by all processes, by the names a metrics system knows."""
+    if not watch:
+        _once(on_cache(config, url, _ask), json=json)
+        return
+    if not every >= 0.1 or (count is not None and count < 1):
+        raise InvalidArgument(
+            f"--every is 0.1 seconds or more and --count 1 or more, not {every!r} and {count!r}"
+        )
+    on_cache(config, url, lambda cache: _watch(cache, every, count, json=json))
 
-    async def work(cache: Cache) -> list[Metric]:
-        return metrics_of(cache, await describe(cache))
 
-    found = on_cache(config, url, work)
+@metrics.command()
+def dashboard() -> None:
+    """Write the dashboard for Grafana, as JSON, to import there."""
+    print_line(_data("grafana-dashboard.json"), keep="\n")
+
+
+@metrics.command()
+def rules() -> None:
+    """Write the alert rules for Prometheus, as YAML."""
+    print_line(_data("prometheus-rules.yaml"), keep="\n")
+
+
+def _data(name: str) -> str:
+    return (files("clusterdb.monitoring") / "data" / name).read_text("utf-8").rstrip("\n")
+
+
+async def _ask(cache: Cache) -> list[Metric]:
+    return metrics_of(cache, await describe(cache))
+
+
+def _once(found: list[Metric], *, json: bool) -> None:
     if json:
         print_json({"metrics": msgspec.to_builtins(found)})
-        return
-    table = plain_table("metric", "region", "value", texts=2)
+    else:
+        make_console().print(_table(found, {}, None))
+
+
+async def _watch(cache: Cache, every: float, count: int | None, *, json: bool) -> None:
+    """Look and show, each time below the one before; on a terminal in its place."""
+    before: Shown = {}
+    began, looks = time.monotonic(), 0
+    console = make_console()
+    while True:
+        found, now = await _ask(cache), time.monotonic()
+        seconds = now - began if looks else None
+        if json:
+            line: dict[str, Any] = {"time": time.time(), "metrics": msgspec.to_builtins(found)}
+            print_line(msgspec.json.encode(line).decode())
+        else:
+            if is_terminal():
+                console.clear()
+            console.print(_table(found, before, seconds))
+        before, began, looks = _values(found), now, looks + 1
+        if looks == count:
+            return
+        await asyncio.sleep(every)
+
+
+def _table(found: list[Metric], before: Shown, seconds: float | None) -> Table:
+    """A row for each series; once there is a look before, counters with their rates since."""
+    from rich.text import Text
+
+    columns = ("metric", "of", "value", *(() if seconds is None else ("a second",)))
+    table = plain_table(*columns, texts=2)
     for metric in found:
-        table.add_row(metric.name, metric.labels["region"], f"{metric.value:,.0f}")
-    make_console().print(table)
+        name, of = _series(metric)
+        row: list[Text | str] = [Text(safe(name)), Text(safe(of)), f"{metric.value:,.10g}"]
+        if seconds:
+            row.append(_rate(metric, before, seconds))
+        table.add_row(*row)
+    return table
+
+
+def _rate(metric: Metric, before: Shown, seconds: float) -> str:
+    """A counter that became smaller began anew."""
+    then = before.get(_series(metric))
+    if metric.kind != "counter" or then is None:
+        return ""
+    return f"{(metric.value - then if metric.value >= then else metric.value) / seconds:,.1f}"
+
+
+def _values(found: list[Metric]) -> Shown:
+    return {_series(metric): metric.value for metric in found}
+
+
+def _series(metric: Metric) -> tuple[str, str]:
+    """Its name, and what it is of within the cache."""
+    of = [value for label, value in metric.labels.items() if label != "cache"]
+    return metric.name, " ".join(of)

@@ -6,6 +6,7 @@ from .backlog import Overflow
 from .subscription import Events, Subscription
 from .types import (
     INVALIDATIONS,
+    AlertTurned,
     CircuitTurned,
     Cleared,
     EntryDeleted,
@@ -25,6 +26,7 @@ from .types import (
 
 __all__ = [
     "INVALIDATIONS",
+    "AlertTurned",
     "CircuitTurned",
     "Cleared",
     "EntryDeleted",

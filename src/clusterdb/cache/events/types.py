@@ -12,6 +12,7 @@ from msgspec import Meta
 
 __all__ = [
     "INVALIDATIONS",
+    "AlertTurned",
     "CircuitTurned",
     "Cleared",
     "EntryDeleted",
@@ -131,6 +132,20 @@ class CircuitTurned(Event, frozen=True, kw_only=True, tag="circuit"):
     circuit: str
     state: Literal["closed", "open", "half_open"]
     retry_in: float = 0.0
+
+
+class AlertTurned(Event, frozen=True, kw_only=True, tag="alert"):
+    """An alert of the configuration fires, or is over. ``value`` is what was read of the
+    ``region``, ``None`` where there is nothing to read any more; ``limit`` is what was configured,
+    ``text`` says it in a line, with what to do.
+    """
+
+    alert: str
+    state: Literal["firing", "resolved"]
+    region: str = ""
+    value: float | None = None
+    limit: float = 0.0
+    text: str = ""
 
 
 class EventGap(Event, frozen=True, kw_only=True, tag="gap"):

@@ -61,8 +61,14 @@ class Lane:
         self._attempt: asyncio.Future[None] | None = None
         self._tidying: asyncio.TimerHandle | None = None
         self._opened_at = -_STEADY
+        self._begun = 0
         self._leaving: list[Connection] = []
         self._closed = False
+
+    @property
+    def reconnects(self) -> int:
+        """How often a connection was opened when none was left of those before."""
+        return max(0, self._begun - 1)
 
     @property
     def busy(self) -> bool:
@@ -125,6 +131,7 @@ class Lane:
                 if opened is None or opened.lost is not None:
                     await asyncio.sleep(self._backoff.pause())
                     continue
+                self._begun += not self.connections
                 self.connections.append(opened)
                 self._opened_at = self._now()
                 self.down, self.down_since = None, inf

@@ -104,6 +104,11 @@ class Node:
         return [*self._quick.connections, *self._bulk.connections]
 
     @property
+    def reconnects(self) -> int:
+        """How often a shared connection was opened when none was left of those before."""
+        return self._quick.reconnects
+
+    @property
     def busy(self) -> bool:
         """Whether a connection is open or being opened."""
         return self._quick.busy or self._bulk.busy or bool(self._held)

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from tests.unit.cache.cli.commands import Run, program
 
 from clusterdb.cache import Cache, CacheConfig, Disk
@@ -92,6 +93,37 @@ def test_hit_ratios_are_those_of_all_processes(cli: Run):
     assert ["cache_hits", "default", "3"] in [
         line.split() for line in cli("metrics", "show")[1].splitlines()
     ]
+
+
+def test_metrics_are_watched(cli: Run):
+    cli("set", "k", "1")
+    code, out, _ = cli("metrics", "show", "--watch", "--every", "0.1", "--count", "2")
+    rows = [line.split() for line in out.splitlines()]
+    first, second = [row for row in rows if row[:1] == ["cache_sets"]]
+    assert code == 0
+    assert first == ["cache_sets", "default", "1"]
+    assert second == ["cache_sets", "default", "1", "0.0"], "a counter has its rate from then on"
+
+    lines = cli("metrics", "show", "--watch", "--every", "0.1", "--count", "2", "--json")[1]
+    looks = [json.loads(line) for line in lines.splitlines()]
+    assert [{each["name"] for each in look["metrics"]} >= {"cache_up"} for look in looks] == [
+        True,
+        True,
+    ]
+    assert looks[0]["time"] < looks[1]["time"]
+
+
+@pytest.mark.parametrize("wrong", [("--every", "0"), ("--every", "nan"), ("--count", "0")])
+def test_a_watch_that_never_rests_is_refused(cli: Run, wrong: tuple[str, str]):
+    code, _, err = cli("metrics", "show", "--watch", *wrong)
+
+    assert code != 0
+    assert "--every is 0.1 seconds or more" in err
+
+
+def test_the_dashboard_and_the_rules_are_written(cli: Run):
+    assert json.loads(cli("metrics", "dashboard")[1])["title"] == "ClusterDB Cache"
+    assert yaml.safe_load(cli("metrics", "rules")[1])["groups"]
 
 
 def test_regions_with_their_limits(cli: Run, tmp_path: Path):

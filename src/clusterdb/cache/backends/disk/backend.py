@@ -242,6 +242,7 @@ class DiskBackend:
                 *self._attachment.notes.values(),
                 *kept_order_problems(self.kind, self._settings.values()),
             ),
+            near_age=self._near.age(self._clock.now()),
         )
 
     # -- claims

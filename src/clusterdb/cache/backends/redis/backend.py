@@ -358,6 +358,7 @@ class RedisBackend:
             ),
             members=members,
             servers=self._nearby.look(servers),
+            near_age=self._nearby.tier.age(self._link.now()),
         )
 
     def _figures(self) -> NearFigures:

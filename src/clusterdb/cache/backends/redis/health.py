@@ -58,9 +58,9 @@ async def _look_at(node: Node, link: Link) -> ServerInfo:
         latency = link.now() - sent_at
         fields = info_fields(await node.call(("INFO",), deadline))
     except BackendUnavailable as error:
-        return ServerInfo(name=node.name, problem=str(error))
+        return _unasked(node, "", str(error))
     except ServerError as error:  # it works, but for a user who may not ask it
-        return ServerInfo(name=node.name, role="unknown", problem=str(explained(error)))
+        return _unasked(node, "unknown", str(explained(error)))
     return ServerInfo(
         name=node.name,
         role=fields.get("role", "master"),
@@ -73,6 +73,19 @@ async def _look_at(node: Node, link: Link) -> ServerInfo:
         clients=_number(fields, "connected_clients"),
         replicas=_number(fields, "connected_slaves"),
         lag=_lag(fields),
+        connections=len(node.connections),
+        reconnects=node.reconnects,
+    )
+
+
+def _unasked(node: Node, role: str, problem: str) -> ServerInfo:
+    """What is known of a server that tells nothing."""
+    return ServerInfo(
+        name=node.name,
+        role=role,
+        connections=len(node.connections),
+        reconnects=node.reconnects,
+        problem=problem,
     )
 
 
