@@ -15,7 +15,7 @@ from tests.disk.worker import make
 from tests.layers import innermost
 
 from clusterdb.cache import BackendUnavailable, CacheError, ConfigError
-from clusterdb.cache.backends.disk.schema import APPLICATION_ID
+from clusterdb.cache.backends.disk.schema import APPLICATION_ID, FORMAT
 
 ROOT = hasattr(os, "geteuid") and os.geteuid() == 0
 
@@ -105,8 +105,14 @@ async def test_another_program_s_database(path: Path):
 
 async def test_a_newer_format(path: Path):
     await fill(path)
-    change(path, "PRAGMA user_version = 2")
-    assert "newer release (format 2, we know 1)" in await refused(path)
+    change(path, f"PRAGMA user_version = {FORMAT + 1}")
+    assert f"newer release (format {FORMAT + 1}, we know {FORMAT})" in await refused(path)
+
+
+async def test_an_earlier_format(path: Path):
+    await fill(path)
+    change(path, f"PRAGMA user_version = {FORMAT - 1}")
+    assert f"earlier release (format {FORMAT - 1}, ours is {FORMAT})" in await refused(path)
 
 
 @pytest.mark.parametrize(
@@ -260,7 +266,7 @@ async def test_a_member_s_address_can_t_name_another_file(path: Path):
     change(
         path,
         *[
-            f"INSERT INTO members VALUES (NULL, 'h', 1, 'p', '{address}', 0, -1e9)"
+            f"INSERT INTO members VALUES (NULL, 'h', 1, 'p', '', '{address}', 0, -1e9, 0, 0, NULL)"
             for address in ("precious.sock", "cache.db", "../precious", "/etc/passwd")
         ],
     )

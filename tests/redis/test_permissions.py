@@ -25,7 +25,7 @@ from clusterdb.cache import (
     ReplicationConfig,
     SentinelConfig,
 )
-from clusterdb.cache.backends.redis import RedisBackend, sweeping
+from clusterdb.cache.backends.redis import RedisBackend, membership, sweeping
 from clusterdb.cache.claims import Claim
 from clusterdb.cache.clock import SystemClock
 from clusterdb.cache.testing import EncodingBackend
@@ -149,7 +149,8 @@ def names(words: Sequence[str]) -> set[str]:
 
 
 @pytest.mark.usefixtures("granted")
-async def test_on_one_server_they_are_enough_and_none_is_too_much(standalone):
+async def test_on_one_server_they_are_enough_and_none_is_too_much(standalone, monkeypatch):
+    monkeypatch.setattr(membership, "FIRST", 0.01)
     near = also("the near tier")
     grant(standalone.servers, [*rule(), *near])
     url = f"{standalone.urls[0]}/1"
@@ -157,6 +158,10 @@ async def test_on_one_server_they_are_enough_and_none_is_too_much(standalone):
     config = CacheConfig(name="shop", backend=backend, regions=regions(limits=False))
     await everything(config)
     await a_long_load(backend, config, lambda: "setrange" in used(standalone.servers))
+    async with Cache(config) as cache, asyncio.timeout(5):
+        runtime = cache.access.runtime
+        while not (await runtime.backend.describe()).members:  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
 
     assert refused(standalone.servers) == []
     assert names([*rule(), *near]) - used(standalone.servers) == set()

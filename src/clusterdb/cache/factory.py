@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
+from urllib.parse import urlsplit
 
 from .clock import Clock
 from .config import (
@@ -28,6 +30,8 @@ from .rows import Storage, StorageSetup
 from .write_modes import Stores, Volatile
 
 if TYPE_CHECKING:
+    from clusterdb.tracing import Tracer
+
     from .backends.redis.reads import RedisReads
 
 __all__ = [
@@ -38,9 +42,11 @@ __all__ = [
     "make_setup",
     "make_storage",
     "make_stores",
+    "make_tracer",
     "read_intents",
     "storages_of",
     "stored_regions",
+    "traced_as",
 ]
 
 
@@ -233,3 +239,38 @@ def stored_regions(config: CacheConfig) -> dict[str, CacheRegion]:
     from .backends.disk.stored import stored_regions
 
     return stored_regions(Path(config.backend.path).expanduser())
+
+
+def make_tracer(config: CacheConfig) -> Tracer | None:
+    """What makes spans, where ``config`` wants them: by the switch ``monitoring.tracing``, or by
+    saying how. Raises :class:`MissingExtra`.
+    """
+    if config.tracing is None and not config.monitoring.tracing:
+        return None
+    try:
+        from clusterdb.tracing.tracer import Tracer
+    except ImportError as error:
+        raise MissingExtra("tracing", "otel") from error
+    return Tracer(config.tracing)
+
+
+def traced_as(config: CacheConfig) -> Mapping[str, str | int]:
+    """What stands in the span of each call of the backend: the system, and where it is if it is
+    one server, by the names that OpenTelemetry has for databases. No credentials.
+    """
+    match config.backend:
+        case Disk(path=path):
+            return {"db.system.name": "sqlite", "db.namespace": Path(path).name}
+        case Redis(urls=[url], cluster=False, sentinel=None):
+            parts = urlsplit(url)
+            if parts.scheme == "unix":
+                return {"db.system.name": "redis", "server.address": parts.path}
+            return {
+                "db.system.name": "redis",
+                "db.namespace": parts.path.strip("/") or "0",
+                "server.address": parts.hostname or "localhost",
+                "server.port": parts.port or 6379,
+            }
+        case Redis():
+            return {"db.system.name": "redis"}
+    return {"db.system.name": str(config.backend.__struct_config__.tag)}

@@ -22,6 +22,7 @@ from clusterdb.tracing import TracingConfig
 
 from .advice import Advice
 from .callers import caller
+from .checking import collect_health
 from .clock import Clock, SystemClock
 from .codec import Codec
 from .config import (
@@ -37,12 +38,12 @@ from .config.shapes import nearest
 from .errors import ConfigError, InactiveSetting, InvalidArgument
 from .events import Event, Subscription
 from .events.types import event_kinds
-from .factory import breaker_of, make_backend, make_channel, make_stores
+from .factory import breaker_of, make_backend, make_channel, make_stores, make_tracer, traced_as
 from .invalidation import Strategy
 from .keys import shown
 from .listening import Listening
 from .measures import METRICS
-from .observing import collect_health, collect_metrics, collect_statistics, take_sample
+from .observing import collect_metrics, collect_statistics, take_sample
 from .patterns import give_advice, record_requests
 from .protocols import Backend
 from .regions import Region
@@ -140,6 +141,8 @@ class Cache(Listening, Region[Any]):
         runtime = Runtime(config.name, backend, clock, breaker_of(config), stores)
         _check_metrics(config)
         runtime.configure(self._resolve(config, runtime))
+        runtime.tracing.database = traced_as(config)
+        runtime.trace(make_tracer(config))
         runtime.sampling.look = partial(take_sample, runtime)
         runtime.sampling.configure(config.monitoring, config.metrics)
         channel = make_channel(config, clock)
@@ -313,7 +316,9 @@ class Cache(Listening, Region[Any]):
         self._warn_inactive(config, self._config)
         changed = config.invalidation != self._config.invalidation
         channel = make_channel(config, self._runtime.clock) if changed else None
+        tracer = make_tracer(config)
         self._runtime.configure(self._resolve(config, self._runtime))
+        self._runtime.trace(tracer)
         self._config = config
         self._runtime.wait(*_waits(config))
         self._runtime.sampling.configure(config.monitoring, config.metrics)
@@ -354,7 +359,7 @@ class Cache(Listening, Region[Any]):
             await self.configure(structs.replace(self._config, monitoring=monitoring))
 
     async def configure_tracing(self, tracing: TracingConfig) -> None:
-        """Set what is traced."""
+        """Trace as ``tracing`` says. Raises :class:`MissingExtra` without the extra ``otel``."""
         await self.configure(structs.replace(self._config, tracing=tracing))
 
     # -- observing
@@ -396,8 +401,9 @@ class Cache(Listening, Region[Any]):
         return await collect_metrics(self._runtime)
 
     async def get_health(self) -> Health:
-        """Whether the cache can do its work; a closed or unreachable one is reported, not raised.
-        One round trip a node.
+        """Whether the cache can do its work, and what stands in its way, each with its remedy; a
+        closed or unreachable one is reported, not raised. ``live`` and ``ready`` of it answer the
+        probes of an orchestrator. Two round trips a node.
         """
         return await collect_health(self._runtime, self._inactive(self._config))
 

@@ -33,6 +33,7 @@ from .guard import Guard, TableLock
 from .policy import POLICIES, RecentLru, Reporting
 from .settings import NearSettings
 from .shares import Shares
+from .stats import Counters, NearFigures
 from .table import Table
 from .tags import TagStates
 from .types import FOREVER, MISSING, Record, RemovalCause, Version
@@ -128,6 +129,14 @@ class NearTier:
         """The least bound of all regions that keep something; infinity where none does."""
         bounds = [each.max_staleness for each in self._settings.values() if each is not _OFF]
         return min(bounds, default=FOREVER)
+
+    def figures(self, totals: Iterable[Counters], now: float) -> NearFigures:
+        """How the tier does, of all that was counted by region."""
+        reads = sum([each.hits + each.misses + each.stale_hits for each in totals])
+        hits = sum([table.counters.hits for table in self._tables.values()])
+        kept = any(map(self.keeps, self._tables))
+        lag = round(now - self._sure_at, 3) if kept and self._sure_at != _NEVER else None
+        return NearFigures(near_hits=hits, near_misses=max(0, reads - hits), lag=lag)
 
     def age(self, now: float) -> float | None:
         """How long ago all changes by others were surely known; ``None`` where that never was so,

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 import msgspec
 
-from clusterdb.monitoring import Health, HealthCheck, Metric
+from clusterdb.monitoring import Metric
 from clusterdb.monitoring.metrics import fold, selected
 
-from .errors import BackendUnavailable, CacheError
+from .errors import BackendUnavailable
 from .protocols import BackendInfo, RegionInfo
 from .runtime import RegionState, Runtime
 from .samples import (
@@ -22,7 +20,7 @@ from .samples import (
 from .stats import CacheStats, Counters, RegionStats, StorageStats
 from .units import ByteSize
 
-__all__ = ["collect_health", "collect_metrics", "collect_statistics", "take_sample"]
+__all__ = ["collect_metrics", "collect_statistics", "take_sample"]
 
 
 async def collect_statistics(runtime: Runtime) -> CacheStats:
@@ -109,39 +107,3 @@ async def collect_metrics(runtime: Runtime) -> list[Metric]:
     _, samples = await take_sample(runtime)
     chosen = fold(selected(samples, config.metrics), config.max_regions)
     return fold(chosen, config.max_regions + 1, label="circuit")  # one is the backend's
-
-
-async def collect_health(runtime: Runtime, inactive: Mapping[str, str]) -> Health:
-    """Whether the cache can do its work, and what stands in its way."""
-    if runtime.closed:
-        return Health((HealthCheck("cache", "failing", "closed: build a new Cache"),))
-    try:
-        await runtime.ready()
-        info = await runtime.backend.describe()
-    except CacheError as error:
-        return Health((HealthCheck("backend", "failing", str(error)), *_turned(runtime)))
-    checks = [HealthCheck("backend", "ok", info.kind), *_turned(runtime)]
-    checks += [HealthCheck("backend", "degraded", problem) for problem in info.problems]
-    if runtime.exchange.problem:
-        checks.append(HealthCheck("channel", "degraded", runtime.exchange.problem))
-    checks += [HealthCheck("alert", "degraded", alert.text) for alert in runtime.sampling.alerts]
-    checks += [
-        HealthCheck("configuration", "degraded", f"{part!r} is set, and {reason}")
-        for part, reason in inactive.items()
-    ]
-    return Health(tuple(checks))
-
-
-def _turned(runtime: Runtime) -> list[HealthCheck]:
-    """The circuit breakers that are not closed."""
-    checks: list[HealthCheck] = []
-    for circuit in runtime.circuits:
-        stats = circuit.stats()
-        if stats.state != "closed":
-            detail = (
-                f"{circuit.name}: the circuit breaker is {stats.state.replace('_', ' ')} after "
-                f"{stats.in_row} failures in a row; the next call is let through in "
-                f"{stats.retry_in:.3g} s"
-            )
-            checks.append(HealthCheck("circuit", "degraded", detail))
-    return checks

@@ -20,6 +20,7 @@ import msgspec
 
 from .claims import Claim
 from .errors import CacheError
+from .members import Member
 from .settings import RegionSettings
 from .stats import Counters
 from .table import Check, Removal, Table, When
@@ -172,24 +173,13 @@ class RegionInfo(msgspec.Struct, frozen=True):
     share: int | None = None
 
 
-class Member(msgspec.Struct, frozen=True):
-    """A process that shares the backend. ``started`` is seconds since the Unix epoch, ``silent``
-    how many seconds ago it was last heard of.
-    """
-
-    host: str
-    pid: int
-    program: str
-    started: float
-    silent: float
-
-
 class ServerInfo(msgspec.Struct, frozen=True, kw_only=True):
     """A server that holds entries, at one moment.
 
     ``latency`` is seconds of one round trip; ``memory`` and ``max_memory`` bytes, 0 without a
     limit; ``policy`` what it evicts by; ``lag`` how many bytes its slowest replica is behind,
-    ``None`` without replicas. ``connections`` of this process are open; it has had none left, and
+    ``None`` without replicas; ``near`` is why nothing is kept near of what it holds, if so.
+    ``connections`` of this process are open; it has had none left, and
     got one again, ``reconnects`` times. One that can't be asked has a ``problem`` and none of the
     other figures.
     """
@@ -205,6 +195,7 @@ class ServerInfo(msgspec.Struct, frozen=True, kw_only=True):
     clients: int = 0
     replicas: int = 0
     lag: int | None = None
+    near: str = ""
     connections: int = 0
     reconnects: int = 0
     problem: str = ""

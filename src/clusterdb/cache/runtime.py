@@ -14,7 +14,7 @@ import threading
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from .breaker import CircuitState
 from .circuit import Circuit, GuardedBackend
@@ -49,9 +49,14 @@ from .sampling import Sampling
 from .settings import RegionSettings
 from .stats import LoadCounters
 from .table import Removal, Table
+from .traced import TracedBackend, Tracing
+from .traced_storage import traced_with_storage
 from .types import RemovalCause
 from .unreadable import Unreadable
-from .write_modes import StoredBackend, Stores
+from .write_modes import Stores
+
+if TYPE_CHECKING:
+    from clusterdb.tracing import Tracer
 
 __all__ = ["RegionState", "Runtime"]
 
@@ -176,8 +181,9 @@ class Runtime:
             self._circuit = Circuit("backend", breaker, clock.now, self._turned)
             backend = GuardedBackend(backend, self._circuit)
         backend = self.sampling.timing(backend)
-        self.stored = None if stores is None else StoredBackend(backend, clock, stores)
-        self.backend: Backend = self.stored or backend
+        self.tracing = Tracing(name)
+        self.stored = traced_with_storage(backend, clock, stores, self.tracing)
+        self.backend = self._untraced = self.stored or backend
         self.origin = f"{socket.gethostname()}:{os.getpid()}"
         self.events = Events(self._observe, self._heard_by_others)
         self.waiting = Waiting(self._carry_out)
@@ -204,7 +210,9 @@ class Runtime:
         """The loads of the loop we live in. Raises :class:`CacheClosed`."""
         self.check_open()
         if self._loads is None:
-            self._loads = Loads(self.name, self.backend, self.clock, self._loaded, self._stored)
+            self._loads = Loads(
+                self.name, self.backend, self.clock, self.tracing, self._loaded, self._stored
+            )
         return self._loads
 
     @property
@@ -289,18 +297,8 @@ class Runtime:
 
     def _refuse_other_loop(self, loop: asyncio.AbstractEventLoop) -> None:
         lives_in = self.loop
-        if lives_in is None or lives_in is loop:
-            return
-        if is_background(lives_in):
-            raise WrongLoop(
-                f"cache {self.name!r} was first used without a loop (.sync, or a plain @cached "
-                f"function) and lives in a background thread since: go on that way, close it "
-                f"before asyncio starts (.sync.close()), or give asyncio a Cache of its own"
-            )
-        raise WrongLoop(
-            f"cache {self.name!r} lives in another event loop, which is still open; "
-            f"use and close it there, or give each loop a Cache of its own"
-        )
+        if lives_in is not None and lives_in is not loop:
+            raise WrongLoop(_wrong_loop(self.name, lives_in))
 
     async def aclose(self) -> None:
         """End loads, the backend and subscriptions. Idempotent: a later call waits for the first,
@@ -383,6 +381,15 @@ class Runtime:
         return [circuit for circuit in found if circuit is not None]
 
     # -- events
+
+    def trace(self, tracer: Tracer | None) -> None:
+        """Make spans by ``tracer`` from now on; ``None``: none."""
+        self.tracing.tracer, self.backend = tracer, self._untraced
+        leaves = self.stored is None and "immediate" not in self.backend.capabilities
+        if tracer is not None and leaves:
+            self.backend = TracedBackend(self.backend, self.tracing)
+        if self._loads is not None:
+            self._loads.use(self.backend)
 
     def _turned(self, circuit: Circuit, state: CircuitState) -> None:
         name, retry_in = circuit.name, circuit.retry_in
@@ -505,6 +512,20 @@ class Runtime:
         self.sampling.loaded(region, seconds, outcome)
         for key in keys:
             self.publish(Loaded, region=region, key=key, seconds=seconds, outcome=outcome)
+
+
+def _wrong_loop(name: str, lives_in: asyncio.AbstractEventLoop) -> str:
+    """Why a cache can't be used in a loop, while it lives in another."""
+    if is_background(lives_in):
+        return (
+            f"cache {name!r} was first used without a loop (.sync, or a plain @cached "
+            f"function) and lives in a background thread since: go on that way, close it "
+            f"before asyncio starts (.sync.close()), or give asyncio a Cache of its own"
+        )
+    return (
+        f"cache {name!r} lives in another event loop, which is still open; "
+        f"use and close it there, or give each loop a Cache of its own"
+    )
 
 
 _RUNTIMES: weakref.WeakSet[Runtime] = weakref.WeakSet()

@@ -227,8 +227,6 @@ def _setting(config: CacheConfig, name: str) -> object:
 _DEFAULTS = CacheConfig()
 _ENCODING = ("policy.compression", "serialization")
 _LATER = (
-    "monitoring.tracing",
     "maintenance",
     "backup",
-    "tracing",
 )

@@ -17,6 +17,7 @@ __all__ = [
     "CircuitStats",
     "Counters",
     "LoadCounters",
+    "NearFigures",
     "ReadCounters",
     "RegionRates",
     "RegionStats",
@@ -72,6 +73,23 @@ class ReadCounters(msgspec.Struct):
     hits: int = 0
     stale_hits: int = 0
     misses: int = 0
+
+
+class NearFigures(msgspec.Struct, frozen=True, kw_only=True):
+    """How one process does. Of its reads ``near_hits`` were answered by the near tier, and
+    ``near_misses`` went to the backend. ``lag`` is how many seconds ago its near tier was surely
+    up to date, ``None`` where it keeps nothing near.
+    """
+
+    near_hits: int = 0
+    near_misses: int = 0
+    lag: float | None = None
+
+    @property
+    def near_ratio(self) -> float | None:
+        """The share of the reads that the near tier answered; ``None`` before the first."""
+        reads = self.near_hits + self.near_misses
+        return self.near_hits / reads if reads else None
 
 
 class RegionStats(msgspec.Struct, frozen=True, kw_only=True):

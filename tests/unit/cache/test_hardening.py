@@ -18,11 +18,12 @@ from clusterdb.cache import (
     Cache,
     CacheConfig,
     CacheRegion,
+    Cleanup,
     ConfigError,
     InactiveSetting,
     InvalidArgument,
+    MaintenanceConfig,
     ReentrantCall,
-    TracingConfig,
 )
 from clusterdb.cache.guard import Guard, TableLock
 from clusterdb.cache.weigh import weigh
@@ -140,10 +141,10 @@ async def test_what_cannot_be_weighed_is_refused_and_harms_no_load():
 
 async def test_a_warning_that_is_an_error_changes_nothing():
     async with Cache() as cache:
-        tracing = TracingConfig(service_name="s")
+        maintenance = MaintenanceConfig(schedule="0 * * * *", tasks=[Cleanup(older_than="7d")])
         with pytest.raises(InactiveSetting):  # warnings are errors in these tests
-            await cache.configure_tracing(tracing)
-        assert cache.config.tracing is None
+            await cache.configure_maintenance(maintenance)
+        assert cache.config.maintenance is None
 
 
 class Shape(Protocol):

@@ -20,6 +20,7 @@ from clusterdb.cache import (
     CacheMonitor,
     CachePolicy,
     CacheRegion,
+    Cleanup,
     ConfigError,
     Directory,
     Disk,
@@ -28,11 +29,11 @@ from clusterdb.cache import (
     Hit,
     InactiveSetting,
     InvalidArgument,
+    MaintenanceConfig,
     MissingExtra,
     ScanTimeout,
     SharedValueMutated,
     Stale,
-    TracingConfig,
     TypeMismatch,
     UnknownRegion,
 )
@@ -206,13 +207,14 @@ async def test_settings_whose_part_is_not_there_are_kept_and_said(cache, tmp_pat
     with pytest.warns(InactiveSetting, match="'backup' was checked and kept"):
         await cache.configure_backup(backup)
     assert cache.config.backup == backup
-    with pytest.warns(InactiveSetting, match="'tracing'"):
-        await cache.configure_tracing(TracingConfig(service_name="shop"))
+    maintenance = MaintenanceConfig(schedule="0 * * * *", tasks=[Cleanup(older_than="7d")])
+    with pytest.warns(InactiveSetting, match="'maintenance'"):
+        await cache.configure_maintenance(maintenance)
     health = await cache.get_health()
     assert health.status == "degraded"
     assert {check.detail.split()[0] for check in health.checks if check.status != "ok"} == {
         "'backup'",
-        "'tracing'",
+        "'maintenance'",
     }
 
 

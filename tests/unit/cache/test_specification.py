@@ -136,8 +136,7 @@ def test_the_whole_configuration_is_accepted(tmp_path, monkeypatch):
     schema = tmp_path / "schemas" / "cache.avsc"
     schema.parent.mkdir()
     schema.write_text('{"type": "string"}')
-    with pytest.warns(InactiveSetting):
-        assert Cache(config).config is config
+    assert Cache(config).config is config
 
 
 async def test_configure_changes_a_running_cache_and_keeps_its_contents(cache):
@@ -286,7 +285,6 @@ TRACING = TracingConfig(service_name="cache-service", sampling_rate=0.1, context
     [
         ("maintenance", MAINTENANCE),
         ("backup", DAILY),
-        ("tracing", TRACING),
     ],
 )
 async def test_what_does_not_act_yet_is_kept_and_said(cache, part, setting):
@@ -297,6 +295,14 @@ async def test_what_does_not_act_yet_is_kept_and_said(cache, part, setting):
     health = await cache.get_health()
     assert health.status == "degraded"
     assert part in health.checks[-1].detail
+
+
+async def test_configure_tracing_acts(cache):
+    """What is traced then: tests/unit/cache/test_traced.py."""
+    await cache.configure_tracing(TRACING)
+
+    assert cache.config.tracing == TRACING
+    assert (await cache.get_health()).status == "ok"
 
 
 async def test_configure_invalidation_acts(cache):

@@ -28,8 +28,10 @@ from .demo import demo
 from .doctor import doctor
 from .events import events
 from .get import exists, get
+from .health import health
 from .installation import version
 from .invalidate import clear, invalidate
+from .keys import keys
 from .metrics import metrics
 from .output import ReaderGone, drop_unwritten, fail
 from .pending import flush, pending
@@ -40,6 +42,7 @@ from .set import set_value
 from .simulate import simulate
 from .status import regions, status
 from .storage import storage
+from .top import top
 
 __all__ = ["app", "run"]
 
@@ -61,6 +64,9 @@ app.command(context_settings={"ignore_unknown_options": True})(increment)  # by 
 app.command()(status)
 app.command()(regions)
 app.command()(serve)
+app.command()(top)
+app.command()(health)
+app.add_typer(keys)
 app.add_typer(metrics)
 app.add_typer(events)
 storage.command()(pending)

@@ -5,14 +5,17 @@ from __future__ import annotations
 import asyncio
 import time
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Final
 
 import msgspec
 import typer
 
 from clusterdb.cache import Cache, CacheConfig, CacheError
 
-from ..config import Redis
+from ..checking import copies_of, told
+from ..config import Disk, Redis
+from ..diagnosis import Diagnosis, diagnose
+from ..protocols import BackendInfo
 from .config import check_file
 from .figures import describe
 from .installation import (
@@ -25,19 +28,25 @@ from .installation import (
     python,
     version,
 )
-from .output import make_console, plain_table, print_json
-from .target import on_cache
+from .output import make_console, plain_table, print_json, safe
+from .target import Url, configured, on_cache
 
 __all__ = ["Check", "Report", "doctor", "examine"]
 
+_SETTLED: Final = 0.5
+"""Seconds after which servers have said whether they can track."""
+
 
 class Check(msgspec.Struct, frozen=True):
-    """One thing that was tried; a ``warning`` is ok, and should be looked at."""
+    """One thing that was tried; a ``warning`` is ok, and should be looked at. ``remedy`` is what to
+    do, where the detail does not say it.
+    """
 
     name: str
     ok: bool
     detail: str
     warning: bool = False
+    remedy: str = ""
 
 
 class Report(msgspec.Struct, frozen=True):
@@ -64,13 +73,15 @@ class Report(msgspec.Struct, frozen=True):
         return all(check.ok for check in self.checks)
 
 
-def examine(file: Path | None) -> Report:
-    """Look at the installation and try an embedded cache, and ``file`` if one is given."""
+def examine(file: Path | None, url: str | None = None) -> Report:
+    """Look at the installation and try an embedded cache, and the cache of ``file`` or ``url`` if
+    one is given.
+    """
     checks = [asyncio.run(round_trip())]
     if file is not None:
         checks.append(_check_config(file))
-        if checks[-1].ok:
-            checks += _check_servers(file)
+    if (file is not None or url is not None) and checks[-1].ok:
+        checks += _check_backend(file, url)
     return Report(
         version=version(),
         python=python(),
@@ -107,31 +118,55 @@ def _check_config(file: Path) -> Check:
     return Check("configuration", True, f"{file}: {len(summary.regions)} regions{later}")
 
 
-def _check_servers(file: Path) -> list[Check]:
-    """Ask the servers of a Redis backend how they are, and how they differ from ``file``."""
-    if not isinstance(CacheConfig.from_yaml(file).backend, Redis):
+def _check_backend(file: Path | None, url: str | None) -> list[Check]:
+    """Ask a backend that processes share how it is, how it differs from what is configured, and
+    what that means.
+    """
+    config = configured(file, url)[0]
+    shared = isinstance(config.backend, Redis) or (
+        isinstance(config.backend, Disk) and Path(config.backend.path).expanduser().exists()
+    )
+    if not shared:
         return []
+    name = "servers" if isinstance(config.backend, Redis) else "file"
     try:
-        info = on_cache(file, None, describe)
+        info, diagnoses = on_cache(file, url, _look)
     except CacheError as error:
-        return [Check("servers", False, str(error))]
-    alive = [server for server in info.servers if server.role]
-    slowest = 1000 * max(server.latency for server in alive)
-    said = f"{len(alive)} answered, the slowest in {slowest:.1f} ms"
+        return [Check(name, False, str(error))]
     return [
-        Check("servers", True, said),
-        *[Check("servers", True, problem, warning=True) for problem in info.problems],
+        Check(name, True, _said(info)),
+        *[Check(each.error, True, each.cause, True, each.solution) for each in diagnoses],
+        *[Check(name, True, text, True) for text in info.problems if not told(text, diagnoses)],
     ]
+
+
+async def _look(cache: Cache) -> tuple[BackendInfo, list[Diagnosis]]:
+    info, end = await describe(cache), time.monotonic() + _SETTLED
+    while info.servers and not any(each.near for each in info.servers) and time.monotonic() < end:
+        await asyncio.sleep(_SETTLED / 10)  # whether a server can track is learnt by asking it to
+        info = await describe(cache)
+    return info, diagnose(info, copies_of(cache.access.runtime))
+
+
+def _said(info: BackendInfo) -> str:
+    alive = [server for server in info.servers if server.role]
+    if not alive:
+        return f"{info.size or 0:,} bytes, {len(info.members)} processes"
+    slowest = 1000 * max(server.latency for server in alive)
+    return f"{len(alive)} answered, the slowest in {slowest:.1f} ms"
 
 
 def doctor(
     file: Annotated[
         Path | None, typer.Argument(help="A configuration file to check too.", show_default=False)
     ] = None,
+    url: Url = None,
     as_json: Annotated[bool, typer.Option("--json", help="Write JSON.")] = False,
 ) -> None:
-    """Say what is installed and whether a cache works here. Exits 1 where something fails."""
-    report = examine(file)
+    """Say what is installed, whether a cache works here, and what is wrong with the one of FILE or
+    --url: each trouble with its cause and solution. Exits 1 where something fails.
+    """
+    report = examine(file, url)
     if as_json:
         print_json({"ok": report.ok, "build": report.build, **msgspec.to_builtins(report)})
     else:
@@ -161,4 +196,7 @@ def _show(report: Report) -> None:
         if check.warning:
             verdict = "[yellow]look[/]  "
         console.print(verdict, end="  ")
-        console.print(f"{check.name}: {check.detail}", markup=False, soft_wrap=True)
+        detail = safe(f"{check.name}: {check.detail}")
+        console.print(detail, markup=False, soft_wrap=True)
+        if check.remedy:
+            console.print(f"        solution: {safe(check.remedy)}", markup=False, soft_wrap=True)

@@ -11,11 +11,13 @@ from typing import Annotated, Any
 import msgspec
 import typer
 
-from clusterdb.cache import Cache, Event, EventGap, InvalidArgument, Redis
+from clusterdb.cache import Cache, Event, EventGap, InvalidArgument, Redis, Subscription
 
+from ..config.shapes import nearest
+from ..events.types import event_kinds
 from ..units import seconds
 from .output import print_line, safe
-from .target import AsJson, ConfigFile, Url, on_cache
+from .target import AsJson, ConfigFile, Url, no_region, on_cache
 
 __all__ = ["events"]
 
@@ -41,33 +43,64 @@ def tail(
     duration: Annotated[
         str | None, typer.Option("--for", help="End after: 10s, 5m.", show_default=False)
     ] = None,
+    kind: Annotated[
+        list[str] | None,
+        typer.Option("--kind", help="Of this kind: set, delete, invalidate; may be given again."),
+    ] = None,
+    region: Annotated[
+        str | None, typer.Option("--region", help="Of this region.", show_default=False)
+    ] = None,
+    key: Annotated[
+        str | None, typer.Option("--key", help="Of keys that match: user:*", show_default=False)
+    ] = None,
     config: ConfigFile = None,
     url: Url = None,
     json: AsJson = False,
 ) -> None:
-    """Show what any process does to the cache, as it happens; with --json an object a line."""
+    """Show what any process does to the cache, as it happens; with --json an object a line.
+
+    Example: cache events tail --kind set --kind delete --region session --key 'user:*'
+    """
+    kinds = _kinds(kind or [])
     limit = None if duration is None else seconds(duration)
     if limit == 0:
         raise InvalidArgument(f"--for is above 0 seconds, not {duration!r}")
 
     async def work(cache: Cache) -> None:
+        if region is not None and region not in cache.regions:
+            raise no_region(region, cache.regions)
+        events = cache.subscribe(*kinds, region=region, pattern=key)
         try:
             async with asyncio.timeout(limit):
-                await _follow(cache, count, json)
+                await _follow(cache, events, count, json)
         except TimeoutError:
             return
 
     on_cache(config, url, work)
 
 
-async def _follow(cache: Cache, count: int | None, as_json: bool) -> None:
+def _kinds(names: list[str]) -> list[type[Event]]:
+    """The kinds of events of these names; losses are told whatever is chosen."""
+    known = event_kinds()
+    for name in names:
+        if name not in known:
+            raise InvalidArgument(
+                f"no kind of event is called {name!r} - {nearest(name, known)}; "
+                f"known are {', '.join(known)}"
+            )
+    return [known[name] for name in names]
+
+
+async def _follow(
+    cache: Cache, events: Subscription[Event], count: int | None, as_json: bool
+) -> None:
     told = 0
     config = cache.config
     if isinstance(config.backend, Redis) and (
         config.invalidation is None or config.invalidation.notification is None
     ):
         sys.stderr.write(_NO_CHANNEL)
-    async with cache.get_events() as happening:
+    async with events as happening:
         sys.stderr.write(_FOLLOWING)
         sys.stderr.flush()
         async for event in happening:

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
 
-__all__ = ["regions", "status"]
+__all__ = ["others", "print_field", "regions", "size_text", "status"]
 
 
 class Status(msgspec.Struct, frozen=True, kw_only=True):
@@ -54,7 +54,7 @@ async def _status(cache: Cache) -> Status:
         hit_ratio=hits / reads if reads else None,
         regions=found,
         servers=info.servers,
-        processes=_others(info),
+        processes=others(info),
         problems=info.problems,
     )
 
@@ -95,7 +95,7 @@ def _region(limits: dict[str, Any], counted: dict[str, Any]) -> RegionFigures:
     )
 
 
-def _others(info: BackendInfo) -> list[Member]:
+def others(info: BackendInfo) -> list[Member]:
     """Who shares the backend, without this command itself."""
     own = socket.gethostname(), os.getpid()
     return [member for member in info.members if (member.host, member.pid) != own]
@@ -112,18 +112,22 @@ def status(config: ConfigFile = None, url: Url = None, json: AsJson = False) -> 
     print_field(console, "cache", found.cache)
     print_field(console, "backend", " ".join([found.backend, *found.at]))
     if found.size is not None:
-        print_field(console, "size", _bytes(found.size))
+        print_field(console, "size", size_text(found.size))
     print_field(console, "hits", _percent(found.hit_ratio))
     table = plain_table("region", "items", "weight", "hits", "misses", "hit ratio")
     for each in found.regions:
         totals = each.totals
-        counts = (_count(each.items), _bytes(each.weight), f"{totals.hits:,}", f"{totals.misses:,}")
+        counts = (
+            _count(each.items),
+            size_text(each.weight),
+            f"{totals.hits:,}",
+            f"{totals.misses:,}",
+        )
         table.add_row(each.name, *counts, _percent(each.hit_ratio))
     console.print(table)
     if found.servers:
         console.print(_server_table(found.servers))
-    else:
-        console.print(_process_table(found.processes) if found.processes else "no other process")
+    console.print(_process_table(found.processes) if found.processes else "no other process")
     for problem in found.problems:
         console.print(safe(problem), style="yellow", markup=False, soft_wrap=True)
 
@@ -144,21 +148,27 @@ def _server_table(servers: tuple[ServerInfo, ...]) -> Table:
         if not each.role:
             table.add_row(*names)
             continue
-        limit = _bytes(each.max_memory) if each.max_memory else "no limit"
-        lag = "" if each.lag is None else f" ({_bytes(each.lag)})"
+        limit = size_text(each.max_memory) if each.max_memory else "no limit"
+        lag = "" if each.lag is None else f" ({size_text(each.lag)})"
         counts = f"{each.evictions:,}", f"{each.replicas}{lag}"
-        table.add_row(*names, f"{1000 * each.latency:.1f}ms", _bytes(each.memory), limit, *counts)
+        table.add_row(
+            *names, f"{1000 * each.latency:.1f}ms", size_text(each.memory), limit, *counts
+        )
     return table
 
 
 def _process_table(processes: list[Member]) -> Table:
     from rich.text import Text
 
-    table = plain_table("process", "program", "started", "last heard of", texts=2)
+    columns = ("process", "program", "version", "started", "near hits", "lag", "heard of")
+    table = plain_table(*columns, texts=3)
     for each in processes:
         started = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(each.started))
-        names = Text(safe(f"{each.host}:{each.pid}")), Text(safe(each.program))
-        table.add_row(*names, started, f"{max(each.silent, 0):.0f}s ago")
+        said = (f"{each.host}:{each.pid}", each.program, each.version)
+        lag = "" if each.figures.lag is None else f"{each.figures.lag:.1f}s"
+        near = "" if each.figures.near_ratio is None else _percent(each.figures.near_ratio)
+        heard = f"{max(each.silent, 0):.0f}s ago"
+        table.add_row(*[Text(safe(text)) for text in said], started, near, lag, heard)
     return table
 
 
@@ -182,7 +192,7 @@ def regions(config: ConfigFile = None, url: Url = None, json: AsJson = False) ->
             "no expiry" if each.ttl is None else format_seconds(each.ttl),
             _count(each.items),
             "no limit" if each.max_items is None else f"{each.max_items:,}",
-            _bytes(each.weight),
+            size_text(each.weight),
             "no limit" if each.max_memory is None else str(ByteSize(each.max_memory)),
         )
     console.print(table)
@@ -207,7 +217,7 @@ def _count(items: int | None) -> str:
     return "?" if items is None else f"{items:,}"
 
 
-def _bytes(count: int | None) -> str:
+def size_text(count: int | None) -> str:
     """About how many bytes, where that is known."""
     if count is None:
         return "?"

@@ -31,6 +31,7 @@ from ..claims import Claim
 from ..errors import BackendUnavailable, CacheError
 from ..failpoints import FAILPOINTS, hit
 from ..protocols import Backend, Put
+from ..traced import Tracing
 from ..types import Record, Version
 from .behind import Behind
 from .calling import Calls
@@ -55,13 +56,15 @@ class Ahead:
         calls: Calls,
         tasks: Tasks,
         behind: Behind,
+        tracing: Tracing,
         on_stored: OnStored,
         draw: Callable[[], float] = random.random,
     ) -> None:
-        self._backend = backend
+        self.backend = backend
         self._calls = calls
         self._tasks = tasks
         self._behind = behind
+        self._tracing = tracing
         self._on_stored = on_stored
         self._draw = draw
         self._tried: dict[tuple[str, str], Version] = {}
@@ -88,9 +91,14 @@ class Ahead:
 
     async def _refresh(self, due: dict[str, Record], plan: LoadPlan) -> None:
         CHAIN.set(())
+        with self._tracing.load(plan.region.name, len(due), behind=True):
+            await self._claimed(due, plan)
+
+    async def _claimed(self, due: dict[str, Record], plan: LoadPlan) -> None:
+        """Load those that nobody else is refreshing."""
         name, lease = plan.region.name, plan.region.loads.lease
         try:
-            answers = await self._backend.claim(name, [key + _BESIDE for key in due], (), lease)
+            answers = await self.backend.claim(name, [key + _BESIDE for key in due], (), lease)
         except BackendUnavailable:
             return
         claims = [answer for answer in answers if isinstance(answer, Claim)]
@@ -103,7 +111,7 @@ class Ahead:
     async def _load(self, seen: Sequence[Record], plan: LoadPlan) -> None:
         region = plan.region.name
         try:
-            present = await self._backend.peek(region, [record.key for record in seen])
+            present = await self.backend.peek(region, [record.key for record in seen])
         except BackendUnavailable:
             return
         still = {
@@ -131,7 +139,7 @@ class Ahead:
 
     async def _commit(self, region: str, put: Put, version: Version) -> bool:
         try:
-            committed = await self._backend.commit(region, [(put.key, version)], [put])
+            committed = await self.backend.commit(region, [(put.key, version)], [put])
         except CacheError:  # away, or the value is too large: counted as not stored
             return False
         if committed is None:
@@ -143,6 +151,6 @@ class Ahead:
         held = [claim for claim in claims if not claim.dropped]
         if held:
             try:
-                await self._backend.release(region, held)
+                await self.backend.release(region, held)
             except BackendUnavailable:
                 return  # their lease ends them

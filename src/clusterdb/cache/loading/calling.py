@@ -12,6 +12,7 @@ from ..circuit import Circuit
 from ..clock import Clock
 from ..errors import LoadCancelled, LoadError, LoaderSuspended, LoadTimeout
 from ..settings import RegionSettings
+from ..traced import Tracing
 from .flight import LoadPlan, inside
 from .loader import LoadContext
 from .tasks import Tasks
@@ -41,9 +42,10 @@ class _Limits:
 class Calls:
     """The loader calls of one cache."""
 
-    def __init__(self, clock: Clock, tasks: Tasks, on_loaded: OnLoaded) -> None:
+    def __init__(self, clock: Clock, tasks: Tasks, tracing: Tracing, on_loaded: OnLoaded) -> None:
         self._now = clock.now
         self._tasks = tasks
+        self._tracing = tracing
         self._on_loaded = on_loaded
         self._limits: dict[str, _Limits] = {}
 
@@ -72,6 +74,10 @@ class Calls:
 
     async def _attempt(self, context: LoadContext, plan: LoadPlan, end: float) -> Mapping[str, Any]:
         """One call of the loader, until ``end``."""
+        with self._tracing.loader(plan.region.name, len(context.keys)):
+            return await self._counted(context, plan, end)
+
+    async def _counted(self, context: LoadContext, plan: LoadPlan, end: float) -> Mapping[str, Any]:
         started = self._now()
         outcome: Outcome = "cancelled"
         counters, circuit = plan.counters, plan.circuit

@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
 from contextvars import ContextVar
 from types import TracebackType
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import msgspec
 
@@ -26,6 +26,9 @@ from ..stats import LoadCounters
 from ..types import MISSING, Record
 from .loader import Loader
 from .threads import BlockingRunner
+
+if TYPE_CHECKING:
+    from clusterdb.tracing.tracer import Linked
 
 __all__ = ["CHAIN", "Flight", "LoadPlan", "inside", "refuse_cycle", "refuse_repeat"]
 
@@ -74,7 +77,7 @@ class Flight:
     asked for claims, when nobody can tell whether a key may still be joined. ``private``: only who
     started it may have its values, as it learnt tags that its claims do not depend on. ``behind``:
     it renews what its caller was given already, so that nobody need wait for it. ``failure`` is
-    what its loader raised.
+    what its loader raised. ``span`` is what those who join it are linked to, if it is traced.
     """
 
     __slots__ = (
@@ -89,6 +92,7 @@ class Flight:
         "owner",
         "private",
         "region",
+        "span",
         "task",
         "traceback",
         "waiters",
@@ -112,6 +116,7 @@ class Flight:
         self.behind = self.detached = behind
         self.failure: Exception | None = None
         self.private = False
+        self.span: Linked | None = None
         self.traceback: TracebackType | None = None
 
     @property

@@ -11,6 +11,7 @@ from ..claims import Claim
 from ..errors import BackendUnavailable, CacheError, LoadCancelled, LoaderSuspended
 from ..failpoints import FAILPOINTS, hit
 from ..protocols import Backend, Put, Written
+from ..traced import Tracing
 from ..types import Record, Stale
 from .calling import Calls
 from .flight import CHAIN, Flight, LoadPlan, inside
@@ -38,12 +39,14 @@ class Flying:
         backend: Backend,
         calls: Calls,
         tasks: Tasks,
+        tracing: Tracing,
         on_stored: OnStored,
         on_failed: OnFailed,
     ) -> None:
-        self._backend = backend
+        self.backend = backend
         self._calls = calls
         self._tasks = tasks
+        self._tracing = tracing
         self._on_stored = on_stored
         self._on_failed = on_failed
 
@@ -54,6 +57,11 @@ class Flying:
         be stored.
         """
         CHAIN.set((flight,) if flight.behind else (*inside(), flight))
+        region, keys = flight.region, len(flight.keys)
+        with self._tracing.load(region, keys, behind=flight.behind) as flight.span:
+            return await self._fly(flight, plan)
+
+    async def _fly(self, flight: Flight, plan: LoadPlan) -> dict[str, object]:
         backoff = Backoff(_FIRST_PAUSE, _LONGEST_PAUSE)
         pending = flight.keys
         found: dict[str, object] = {}
@@ -96,8 +104,8 @@ class Flying:
     ) -> list[Record | Claim | None]:
         """Ask the backend for claims. A cancelled call gives back what it gets after all."""
         region = plan.region
-        asked = self._backend.claim(region.name, keys, plan.tags, region.loads.lease)
-        if "immediate" in self._backend.capabilities:
+        asked = self.backend.claim(region.name, keys, plan.tags, region.loads.lease)
+        if "immediate" in self.backend.capabilities:
             return await asked
         flight.claiming = asyncio.Event()
         task = self._tasks.spawn(asked)
@@ -123,7 +131,7 @@ class Flying:
         if not held:
             return
         try:
-            await self._backend.release(region, held)
+            await self.backend.release(region, held)
         except BackendUnavailable:
             return  # their lease ends them
 
@@ -168,7 +176,7 @@ class Flying:
     async def _extend(self, context: LoadContext, claims: Sequence[Claim], plan: LoadPlan) -> bool:
         """Let the claims depend on tags learnt while loading, so that loading once more is safe."""
         try:
-            await self._backend.extend(plan.region.name, claims, context.tags[len(plan.tags) :])
+            await self.backend.extend(plan.region.name, claims, context.tags[len(plan.tags) :])
         except BackendUnavailable:
             return False
         return True
@@ -177,7 +185,7 @@ class Flying:
         if plan.region.grace <= 0 or len(keys) > 1:
             return None
         try:
-            [record] = await self._backend.peek(plan.region.name, keys, stale=True)
+            [record] = await self.backend.peek(plan.region.name, keys, stale=True)
         except BackendUnavailable:
             return None
         if record is None or not record.stale or plan.refuses(record) is not None:
@@ -196,7 +204,7 @@ class Flying:
             for key, value in values.items()
         ]
         try:
-            outcomes = await self._backend.fill(plan.region.name, fills)
+            outcomes = await self.backend.fill(plan.region.name, fills)
         except BackendUnavailable:
             plan.counters.lost_fills += len(fills)
             return
@@ -216,7 +224,7 @@ class Flying:
         """
         if flight.unattended:
             return {}
-        known = last_values(self._backend, keys, plan)
+        known = last_values(self.backend, keys, plan)
         keys = [key for key in keys if key not in known]
         if not keys:
             return known

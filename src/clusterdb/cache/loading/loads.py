@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Coroutine, Mapping, Sequence
 from itertools import islice
-from typing import Final
+from typing import Any, Final
 
 from msgspec import structs
 
 from ..clock import Clock
 from ..errors import CacheClosed, LoadCancelled, ReentrantLoad
 from ..protocols import Backend
+from ..traced import Tracing
 from ..types import Record
 from .ahead import Ahead
 from .behind import Behind
@@ -31,16 +33,25 @@ class Loads:
     """The loads of one cache in one event loop."""
 
     def __init__(
-        self, name: str, backend: Backend, clock: Clock, on_loaded: OnLoaded, on_stored: OnStored
+        self,
+        name: str,
+        backend: Backend,
+        clock: Clock,
+        tracing: Tracing,
+        on_loaded: OnLoaded,
+        on_stored: OnStored,
     ) -> None:
         self._name = name
         self._backend = backend
         self._now = clock.now
         self._tasks = Tasks("clusterdb-cache-load")
-        calls = Calls(clock, self._tasks, on_loaded)
+        self._tracing = tracing
+        calls = Calls(clock, self._tasks, tracing, on_loaded)
         self._behind = Behind(clock.now)
-        self._ahead = Ahead(backend, calls, self._tasks, self._behind, on_stored)
-        self._flying = Flying(backend, calls, self._tasks, on_stored, self._remember_failure)
+        self._ahead = Ahead(backend, calls, self._tasks, self._behind, tracing, on_stored)
+        self._flying = Flying(
+            backend, calls, self._tasks, tracing, on_stored, self._remember_failure
+        )
         self._flights: dict[tuple[str, str], Flight] = {}
         self._failures: dict[tuple[str, str], tuple[Exception, float]] = {}
         self._closing = False
@@ -69,7 +80,8 @@ class Loads:
             started = self._start(fresh, plan) if fresh else None
             if started is not None:
                 flights[started] = fresh
-            stale = await self._wait(flights, plan)
+            waiting = self._wait(flights, plan)
+            stale = await (self._joined(joined, waiting, region) if joined else waiting)
             if stale is not None:
                 return found | stale
             missing = []
@@ -86,6 +98,10 @@ class Loads:
                     elif flight is not started:
                         missing.append(key)  # another's loader had none for us: ask our own
         return found
+
+    def use(self, backend: Backend) -> None:
+        """Call ``backend`` from now on, which is the same one in another coat."""
+        self._backend = self._flying.backend = self._ahead.backend = backend
 
     def refresh_ahead(self, records: Sequence[Record], plan: LoadPlan) -> None:
         """These were hits: begin to load again, behind the caller, what is soon to expire."""
@@ -187,6 +203,20 @@ class Loads:
                     chain[-1].waits_for[flight] -= 1
                 self._leave(flight)
         return None
+
+    async def _joined(
+        self,
+        joined: Mapping[Flight, Sequence[str]],
+        waiting: Coroutine[Any, Any, dict[str, object] | None],
+        region: str,
+    ) -> dict[str, object] | None:
+        """``waiting`` for flights that others had begun, among them."""
+        began = time.time_ns()
+        try:
+            return await waiting
+        finally:
+            count = sum(map(len, joined.values()))
+            self._tracing.joined(region, [flight.span for flight in joined], began, count)
 
     def _leave(self, flight: Flight) -> None:
         flight.waiters -= 1

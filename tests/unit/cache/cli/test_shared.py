@@ -69,6 +69,9 @@ async def test_status_shows_sizes_ratios_and_who_is_there(home: Path):
     [process] = said["processes"]  # and who looks is not among those who are there
     assert (process["host"], process["pid"]) == (socket.gethostname(), os.getpid())
     assert process["silent"] < 60
+    assert process["version"]
+    assert process["figures"]["near_hits"] + process["figures"]["near_misses"] == 4
+    assert process["figures"]["lag"] < 60
     assert f"{socket.gethostname()}:{os.getpid()}" in text
 
 

@@ -79,7 +79,9 @@ class Attached:
             self.reader.close()
             raise
         self._hints = Hints(file.path)
-        self.upkeep = Upkeep(self.reader, near, self._hints, settings, totals, claims, told)
+        self.upkeep = Upkeep(
+            self.reader, near, self._hints, settings, totals, claims, told, clock.now
+        )
         self._background: asyncio.Task[None] | None = None
 
     async def start(self) -> None:

@@ -178,6 +178,11 @@ class CacheFile:
                 f"was made by a newer release (format {version}, we know {FORMAT}): "
                 f"update, or name another file"
             )
+        if version < FORMAT:
+            raise self._refused(
+                f"was made by an earlier release (format {version}, ours is {FORMAT}): "
+                f"delete it, or name another file"
+            )
         if tables != _expected():
             raise self._refused("has tables, triggers or views that no cache file has")
 

@@ -2,29 +2,21 @@
 
 from __future__ import annotations
 
-import os
-import socket
-import sys
 from collections.abc import Sequence
-from pathlib import Path
-from typing import Final
 
+from ...members import SILENT_FOR, this_process
 from .transaction import Transaction
 
 __all__ = ["forget", "join", "leave"]
 
-_SILENT: Final = 60.0
-_PROGRAM: Final = 100
-
 
 def join(transaction: Transaction, address: str, member: int | None = None) -> int:
     """Become a member, or again the ``member`` that was thought to be gone; its number."""
-    program = Path(sys.argv[0] or "python").name[:_PROGRAM]  # without arguments: they may be secret
-    host, now = socket.gethostname(), transaction.rows.now
+    us, now = this_process(), transaction.rows.now
     found = transaction.rows.run(
-        """INSERT INTO members (id, host, pid, program, address, started, seen)
-        VALUES (?, ?, ?, ?, ?, ?, ?) RETURNING id""",
-        (member, host, os.getpid(), program, address, now, now),
+        """INSERT INTO members (id, host, pid, program, version, address, started, seen)
+        VALUES (?, ?, ?, ?, ?, ?, ?, ?) RETURNING id""",
+        (member, us.host, us.pid, us.program, us.version, address, now, now),
     ).fetchone()
     number: int = found[0]
     return number
@@ -42,7 +34,7 @@ def forget(transaction: Transaction, gone: Sequence[str], *, silent_too: bool) -
     """
     silent = transaction.rows.run(
         "SELECT id, address FROM members WHERE ? AND id != ? AND seen < ?",
-        (silent_too, transaction.rows.member, transaction.rows.now - _SILENT),
+        (silent_too, transaction.rows.member, transaction.rows.now - SILENT_FOR),
     ).fetchall()
     refusing = [
         row

@@ -11,12 +11,12 @@ import sqlite3
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 
 from ...protocols import ChangeKind, Member
-from ...stats import Counters
+from ...stats import Counters, NearFigures
 from .file import CacheFile, driver_errors, translated
 from .rows import AliveRow
 from .schema import live
@@ -137,9 +137,20 @@ class Reader:
         """Number, address and description of each process that has the file open."""
         with self._statement():
             rows = self._connection.execute(
-                "SELECT id, address, host, pid, program, started, seen FROM members ORDER BY id"
+                """SELECT id, address, host, pid, program, version, started, seen,
+                near_hits, near_misses, lag FROM members ORDER BY id"""
             ).fetchall()
-        return [
-            (number, address, Member(host, pid, program, wall - (now - started), now - seen))
-            for number, address, host, pid, program, started, seen in rows
-        ]
+        return [(row[0], row[1], _member(row[2:], now, wall)) for row in rows]
+
+
+def _member(row: tuple[Any, ...], now: float, wall: float) -> Member:
+    host, pid, program, version, started, seen, hits, misses, lag = row
+    return Member(
+        host=host,
+        pid=pid,
+        program=program,
+        started=wall - (now - started),
+        silent=now - seen,
+        version=version,
+        figures=NearFigures(near_hits=hits, near_misses=misses, lag=lag),
+    )

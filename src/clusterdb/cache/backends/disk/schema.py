@@ -27,7 +27,7 @@ __all__ = [
 ]
 
 APPLICATION_ID: Final = 0x43444243  # "CDBC"
-FORMAT: Final = 1
+FORMAT: Final = 2
 CHANGES_KEPT: Final = 10_000
 
 SCHEMA: Final = (
@@ -90,9 +90,13 @@ SCHEMA: Final = (
         host TEXT NOT NULL,
         pid INTEGER NOT NULL,
         program TEXT NOT NULL,
+        version TEXT NOT NULL,
         address TEXT NOT NULL,
         started REAL NOT NULL,
-        seen REAL NOT NULL
+        seen REAL NOT NULL,
+        near_hits INTEGER NOT NULL DEFAULT 0,
+        near_misses INTEGER NOT NULL DEFAULT 0,
+        lag REAL
     ) STRICT""",
 )
 

@@ -25,6 +25,7 @@ from ...protocols import (
     Touch,
     Written,
 )
+from ...stats import NearFigures
 from ...types import RemovalCause, Version
 from .rows import AliveRow, Rows
 from .schema import stored_tag, stored_tags
@@ -238,6 +239,13 @@ class Transaction:
             "UPDATE members SET seen = ? WHERE id = ?", (self.rows.now, self.rows.member)
         )
         return found.rowcount > 0
+
+    def does(self, figures: NearFigures) -> None:
+        """How this process does."""
+        self.rows.run(
+            "UPDATE members SET near_hits = ?, near_misses = ?, lag = ? WHERE id = ?",
+            (figures.near_hits, figures.near_misses, figures.lag, self.rows.member),
+        )
 
     def _ended(self, token: Token) -> bool:
         """Whether a tag of a claim ended since it was taken."""

@@ -42,6 +42,7 @@ class Upkeep:
         totals: Callable[[str], Counters],
         claims: DiskClaims,
         told: dict[str, Counters],
+        now: Callable[[], float],
     ) -> None:
         self._reader = reader
         self._near = near
@@ -51,6 +52,7 @@ class Upkeep:
         self._claims = claims
         self._uses: dict[str, dict[str, int]] = {}
         self._told = told
+        self._now = now
         self._heard = 0.0
         self._gone: set[str] = set()
         self._dead = True
@@ -112,6 +114,7 @@ class Upkeep:
         owed = dict(self._claims.owed)
         if not (uses or counts or due or gone or heartbeat or purging or owed):
             return None
+        figures = self._near.figures(map(self._totals, self._settings), self._now())
         awake = now - self._heard < 3 * _HEARTBEAT  # else it may be us who slept
         self._heard = now
 
@@ -124,6 +127,7 @@ class Upkeep:
             self._more = max(expired, default=0) == _EXPIRE
             if not transaction.heard_of():
                 join(transaction, self._hints.address, transaction.rows.member)
+            transaction.does(figures)
             for number, (region, key) in owed.items():
                 transaction.release(region, key, number)
             for address in forget(transaction, gone, silent_too=awake):

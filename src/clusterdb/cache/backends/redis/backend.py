@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import AsyncGenerator, Iterable, Iterator, Mapping, Sequence
-from typing import ClassVar, Final, Literal, TypeVar
+from typing import ClassVar, Final, Literal, Protocol, TypeVar
 
 from msgspec.structs import asdict, replace
 
@@ -37,17 +37,18 @@ from ...protocols import (
     Written,
 )
 from ...settings import RegionSettings, kept_order_problems
-from ...stats import Counters
+from ...stats import Counters, NearFigures
 from ...table import Table
 from ...types import Record, Version
 from ...versions import Versions
 from .claiming import Claiming
 from .confirming import Confirming
 from .effects import Effects
-from .health import check_version, look_at, problems
+from .health import check_version, look_around, look_at, problems
 from .levels import Levels
 from .limits import Limits
 from .link import Link
+from .membership import Membership
 from .names import Names
 from .nearby import Nearby
 from .nonces import REGION_TAG, Nonces
@@ -69,6 +70,12 @@ _SHARDS: Final = 16
 """Into how many shards the index of a region is cut where there are several servers."""
 
 
+class _Part(Protocol):
+    """What has to be let go of in the child of a fork."""
+
+    def forked(self) -> None: ...
+
+
 class RedisBackend:
     """A cache on the servers of ``redis``; ``config`` is the whole configuration it is part of."""
 
@@ -80,9 +87,9 @@ class RedisBackend:
         self._counters: dict[str, Counters] = {}
         names, versions = Names(config.name), Versions(clock)
         self._names = names
-        self._link = Link(redis, config.partitioning, clock, names)
+        link = self._link = Link(redis, config.partitioning, clock, names)
         self._on_each = self._link.on_each
-        self._nonces = Nonces(self._link, names)
+        nonces = self._nonces = Nonces(link, names)
         self._claiming = Claiming(self._link, names, self._nonces, versions, self._settings)
         held = self._claiming.claims
         self._reading = Reading(self._link, names, self._nonces, held, self._settings)
@@ -97,14 +104,7 @@ class RedisBackend:
         self._succession = Succession(self._link, clock, self._scanning.clear)
         self._confirming = Confirming(self._link, self._confirm_every)
         self._nearby = Nearby(
-            self._link,
-            names,
-            self._nonces,
-            self._reading,
-            self._confirming,
-            self._settings,
-            self._used,
-            redis,
+            link, names, nonces, self._reading, self._confirming, self._settings, self._used, redis
         )
         self._effects = Effects(
             names, self._nearby, self._claiming, self._limits, self._succession, self._counters
@@ -121,7 +121,13 @@ class RedisBackend:
             self._settings,
         )
         self._watching = Watching(self._link, clock)
+        self._membership = Membership(self._link, names, clock, self._figures)
         self._said: set[str] = set()
+        self._parts: list[_Part] = [
+            *(self._claiming, self._limits, self._nearby, self._watching, self._succession),
+            *([] if self._replicas is None else [self._replicas]),
+            *(self._membership, self._link),
+        ]
 
     @property
     def capabilities(self) -> frozenset[Capability]:
@@ -145,8 +151,10 @@ class RedisBackend:
         if self._replicas is not None:
             self._replicas.start()
         self._watching.start()
+        self._membership.start()
 
     async def aclose(self) -> None:
+        await self._membership.aclose()
         await self._watching.aclose()
         await self._succession.aclose()
         if self._replicas is not None:
@@ -189,15 +197,9 @@ class RedisBackend:
         elif moment == "parent":
             self._nearby.tier.resume()
         else:
-            self._claiming.forked()
-            self._limits.forked()
-            self._nearby.forked()
             self._confirming.abandon()
-            self._watching.forked()
-            self._succession.forked()
-            if self._replicas is not None:
-                self._replicas.forked()
-            self._link.forked()
+            for part in self._parts:
+                part.forked()
 
     # -- entries
 
@@ -335,7 +337,8 @@ class RedisBackend:
         return cleared
 
     async def describe(self) -> BackendInfo:
-        servers, regions = await look_at(self._link), {}
+        servers, members = await look_around(self._link, self._membership)
+        regions = {}
         for name in self._settings:
             items, weight = None, None
             if name in self._limits:
@@ -353,9 +356,13 @@ class RedisBackend:
                 *self._levels.problems,
                 *kept_order_problems(self.kind, self._settings.values()),
             ),
-            servers=tuple(servers),
+            members=members,
+            servers=self._nearby.look(servers),
             near_age=self._nearby.tier.age(self._link.now()),
         )
+
+    def _figures(self) -> NearFigures:
+        return self._nearby.tier.figures(map(self._total, self._settings), self._link.now())
 
     def _total(self, region: str) -> Counters:
         """What this process counted: reads of servers, and hits of the near tier."""

@@ -13,12 +13,13 @@ from typing import Final
 
 from ...config import CachePolicy, EvictionPolicy
 from ...errors import BackendUnavailable, NotSupported, ServerError
-from ...protocols import ServerInfo
+from ...protocols import Member, ServerInfo
 from ...transport import Node
 from ...units import ByteSize
 from .link import Link, explained
+from .membership import Membership
 
-__all__ = ["check_version", "info_fields", "look_at", "problems"]
+__all__ = ["check_version", "info_fields", "look_around", "look_at", "problems"]
 
 _OLDEST: Final = 7
 _POLICIES: Final = {
@@ -39,6 +40,14 @@ async def look_at(link: Link) -> list[ServerInfo]:
     if found and not any(server.role for server in found):
         raise BackendUnavailable(found[0].problem)
     return found
+
+
+async def look_around(
+    link: Link, membership: Membership
+) -> tuple[list[ServerInfo], tuple[Member, ...]]:
+    """Every primary and every process, at once; otherwise as `look_at`."""
+    servers, members = await asyncio.gather(look_at(link), membership.members())
+    return servers, members
 
 
 async def _look_at(node: Node, link: Link) -> ServerInfo:

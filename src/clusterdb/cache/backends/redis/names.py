@@ -67,6 +67,11 @@ class Names:
         return f"{self._name}:#sweeper".encode()
 
     @property
+    def members(self) -> bytes:
+        """The name of what the processes of the cache say of themselves."""
+        return f"{self._name}:#members".encode()
+
+    @property
     def everything(self) -> str:
         """A server's glob that matches all names of this cache."""
         return escape_glob(f"{self._name}:") + "*"

@@ -26,6 +26,7 @@ from ...config import Redis
 from ...errors import BackendUnavailable
 from ...failpoints import FAILPOINTS, hit
 from ...near import NearTier
+from ...protocols import ServerInfo
 from ...settings import RegionSettings
 from ...table import Table
 from ...transport import Command, Node, Reply
@@ -120,6 +121,11 @@ class Nearby:
         self._upkeep, self._tracked, self._leaving, self._version = None, {}, [], -1
         self._known.clear()
         self.tier.lapse()
+
+    def look(self, servers: Sequence[ServerInfo]) -> tuple[ServerInfo, ...]:
+        """``servers``, with why nothing is kept near of one."""
+        why = {node.name: tracked.problem for node, tracked in self._tracked.items()}
+        return tuple([replace(each, near=why.get(each.name, "")) for each in servers])
 
     @property
     def problems(self) -> list[str]:
