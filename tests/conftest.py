@@ -17,11 +17,13 @@ from tests.storage.postgres import start as start_postgres
 DATABASES = ("storage", "write_modes")
 
 
-@pytest.hookimpl(trylast=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    for item in items:
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> Iterator[None]:
+    for item in items:  # before the choice by marks
         if "postgres" in getattr(item, "fixturenames", ()):
             item.add_marker(pytest.mark.server)
+    yield
+    for item in items:
         if item.get_closest_marker("server") or item.get_closest_marker("build"):
             databases = any(each in item.path.parts for each in DATABASES)
             item.add_marker(pytest.mark.xdist_group("databases" if databases else "servers"))

@@ -37,7 +37,7 @@ from clusterdb.cache import (
     Redis,
     Region,
 )
-from clusterdb.cache.backends.redis import RedisBackend, nearby
+from clusterdb.cache.backends.redis import RedisBackend, nearby, succession
 from clusterdb.cache.backends.redis.sweeping import Pace
 from clusterdb.cache.config import PoolConfig
 from clusterdb.cache.failpoints import FAILPOINTS
@@ -637,8 +637,9 @@ async def test_what_a_server_told_ends_with_its_place_in_the_topology(ring, monk
 
 
 @pytest.mark.parametrize("change", ["delete", "tag", "clear"])
-async def test_an_invalidation_that_a_failover_lost_is_made_again(own, change):
+async def test_an_invalidation_that_a_failover_lost_is_made_again(own, change, monkeypatch):
     """The successor still has what was deleted; who deleted it never sees it again."""
+    monkeypatch.setattr(succession, "_EVERY", 60.0)  # not before we look
     deployment = own("sentinel")
     chief = deployment.servers[0]
     config = config_of(deployment, timeout=1)
@@ -679,10 +680,10 @@ async def test_a_claim_gets_nothing_that_a_failover_brought_back(sentinel):
         chief.cli("COPY", name, "aside", "REPLACE")
         await cache.delete("k")
         chief.cli("COPY", "aside", name)
-        succession = backend._succession
-        succession._done = deque([done._replace(node=None) for done in succession._done])
+        repeating = backend._succession
+        repeating._done = deque([done._replace(node=None) for done in repeating._done])
         gone = Node(Endpoint(HOST, 1), PoolConfig(), now)
-        succession._primaries, succession._version = [gone], -1
+        repeating._primaries, repeating._version = [gone], -1
         assert await backend.claim("default", ["k"], (), 1.0) == [None]
         assert await cache.get_or_load("k", lambda: 2) == 2
 

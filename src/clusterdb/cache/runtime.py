@@ -363,9 +363,8 @@ class Runtime:
             if state is None:
                 state = RegionState(settings, self.clock.now, self._turned)
                 self.states[settings.name] = state
-            state.apply(
-                settings, self.backend.table(settings.name), encodes=self.encodes_in(settings)
-            )
+            table, encodes = self.backend.table(settings.name), self.encodes_in(settings)
+            state.apply(settings, table, encodes=encodes)
 
     def state(self, name: str) -> RegionState:
         """The state of a region, or :class:`UnknownRegion`."""
@@ -384,9 +383,10 @@ class Runtime:
 
     def trace(self, tracer: Tracer | None) -> None:
         """Make spans by ``tracer`` from now on; ``None``: none."""
+        if tracer is self.tracing.tracer:
+            return
         self.tracing.tracer, self.backend = tracer, self._untraced
-        leaves = self.stored is None and "immediate" not in self.backend.capabilities
-        if tracer is not None and leaves:
+        if tracer and self.stored is None and "immediate" not in self.backend.capabilities:
             self.backend = TracedBackend(self.backend, self.tracing)
         if self._loads is not None:
             self._loads.use(self.backend)
