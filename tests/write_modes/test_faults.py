@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -44,6 +45,12 @@ class Worker:
             lines.append(line)
         self.process.wait()
         return lines
+
+    def wait_until_stopped(self) -> None:
+        """Return once it is stopped: it says so just before, and a SIGCONT that comes between is
+        lost.
+        """
+        os.waitid(os.P_PID, self.process.pid, os.WSTOPPED | os.WNOWAIT)
 
     def end(self) -> None:
         self.process.kill()
@@ -193,6 +200,7 @@ async def test_a_writer_that_wakes_past_its_deadline_commits_nothing(
         workers, world, "write_through", do=[["set", "k", "late"]], point="after-fence", how="stop"
     )
     assert await asyncio.to_thread(worker.line) == ["at", "after-fence"]
+    await asyncio.to_thread(worker.wait_until_stopped)
     assert await cache.get("k") == "old"
     if isinstance(world.storage_config, PostgreSQL):
         await asyncio.sleep(database.deadline + 1)
