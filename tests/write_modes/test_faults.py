@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from tests.write_modes.world import World, everywhere, until
 
@@ -77,6 +78,9 @@ def as_file(world: World, mode: str, **options: Any) -> dict[str, Any]:
     else:
         assert isinstance(backend, Redis)
         cached = {"type": "redis", "urls": list(backend.urls)}
+        cached |= {"pool": {"timeout": backend.pool.timeout}}
+        if backend.sentinel is not None:
+            cached |= {"sentinel": {"master": backend.sentinel.master}}
     if isinstance(storage, SQLite):
         rows: dict[str, Any] = {"type": "sqlite", "path": storage.path}
     else:
@@ -84,10 +88,11 @@ def as_file(world: World, mode: str, **options: Any) -> dict[str, Any]:
         rows = {"type": "postgresql", "url": storage.url}
     if mode == "write_behind":
         options.setdefault("journal", world.journal)
-    return {
-        "cache": {"name": "world", "backend": cached},
-        "coherence": {"mode": {"type": mode, "backend": rows, **options}},
-    }
+    replication = options.pop("replication", None)
+    coherence = {"mode": {"type": mode, "backend": rows, **options}}
+    if replication is not None:
+        coherence["replication"] = msgspec.to_builtins(replication)
+    return {"cache": {"name": "world", "backend": cached}, "coherence": coherence}
 
 
 def spawn(workers: list[Worker], world: World, mode: str, **task: Any) -> Worker:

@@ -13,7 +13,14 @@ import pytest
 from clusterdb.cache import Cache, CacheCoherence, CacheConfig, CacheRegion
 from clusterdb.cache.clock import SystemClock
 from clusterdb.cache.codec import Encoded
-from clusterdb.cache.config import Memory, ReadThrough, WriteAround, WriteBehind, WriteThrough
+from clusterdb.cache.config import (
+    Memory,
+    ReadThrough,
+    ReplicationConfig,
+    WriteAround,
+    WriteBehind,
+    WriteThrough,
+)
 from clusterdb.cache.factory import make_storage
 from clusterdb.cache.rows import Row, RowChange, Storage
 from clusterdb.cache.types import MISSING
@@ -72,6 +79,7 @@ class World:
         consistency: str = "bounded",
         regions: tuple[CacheRegion, ...] = (),
         ttl: Any = None,
+        replication: ReplicationConfig | None = None,
         **options: Any,
     ) -> CacheConfig:
         if mode == "behind":
@@ -80,6 +88,7 @@ class World:
         coherence = CacheCoherence(
             mode=MODES[mode](backend=self.storage_config, **options),
             consistency=consistency,  # type: ignore[arg-type]
+            replication=replication,
         )
         return CacheConfig(
             name="world", backend=self.backend, coherence=coherence, regions=regions, ttl=ttl

@@ -335,7 +335,19 @@ class StoredBackend:
             for server in info.servers
             if strong and server.max_memory and server.policy.startswith("allkeys")
         ]
+        problems += [
+            f"region {name}: durability is replicated, but one copy is all that "
+            f"coherence.replication asks for: what is accepted is lost with that server. Set mode "
+            f"synchronous and a factor of 2 or more, or durability: journal"
+            for name in self._regions
+            if self._lies_on_one_server(self._settings[name])
+        ]
         return replace(info, regions=regions, problems=(*info.problems, *problems))
+
+    def _lies_on_one_server(self, settings: RegionSettings) -> bool:
+        mode = settings.mode
+        replicated = isinstance(mode, WriteBehind) and mode.durability == "replicated"
+        return replicated and settings.copies == 1
 
     async def storages(self) -> dict[str, StorageStats]:
         """Figures of each storage, by kind and a hash of its configuration."""

@@ -152,7 +152,7 @@ class Behind:
         applied = await self._present(region, [each for each in changes if isinstance(each, Drop)])
         task = asyncio.create_task(self._accept(region, changes))
         self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(self._accepted)
         await asyncio.shield(task)
         return [
             Written(applied=applied.get(change.key, False))
@@ -160,6 +160,11 @@ class Behind:
             else Written(applied=True, version=self._version(region, change.key))
             for change in changes
         ]
+
+    def _accepted(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled():
+            task.exception()  # whoever waited may be gone: nobody else would look
 
     def _version(self, region: str, key: str) -> int:
         known = self._queue.get((region, key))

@@ -125,13 +125,16 @@ class RedisIntents:
         raise BackendUnavailable(f"others wrote {len(waiting)} keys {_TRIES} times in between")
 
     async def flushed(self, intents: Sequence[Intent]) -> None:
-        """Forget intents, and older ones of their keys. One round trip a server."""
+        """Forget intents, and older ones of their keys. One round trip a server.
+
+        No replica is waited for: what one of them still has would be written again, to no effect.
+        """
         keys = [self._hash(intent) for intent in intents]
         commands = [
             FORGET.call(key, _field(intent), _digits(intent.version))
             for key, intent in zip(keys, intents, strict=True)
         ]
-        await self._sent(commands, keys, write=True)
+        await self._sent(commands, keys, write=True, replicated=False)
 
     async def put_aside(self, intent: Intent, refused: PutAside) -> None:
         """Keep what was refused, with its value. One round trip."""
@@ -181,9 +184,16 @@ class RedisIntents:
         return found
 
     async def _sent(
-        self, commands: Sequence[Command], keys: Sequence[bytes], *, write: bool = False
+        self,
+        commands: Sequence[Command],
+        keys: Sequence[bytes],
+        *,
+        write: bool = False,
+        replicated: bool = True,
     ) -> list[Any]:
-        replies = await self._link.send(commands, keys, write=write) if commands else []
+        if not commands:
+            return []
+        replies = await self._link.send(commands, keys, write=write, replicated=replicated)
         for reply in replies:
             if isinstance(reply, CacheError):
                 raise explained(reply)
