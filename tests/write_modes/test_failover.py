@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from tests.redis.servers import HOST, MASTER, Deployment, Server, missing, start, wait_until
-from tests.write_modes.test_faults import Worker, spawn
+from tests.write_modes.processes import Worker, spawn
 from tests.write_modes.world import World, until
 
 from clusterdb.cache import Cache, Degraded
@@ -56,14 +56,6 @@ async def world(
     rows = SQLite(path=tmp_path / "rows.db")
     async with World(redis, rows, str(tmp_path / "journals")) as made:
         yield made
-
-
-@pytest.fixture
-def workers() -> Iterator[list[Worker]]:
-    started: list[Worker] = []
-    yield started
-    for worker in started:
-        worker.end()
 
 
 def primary(sentinel: Deployment) -> Server:
