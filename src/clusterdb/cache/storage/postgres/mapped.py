@@ -42,7 +42,8 @@ class MappedTable:
     """Its SQL, and how values go in and come out. Both are known once ``check`` saw the table."""
 
     makes_table: bool = False
-    read = page = lock = put = upsert = clear = prune = figures = ""
+    read = page = lock = put = clear = prune = figures = ""
+    upserts = False
 
     def __init__(self, names: Names, config: RowMapping) -> None:
         self.names = names

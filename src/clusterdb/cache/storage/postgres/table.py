@@ -36,8 +36,8 @@ class Table(Protocol):
     ``read``: region, keys. ``page``: region, key to begin behind, number. ``lock``: regions, keys;
     gives region, key, version, whether live, expiry and whether known of those that it knows
     something of. ``put``: what :meth:`arguments` gives, and the origin; gives region, key and
-    version of what was written. ``upsert``: the same for rows that are written whatever is there;
-    empty where a table can't. ``clear``: regions, origin. ``prune``: seconds.
+    version of what was written. ``upserts``: there is a statement for rows that are written
+    whatever is there, see :meth:`upsert`. ``clear``: regions, origin. ``prune``: seconds.
     """
 
     names: Names
@@ -46,7 +46,7 @@ class Table(Protocol):
     page: str
     lock: str
     put: str
-    upsert: str
+    upserts: bool
     clear: str
     prune: str
     figures: str
@@ -86,6 +86,12 @@ class Table(Protocol):
 
     def arguments(self, puts: Sequence[Put]) -> list[list[Any]]:
         """The parameters of ``put``. Raises :class:`RowRefused`."""
+        ...
+
+    def upsert(self, puts: Sequence[Put]) -> tuple[str, list[Any]]:
+        """A statement, and its parameters, that writes rows whatever is there; it takes the origin
+        too, and gives what ``put`` does.
+        """
         ...
 
 

@@ -85,7 +85,7 @@ class Group:
     async def _round(self, session: Session, waiting: Sequence[int]) -> list[int]:
         """Lock, judge and write; the changes whose rows others made in between."""
         changes = [self._changes[at] for at in waiting]
-        if self._table.upsert and not self._careful and all(map(_is_plain, changes)):
+        if self._table.upserts and not self._careful and all(map(_is_plain, changes)):
             await self._upsert(session, waiting)
             return []
         found = await session.fetch(
@@ -105,34 +105,36 @@ class Group:
                 kept = before.expiry if change.keep_ttl and before.live else None
                 version = verdict.written.version
                 puts.append(Put(at, change, version, (change.region, change.key) in known, kept))
-        done = await self._put(session, puts, self._table.put)
+        done = await self._put(session, puts)
         return [put.at for put in puts if put.at not in done]
 
     async def _upsert(self, session: Session, waiting: Sequence[int]) -> None:
         puts = [Put(at, self._changes[at], 0, False, None) for at in waiting]
         for at in waiting:
             self._outcomes[at] = _WRITTEN
-        await self._put(session, puts, self._table.upsert)
+        await self._put(session, puts, upsert=True)
 
     def _shown(self, written: RowWritten) -> RowWritten:
         """The outcome without a version where the table keeps none."""
         versioned = "versions" in self._table.capabilities
         return written if versioned else RowWritten(written.applied, 0)
 
-    async def _put(self, session: Session, puts: Sequence[Put], statement: str) -> set[int]:
+    async def _put(
+        self, session: Session, puts: Sequence[Put], *, upsert: bool = False
+    ) -> set[int]:
         """Write rows; which were, or are refused."""
         if not puts:
             return set()
         if not self._careful:
             try:
-                return await self._send(session, puts, statement)
+                return await self._send(session, puts, upsert=upsert)
             except _REFUSED as error:
                 if refusal(puts[0].change.key, error) is None:
                     raise
                 raise SplitNeeded from error
         await session.execute("SAVEPOINT one")
         try:
-            done = await self._send(session, puts, statement)
+            done = await self._send(session, puts, upsert=upsert)
         except _REFUSED as error:
             refused = refusal(puts[0].change.key, error)
             if refused is None:
@@ -147,11 +149,14 @@ class Group:
             self._outcomes[puts[0].at] = refused
             return {puts[0].at}
         half = len(puts) // 2
-        first = await self._put(session, puts[:half], statement)
-        return first | await self._put(session, puts[half:], statement)
+        first = await self._put(session, puts[:half], upsert=upsert)
+        return first | await self._put(session, puts[half:], upsert=upsert)
 
-    async def _send(self, session: Session, puts: Sequence[Put], statement: str) -> set[int]:
-        arguments = self._table.arguments(puts)
+    async def _send(self, session: Session, puts: Sequence[Put], *, upsert: bool) -> set[int]:
+        if upsert:
+            statement, arguments = self._table.upsert(puts)
+        else:
+            statement, arguments = self._table.put, self._table.arguments(puts)
         rows = await session.fetch(statement, *arguments, self._origin)
         written = {(row[0], row[1]): row[2] for row in rows}
         done = set()
