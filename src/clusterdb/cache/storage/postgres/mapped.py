@@ -43,7 +43,6 @@ class MappedTable:
 
     makes_table: bool = False
     read = page = lock = put = clear = prune = figures = ""
-    upserts = False
 
     def __init__(self, names: Names, config: RowMapping) -> None:
         self.names = names
@@ -118,6 +117,9 @@ class MappedTable:
             for name, each in zip(names, contents, strict=True)
         ]
         return Row(self._mapped.key(contents[0]), self._mapped.value(opened), version, ttl)
+
+    def upsert(self, puts: Sequence[Put]) -> None:
+        """None: a table of the user's own is looked at first, always."""
 
     def arguments(self, puts: Sequence[Put]) -> list[list[Any]]:
         return [list(column) for column in zip(*map(self._columns, puts), strict=True)]

@@ -13,7 +13,7 @@ from ...types import MISSING
 from ..names import Names
 from .outbox import prune_lines
 from .schema import COLUMNS, channel, outbox_tables, tables, triggers
-from .table import Put, waking
+from .table import Put, Statement, waking
 
 __all__ = ["OwnTable"]
 
@@ -28,7 +28,6 @@ class OwnTable:
     """Its SQL, and how values go in and come out."""
 
     makes_table: bool = True
-    upserts: bool = True
     capabilities: frozenset[StorageCapability] = frozenset(
         {"conditions", "versions", "atomic", "changes", "expiry", "tags"}
     )
@@ -69,7 +68,7 @@ class OwnTable:
         """Any region may have rows here."""
 
     def refusal(self, change: RowChange) -> CacheError | None:
-        if any("\0" in text for text in (change.region, change.key, *change.tags)):
+        if "\0" in change.key or "\0" in change.region or "\0" in "".join(change.tags):
             reason = "a text column takes no NUL character; use another key, or no such tag"
             return RowRefused(change.key, "22021", reason)
         return None
@@ -84,7 +83,7 @@ class OwnTable:
     def arguments(self, puts: Sequence[Put]) -> list[Any]:
         return [list(column) for column in zip(*map(_columns, puts), strict=True)]
 
-    def upsert(self, puts: Sequence[Put]) -> tuple[str, list[Any]]:
+    def upsert(self, puts: Sequence[Put]) -> Statement:
         first = puts[0].change
         if all(_is_like(put.change, first) for put in puts):
             return self._upsert_alike, _columns_alike(puts, first)
