@@ -72,10 +72,11 @@ def as_file(world: World, mode: str, **options: Any) -> dict[str, Any]:
         if backend.sentinel is not None:
             cached |= {"sentinel": {"master": backend.sentinel.master}}
     if isinstance(storage, SQLite):
-        rows: dict[str, Any] = {"type": "sqlite", "path": storage.path}
+        rows: dict[str, Any] = {"type": "sqlite", "path": storage.path, "timeout": storage.timeout}
     else:
         assert isinstance(storage, PostgreSQL)
         rows = {"type": "postgresql", "url": storage.url}
+        rows |= {"pool": {"timeout": storage.pool.timeout}}
     if mode == "write_behind":
         options.setdefault("journal", world.journal)
     replication = options.pop("replication", None)

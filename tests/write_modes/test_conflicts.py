@@ -6,7 +6,6 @@ import asyncio
 import sqlite3
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, closing
-from pathlib import Path
 from typing import Any
 
 import asyncpg
@@ -175,41 +174,51 @@ async def by_sql(connection: Any, isolation: str, moves: int) -> None:
         moves -= 1
 
 
-# -- SQLite: one writer at a time
+# -- locks that are held for long
 
 
-@pytest.fixture
-def short(tmp_path: Path) -> World:
-    """A world whose file is not waited for long."""
-    rows = SQLite(path=tmp_path / "rows.db", timeout=0.2)
-    return World(Memory(), rows, str(tmp_path / "journals"))
-
-
-@in_each_mode
-async def test_a_file_that_another_has_locked(short: World, mode: str):
-    """Who writes waits, and is told in the end; what is written behind waits for its turn."""
-    async with short as world:
-        cache = await world.cache(mode)
-        await cache.set("k", "old")
-        await until(lambda: not pending(cache), "the flush")
+@asynccontextmanager
+async def held(world: World, key: str) -> AsyncIterator[None]:
+    """Another program has the lock of a row, or of the whole file."""
+    if isinstance(world.storage_config, SQLite):
         with closing(sqlite3.connect(world.storage_config.path, isolation_level=None)) as other:
             other.execute("BEGIN IMMEDIATE")
-            if mode == "behind":
-                await cache.set("k", "new")
+            yield
+        return
+    session = await asyncpg.connect(world.storage_config.url)
+    async with session.transaction():
+        await session.execute("SELECT 1 FROM cache_storage WHERE key = $1 FOR UPDATE", key)
+        yield
+    await session.close()
 
-                async def told() -> bool:
-                    return "write lock" in str(await cache.get_health())
 
-                await until(told, "a health that says so")
-            else:
-                with pytest.raises(StorageUnavailable, match=r"write lock.*nothing was written"):
-                    await cache.set("k", "new")
-                with pytest.raises(StorageUnavailable):
-                    await cache.atomic().check("k", "old").set("k", "x").set("l", 1).execute()
-            assert await cache.get("k") == ("new" if mode == "behind" else "old")
-            assert await world.value("k") == "old"
-            other.execute("ROLLBACK")
-        await cache.set("k", "new")
-        await until(lambda: not pending(cache), "the flush")
-        assert await cache.get("k") == await world.value("k") == "new"
-        assert await world.value("l") is MISSING
+@pytest.mark.parametrize("storage", ["sqlite", "postgres"], indirect=True)
+@in_each_mode
+async def test_a_lock_that_is_held_for_long(world: World, mode: str):
+    """Who writes waits, and is told in the end; what is written behind waits for its turn."""
+    world.be_impatient()
+    cache = await world.cache(mode)
+    await cache.set("k", "old")
+    await until(lambda: not pending(cache), "the flush")
+    async with held(world, "k"):
+        if mode == "behind":
+            await cache.set("k", "new")
+
+            async def told() -> bool:
+                return "has held the" in str(await cache.get_health())
+
+            await until(told, "a health that says so")
+        else:
+            both = await asyncio.gather(
+                cache.set("k", "new"),
+                cache.atomic().check("k", "old").set("k", "x").set("l", 1).execute(),
+                return_exceptions=True,
+            )
+            assert [type(each) for each in both] == [StorageUnavailable] * 2
+            assert "nothing was written" in str(both[0])
+        assert await cache.get("k") == ("new" if mode == "behind" else "old")
+        assert await world.value("k") == "old"
+    await cache.set("k", "new")
+    await until(lambda: not pending(cache), "the flush")
+    assert await cache.get("k") == await world.value("k") == "new"
+    assert await world.value("l") is MISSING

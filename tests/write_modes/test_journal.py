@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.write_modes.disks import ROOM, grow, mounted
 from tests.write_modes.processes import Worker, spawn
 from tests.write_modes.test_trouble import Scene, _behind
 from tests.write_modes.world import World, until
@@ -23,22 +24,7 @@ from clusterdb.cache.config import Memory, SQLite
 from clusterdb.cache.intents import Intent
 from clusterdb.cache.storage.journal import Journals, read_journals
 
-ROOM = 1024 * 1024
 BIG = "x" * 10_000
-
-
-@contextmanager
-def mounted(folder: Path) -> Iterator[None]:
-    """A disk of its own that is soon full."""
-    folder.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", f"size={ROOM}", "none", str(folder)]
-    done = subprocess.run(mount, capture_output=True, text=True, check=False)
-    if done.returncode:
-        pytest.skip(f"a small disk can't be mounted here: {done.stderr.strip()}")
-    try:
-        yield
-    finally:
-        subprocess.run(["umount", "--lazy", str(folder)], check=True)
 
 
 @contextmanager
@@ -50,8 +36,7 @@ def limited(folder: Path) -> Iterator[None]:
 
 def make_room(disk: str, folder: Path) -> None:
     if disk == "mounted":
-        remount = ["mount", "-o", f"remount,size={8 * ROOM}", str(folder)]
-        subprocess.run(remount, check=True, capture_output=True)
+        grow(folder)
     else:
         _, most = resource.getrlimit(resource.RLIMIT_FSIZE)
         resource.setrlimit(resource.RLIMIT_FSIZE, (most, most))

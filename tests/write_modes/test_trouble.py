@@ -290,13 +290,13 @@ async def test_a_database_that_restarts(tmp_path: Path, postgres: PostgresServer
 
 @pytest.mark.server
 @pytest.mark.skipif(bool(missing()), reason="redis-server is not installed")
-async def test_redis_is_lost_while_rows_are_written_behind(tmp_path: Path):
+@pytest.mark.parametrize("storage", ["sqlite", "postgres"], indirect=True)
+async def test_redis_is_lost_while_rows_are_written_behind(tmp_path: Path, storage: object):
     """The journal has what was accepted; the copies come back from storage."""
     server = Server(tmp_path / "redis").start()
     try:
         redis = Redis(urls=[f"redis://127.0.0.1:{server.port}"])
-        sqlite = SQLite(path=tmp_path / "rows.db")
-        async with World(redis, sqlite, str(tmp_path / "journals")) as world:
+        async with World(redis, storage, str(tmp_path / "journals")) as world:
             cache = await world.cache("behind", flush_interval=0.2)
             await cache.set_many({f"k{at}": at for at in range(50)})
             server.kill()

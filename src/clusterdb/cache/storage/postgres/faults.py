@@ -66,7 +66,8 @@ def refusal(key: str, error: Exception) -> RowRefused | None:
 
 def translated(error: BaseException, about: str, timeout: float) -> CacheError:
     """Our error for one of the driver's, from before the commit: nothing was written."""
-    code, text = code_of(error), masked(str(error) or type(error).__name__)
+    code = code_of(error)
+    text = " ".join(masked(str(error) or type(error).__name__).split())
     nothing = "nothing was written"
     if isinstance(error, TimeoutError | asyncio.TimeoutError) or code == "57014":
         return StorageUnavailable(
@@ -93,5 +94,12 @@ def translated(error: BaseException, about: str, timeout: float) -> CacheError:
         )
     if code == "42501":
         return StorageUnavailable(f"{about}: {text}; grant it to this role; {nothing}")
+    if code == "53100":
+        return StorageUnavailable(f"{about}: the server's disk is full ({text}); {nothing}")
+    if code == "53300":
+        return StorageUnavailable(
+            f"{about}: {text}; {nothing}. Lower pool.max_connections here, or raise "
+            f"max_connections there"
+        )
     named = f"{text} ({code})" if code else text
     return StorageUnavailable(f"{about}: {named}; {nothing}")
