@@ -125,7 +125,7 @@ class StoredBackend:
         await self._backend.aclose()
 
     def configure(self, regions: Mapping[str, RegionSettings]) -> None:
-        self._backend.configure({**regions, **self._positions()})
+        self._backend.configure({**self._positions(regions), **regions})
         for name, settings in regions.items():
             self._settings[name] = settings
             self._add(settings)
@@ -145,12 +145,15 @@ class StoredBackend:
         store.add(settings)
         self._regions[settings.name] = store
 
-    def _positions(self) -> dict[str, RegionSettings]:
-        """The region in which relays keep how far they are, where the cache outlives them."""
-        if not self._backend.capabilities & {"multi_process", "persistent"}:
+    def _positions(self, regions: Mapping[str, RegionSettings]) -> dict[str, RegionSettings]:
+        """The region in which relays keep how far they are, where the cache outlives them. What
+        holds for the whole cache holds for it.
+        """
+        lasting = self._backend.capabilities & {"multi_process", "persistent"}
+        if not lasting or not regions:
             return {}
         codec = region_codec(POSITIONS, SerializationConfig(compression=False), None)
-        return {POSITIONS: _plain_region(POSITIONS, codec)}
+        return {POSITIONS: _plain_region(POSITIONS, codec, next(iter(regions.values())))}
 
     def table(self, region: str) -> Table | None:
         stored_as_bytes = "objects" in self._backend.capabilities and region in self._regions
@@ -376,8 +379,8 @@ def _unconditional(change: Change) -> bool:
     return isinstance(change, Drop)
 
 
-def _plain_region(name: str, codec: RegionCodec) -> RegionSettings:
-    """A region without limits and expiry, of which nothing is kept near."""
+def _plain_region(name: str, codec: RegionCodec, other: RegionSettings) -> RegionSettings:
+    """A region without limits and expiry, of which nothing is kept near, as safe as another."""
     return RegionSettings(
         name=name,
         policy="lru",
@@ -391,4 +394,7 @@ def _plain_region(name: str, codec: RegionCodec) -> RegionSettings:
         loads=LoadConfig(),
         weigher=None,
         codec=codec,
+        max_staleness=other.max_staleness,
+        confirm=other.confirm,
+        copies=other.copies,
     )
