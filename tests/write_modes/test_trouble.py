@@ -224,6 +224,34 @@ async def test_a_refused_row_is_put_aside(scene: Scene, tmp_path: Path):
     assert "put aside" in str(health)
 
 
+@pytest.mark.parametrize("scene", [("behind", "bounded", {})], indirect=True)
+async def test_a_row_that_is_locked_keeps_no_other_from_being_written(scene: Scene):
+    """As long as somebody has its lock, each batch that it is in fails."""
+    original, locked = scene.rows.write, True
+
+    async def write(changes: Any, **options: Any) -> Any:
+        if locked and any(change.key == "k7" for change in changes):
+            raise StorageUnavailable("another transaction has held the lock of a row")
+        return await original(changes, **options)
+
+    scene.storage.write = write  # type: ignore[method-assign]
+    values = {f"k{at}": at for at in range(20)}
+    await scene.cache.set_many(values)
+    await until(lambda: _behind(scene.cache).pending == 1, "the flush of all others")
+    assert [await scene.value(key) for key in values] == [
+        None if key == "k7" else value for key, value in values.items()
+    ]
+    await scene.cache.set("later", 1)
+    await until(lambda: _behind(scene.cache).pending == 1, "the flush of a later one")
+    assert "has held the lock" in str(await scene.cache.get_health())
+    assert await scene.cache.increment("other") == 1
+    with pytest.raises(StorageUnavailable, match="has held the lock"):
+        await scene.cache.increment("k7")
+    locked = False
+    await until(lambda: _behind(scene.cache).pending == 0, "the flush")
+    assert await scene.value("k7") == 7
+
+
 def _behind(cache: Cache) -> behind.Behind:
     stored = cache.access.runtime.stored
     assert stored is not None
