@@ -58,6 +58,11 @@ def journal(disk: str, tmp_path: Path) -> Iterator[Path]:
             resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
+def any_region(region: str) -> bool:
+    """What is there is ours."""
+    return bool(region)
+
+
 DISKS = pytest.mark.parametrize("disk", ["mounted", "limited"])
 
 
@@ -119,7 +124,7 @@ async def test_a_journal_that_fills_its_disk_makes_room_by_its_flush(
 async def test_what_is_not_written_yet_stays_in_a_full_journal(journal: Path, disk: str):
     del disk
     journals = Journals(journal)
-    await journals.open()
+    await journals.open(any_region)
     accepted: list[Intent] = []
     with pytest.raises(StorageUnavailable, match="free space"):
         await append_all(journals, accepted)
@@ -153,11 +158,11 @@ async def test_a_full_disk_at_the_start_is_told(journal: Path, tmp_path: Path, d
             file.write(bytes(2 * ROOM))
     for _ in range(2):
         with pytest.raises(StorageUnavailable, match="free space"):
-            await Journals(journal).open()
+            await Journals(journal).open(any_region)
     assert not list(journal.glob("*.journal*"))
     make_room(disk, journal)
     journals = Journals(journal)
-    assert await journals.open() == []
+    assert await journals.open(any_region) == []
     await journals.aclose()
 
 
@@ -165,7 +170,7 @@ async def test_a_record_that_is_torn_is_not_there(tmp_path: Path):
     """A power cut may leave any part of the last record: those before it are whole."""
     whole, torn = tmp_path / "whole", tmp_path / "torn"
     journals = Journals(whole)
-    await journals.open()
+    await journals.open(any_region)
     [path] = whole.glob("*.journal")
     log = Path(f"{path}-wal")
     ends = []
@@ -182,7 +187,7 @@ async def test_a_record_that_is_torn_is_not_there(tmp_path: Path):
         found = [each.key for each in read_journals(torn)[0]]
         assert found == [f"k{at}" for at, end in enumerate(ends) if end <= size]
     adopting = Journals(torn)
-    assert [each.key for each in await adopting.open()] == ["k0", "k1", "k2"]
+    assert [each.key for each in await adopting.open(any_region)] == ["k0", "k1", "k2"]
     await adopting.flushed([intent(f"k{at}", at + 1) for at in range(3)])
     await adopting.aclose()
     assert not list(torn.glob("*"))
@@ -195,7 +200,7 @@ def intent(key: str, version: int) -> Intent:
 async def test_a_journal_that_was_being_emptied_is_empty(tmp_path: Path):
     """Killed between the two: the log is still there, and what it tells of is not."""
     journals = Journals(tmp_path / "journals")
-    await journals.open()
+    await journals.open(any_region)
     await journals.append([intent("k", 1)])
     left = tmp_path / "left"
     shutil.copytree(tmp_path / "journals", left)
@@ -204,7 +209,7 @@ async def test_a_journal_that_was_being_emptied_is_empty(tmp_path: Path):
     [path] = left.glob("*.journal")
     os.truncate(path, 0)
     after = Journals(left)
-    assert await after.open() == []
+    assert await after.open(any_region) == []
     await after.aclose()
     assert not list(left.glob("*"))
 
@@ -214,7 +219,7 @@ async def test_a_damaged_journal_is_named(tmp_path: Path):
     (tmp_path / "7-dead.journal").write_bytes(b"no database, but as long as the head of one" * 5)
     journals = Journals(tmp_path)
     with pytest.raises(StorageUnavailable, match=r"7-dead.journal.*move it away"):
-        await journals.open()
+        await journals.open(any_region)
     await journals.aclose()
     (tmp_path / "7-dead.journal").unlink()
     assert not list(tmp_path.glob("*"))

@@ -381,6 +381,64 @@ def test_what_is_pending_goes_on_in_another_loop(tmp_path: Path):
     assert read_journals(folder)[0] == []
 
 
+@pytest.mark.parametrize(
+    ("backend", "durability"),
+    [
+        ("memory", "journal"),
+        pytest.param("redis", "replicated", marks=pytest.mark.server),
+    ],
+    indirect=["backend"],
+)
+async def test_what_is_left_goes_to_the_database_of_its_region(
+    backend: Any, durability: str, tmp_path: Path
+):
+    """Several modes keep what they accept in one place. Each takes what is its own from there, and
+    leaves what is nobody's.
+    """
+
+    def config(*names: str) -> CacheConfig:
+        regions = [
+            CacheRegion(
+                name,
+                mode=WriteBehind(
+                    backend=SQLite(path=tmp_path / f"{name}.db"),
+                    durability=durability,  # type: ignore[arg-type]
+                    journal=tmp_path / "journals",
+                    flush_interval=60,
+                ),
+            )
+            for name in names
+        ]
+        return CacheConfig(name="several", backend=backend, regions=regions)
+
+    cache = Cache(config("a", "b", "c"))
+    for name in "abc":
+        await cache.region(name).set("k", name)
+    stored = cache.access.runtime.stored
+    assert stored is not None
+    for store in stored.stores:
+        for each in store.behinds.values():
+            each._queue = type(each._queue)()  # as if it had died here
+    await cache.aclose()
+
+    async with Cache(config("b", "a")) as some:
+        assert "put aside" not in str(await some.get_health())
+    assert [await kept(tmp_path, name) for name in "abc"] == [True, True, False]
+    async with Cache(config("c")):
+        pass
+    assert [await kept(tmp_path, name) for name in "abc"] == [True, True, True]
+    assert not list((tmp_path / "journals").glob("*"))
+
+
+async def kept(folder: Path, region: str) -> bool:
+    """Whether the database of a region has its row."""
+    rows = make_storage(SQLite(path=folder / f"{region}.db"), SystemClock())
+    await rows.open()
+    [row] = await rows.read(region, ["k"])
+    await rows.aclose()
+    return row is not None
+
+
 def test_a_fork_leaves_the_parents_journal_alone(tmp_path: Path):
     """The lock on the journal is the parent's alone, and ends with it."""
     folder = tmp_path / "journals"

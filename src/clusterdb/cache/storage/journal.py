@@ -21,14 +21,14 @@ import json
 import os
 import secrets
 import sqlite3
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
 from ..codec import Encoded
 from ..errors import StorageUnavailable
-from ..intents import Intent, PutAside
+from ..intents import Intent, Mine, PutAside
 from ..types import MISSING
 from .sqlite.lane import Lane
 
@@ -75,13 +75,13 @@ class Journals:
         self._writing: asyncio.Task[None] | None = None
         self._written: dict[tuple[str, str], int] = {}
 
-    async def open(self) -> list[Intent]:
+    async def open(self, mine: Mine) -> list[Intent]:
         """Begin a file, or go on with ours, and take up what was left. Raises
         :class:`StorageUnavailable`.
         """
         self._writing, self._waiting = None, []  # of a loop that has ended
         if self._lane is not None:
-            return await self.adopt()
+            return await self.adopt(mine)
         with _errors(self._directory):
             self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
             name = f"{os.getpid()}-{secrets.token_hex(8)}{_END}"
@@ -100,18 +100,22 @@ class Journals:
         except StorageUnavailable:
             await self._close(self._lane, path, remove=True)
             raise
-        return await self.adopt()
+        return await self.adopt(mine)
 
-    async def adopt(self) -> list[Intent]:
-        """Take what is in files that nobody has locked into our own, and remove them."""
+    async def adopt(self, mine: Mine) -> list[Intent]:
+        """Take what is ours in files that nobody has locked into our own. Those in which nothing is
+        left are removed.
+        """
         adopted: list[Intent] = []
         for path in sorted(self._directory.glob(f"*{_END}")):
             if path == self._path:
                 continue
             with _errors(path), _taken(path) as ours:
                 if ours:
-                    adopted += await self._do(partial(_move, path=path))
-                    _remove(path)
+                    moved, left = await self._do(partial(_move, path=path, mine=mine))
+                    adopted += moved
+                    if not left:
+                        _remove(path)
         return adopted
 
     async def append(self, intents: Sequence[Intent]) -> list[Intent]:
@@ -340,9 +344,13 @@ def _forget(connection: sqlite3.Connection, written: Mapping[tuple[str, str], in
         )
 
 
-def _is_all(connection: sqlite3.Connection, written: Mapping[tuple[str, str], int]) -> bool:
-    """Whether nothing is there but what is ``written``."""
-    if connection.execute("SELECT 1 FROM aside").fetchone() is not None:
+def _is_all(
+    connection: sqlite3.Connection,
+    written: Mapping[tuple[str, str], int],
+    regions: Collection[str] = (),
+) -> bool:
+    """Whether nothing is there but what is ``written``, and put aside for ``regions``."""
+    if any(row[0] not in regions for row in connection.execute("SELECT region FROM aside")):
         return False
     left = connection.execute("SELECT region, key, version FROM intents")
     return all(version <= written.get((region, key), 0) for region, key, version in left)
@@ -363,12 +371,20 @@ def _aside(connection: sqlite3.Connection) -> list[PutAside]:
     return [PutAside(*row) for row in rows]
 
 
-def _move(connection: sqlite3.Connection, path: Path) -> list[Intent]:
-    """What another file holds, written to ours."""
-    with contextlib.closing(_connect(path)) as left:
-        intents = _intents(left)
-        aside = left.execute("SELECT * FROM aside").fetchall()
-    with _transaction(connection):
-        connection.executemany(_PUT, [_row(intent) for intent in intents])
-        connection.executemany("INSERT INTO aside VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", aside)
-    return intents
+def _move(connection: sqlite3.Connection, path: Path, mine: Mine) -> tuple[list[Intent], bool]:
+    """What another file holds of ours, moved to our file; and whether anything is left."""
+    with contextlib.closing(_connect(path)) as other:
+        intents = [intent for intent in _intents(other) if mine(intent.region)]
+        aside = [row for row in other.execute("SELECT * FROM aside") if mine(row[0])]
+        with _transaction(connection):
+            connection.executemany(_PUT, [_row(intent) for intent in intents])
+            connection.executemany("INSERT INTO aside VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", aside)
+        moved = {intent.place: intent.version for intent in intents}
+        left = not _is_all(other, moved, {row[0] for row in aside})
+        if left and (intents or aside):
+            _forget(other, moved)
+            with _transaction(other):
+                other.executemany(
+                    "DELETE FROM aside WHERE region = ?", {(row[0],) for row in aside}
+                )
+    return intents, left

@@ -35,7 +35,7 @@ from ..codec import stamped
 from ..config import WriteBehind
 from ..errors import BackendUnavailable, CacheError, ConfigError, Overloaded, StorageUnavailable
 from ..failpoints import FAILPOINTS, hit
-from ..intents import Intent, Intents, PutAside
+from ..intents import Intent, Intents, Mine, PutAside
 from ..protocols import Backend, Drop, Put, Written
 from ..rows import RowChange, RowWritten, Storage
 from ..types import MISSING, RemovalCause
@@ -69,6 +69,7 @@ class Behind:
         clock: Clock,
         shapes: Mapping[str, Shape],
         intents: Intents,
+        mine: Mine,
     ) -> None:
         self.mode = mode
         self._storage = storage
@@ -76,6 +77,7 @@ class Behind:
         self._clock = clock
         self._shapes = shapes
         self._intents = intents
+        self._mine = mine
         self._versions = Versions(clock)
         self._queue = Pending()
         self._tasks: set[asyncio.Task[None]] = set()
@@ -113,8 +115,8 @@ class Behind:
     async def open(self) -> None:
         """Take up what is left from earlier, and begin to flush."""
         self._wake, self._round = asyncio.Event(), asyncio.Condition()
-        self._take_up(await self._intents.open())
-        self.refused = len(await self._intents.aside())
+        self._take_up(await self._intents.open(self._mine))
+        self.refused = sum([self._mine(each.region) for each in await self._intents.aside()])
         self._flusher = asyncio.create_task(self._flush(), name="clusterdb-cache-flusher")
 
     async def aclose(self) -> None:
@@ -324,7 +326,7 @@ class Behind:
 
     async def _adopt(self) -> None:
         try:
-            self._take_up(await self._intents.adopt())
+            self._take_up(await self._intents.adopt(self._mine))
         except CacheError as error:
             _LOG.warning("what another process left to be written can't be read: %s", error)
 

@@ -86,14 +86,22 @@ class Store:
         self.shapes[settings.name] = Shape(settings, self._clock.wall, objects=objects)
         if isinstance(settings.mode, WriteBehind) and settings.name not in self.behinds:
             known = {each.mode: each for each in self._distinct()}
-            self.behinds[settings.name] = known.get(settings.mode) or Behind(
-                settings.mode,
-                self.storage,
-                self._backend,
-                self._clock,
-                self.shapes,
-                self._intents(settings.mode),
-            )
+            self.behinds[settings.name] = known.get(settings.mode) or self._behind(settings.mode)
+
+    def _behind(self, mode: WriteBehind) -> Behind:
+        def mine(region: str) -> bool:
+            return self.behinds.get(region) is made
+
+        made = Behind(
+            mode,
+            self.storage,
+            self._backend,
+            self._clock,
+            self.shapes,
+            self._intents(mode),
+            mine,
+        )
+        return made
 
     def _distinct(self) -> list[Behind]:
         return list(dict.fromkeys(self.behinds.values()))
