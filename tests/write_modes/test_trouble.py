@@ -497,6 +497,24 @@ async def test_a_mode_stays_as_it_is(scene: Scene, tmp_path: Path):
             await plain.create_region(CacheRegion("stored", mode=mode))
 
 
+async def test_a_region_of_a_running_cache_may_have_a_mode_that_is_there(tmp_path: Path):
+    """Storages are opened with the cache; a new one is refused, and leaves all as it was."""
+    through = WriteThrough(backend=SQLite(path=tmp_path / "rows.db"))
+    others: list[WriteThrough | WriteBehind] = [
+        WriteThrough(backend=SQLite(path=tmp_path / "other.db")),
+        WriteBehind(backend=through.backend, journal=tmp_path / "journals"),
+    ]
+    async with Cache(CacheConfig(regions=[CacheRegion("a", mode=through)])) as cache:
+        for mode in others:
+            with pytest.raises(ConfigError, match="build a new Cache with it"):
+                await cache.create_region(CacheRegion("b", mode=mode))
+            assert cache.regions == ("default", "a")
+        late = await cache.create_region(CacheRegion("b", mode=through))
+        await late.write_through("k", 1)
+        assert await late.get("k") == 1
+        assert await cache.get("k") is None
+
+
 def test_modes_that_cannot_hold_are_refused(tmp_path: Path):
     mode = WriteThrough(backend=SQLite(path=tmp_path / "rows.db"))
     coherence = CacheCoherence(mode=mode)

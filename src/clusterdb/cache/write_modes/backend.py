@@ -37,7 +37,7 @@ from ..config import (
     WriteAround,
     WriteBehind,
 )
-from ..errors import CacheError, NoStorage
+from ..errors import CacheError, ConfigError, NoStorage
 from ..intents import Intents
 from ..keys import matcher
 from ..protocols import (
@@ -125,10 +125,23 @@ class StoredBackend:
         await self._backend.aclose()
 
     def configure(self, regions: Mapping[str, RegionSettings]) -> None:
+        for settings in regions.values() if self._opened else ():
+            self._refuse_unopened(settings)
         self._backend.configure({**self._positions(regions), **regions})
         for name, settings in regions.items():
             self._settings[name] = settings
             self._add(settings)
+
+    def _refuse_unopened(self, settings: RegionSettings) -> None:
+        """Storages are opened with the cache: one that came later would stay closed."""
+        mode = settings.mode
+        store = None if mode is None else self._stores.get(mode.backend)
+        if mode is not None and (store is None or not store.has(mode)):
+            raise ConfigError(
+                f"region {settings.name!r} can't have a mode that no region had when the cache was "
+                f"started: build a new Cache with it, or take the mode of another region",
+                path=f"regions.{settings.name}.mode",
+            )
 
     def _add(self, settings: RegionSettings) -> None:
         if settings.mode is None:

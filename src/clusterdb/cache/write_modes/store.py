@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from ..clock import Clock
-from ..config import WriteBehind
+from ..config import CoherenceMode, WriteBehind
 from ..errors import CacheError
 from ..protocols import Backend
 from ..rows import RowChanged, Storage
@@ -79,6 +79,12 @@ class Store:
         """In the child of a fork: what is open is the parent's."""
         for behind in self._distinct():
             behind.forked()
+
+    def has(self, mode: CoherenceMode) -> bool:
+        """Whether all that a mode of this storage needs is there."""
+        return not isinstance(mode, WriteBehind) or any(
+            each.mode == mode for each in self._distinct()
+        )
 
     def add(self, settings: RegionSettings) -> None:
         """Have a region, or change its settings."""
