@@ -51,7 +51,7 @@ act on is a field as well.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Final
 
 __all__ = [
     "BackendSuspended",
@@ -94,6 +94,10 @@ __all__ = [
     "UnknownRegion",
     "WrongLoop",
 ]
+
+
+_LONG: Final = 80
+"""Characters of a key that a message shows."""
 
 
 class CacheError(Exception):
@@ -326,7 +330,8 @@ class RowRefused(CacheError):
     """The database does not take this row, today or later, as it is: ``code`` is its own."""
 
     def __init__(self, key: str, code: str, reason: str) -> None:
-        super().__init__(f"storage refuses the row of {key!r} ({code}): {reason}")
+        named = key if len(key) <= _LONG else f"{key[:_LONG]}..."
+        super().__init__(f"storage refuses the row of {named!r} ({code}): {reason}")
         self.key = key
         self.code = code
 

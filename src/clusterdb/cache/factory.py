@@ -207,7 +207,7 @@ async def read_intents(config: CacheConfig, clock: Clock) -> tuple[list[Intent],
 
         place = redis_intents(config, clock)
         try:
-            intents += await place.open()
+            intents += await place.open(lambda _: True)
             aside += await place.aside()
         finally:
             await place.aclose()

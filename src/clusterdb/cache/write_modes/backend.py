@@ -37,7 +37,7 @@ from ..config import (
     WriteAround,
     WriteBehind,
 )
-from ..errors import CacheError, NoStorage
+from ..errors import CacheError, ConfigError, NoStorage
 from ..intents import Intents
 from ..keys import matcher
 from ..protocols import (
@@ -125,10 +125,23 @@ class StoredBackend:
         await self._backend.aclose()
 
     def configure(self, regions: Mapping[str, RegionSettings]) -> None:
-        self._backend.configure({**regions, **self._positions()})
+        for settings in regions.values() if self._opened else ():
+            self._refuse_unopened(settings)
+        self._backend.configure({**self._positions(regions), **regions})
         for name, settings in regions.items():
             self._settings[name] = settings
             self._add(settings)
+
+    def _refuse_unopened(self, settings: RegionSettings) -> None:
+        """Storages are opened with the cache: one that came later would stay closed."""
+        mode = settings.mode
+        store = None if mode is None else self._stores.get(mode.backend)
+        if mode is not None and (store is None or not store.has(mode)):
+            raise ConfigError(
+                f"region {settings.name!r} can't have a mode that no region had when the cache was "
+                f"started: build a new Cache with it, or take the mode of another region",
+                path=f"regions.{settings.name}.mode",
+            )
 
     def _add(self, settings: RegionSettings) -> None:
         if settings.mode is None:
@@ -145,12 +158,15 @@ class StoredBackend:
         store.add(settings)
         self._regions[settings.name] = store
 
-    def _positions(self) -> dict[str, RegionSettings]:
-        """The region in which relays keep how far they are, where the cache outlives them."""
-        if not self._backend.capabilities & {"multi_process", "persistent"}:
+    def _positions(self, regions: Mapping[str, RegionSettings]) -> dict[str, RegionSettings]:
+        """The region in which relays keep how far they are, where the cache outlives them. What
+        holds for the whole cache holds for it.
+        """
+        lasting = self._backend.capabilities & {"multi_process", "persistent"}
+        if not lasting or not regions:
             return {}
         codec = region_codec(POSITIONS, SerializationConfig(compression=False), None)
-        return {POSITIONS: _plain_region(POSITIONS, codec)}
+        return {POSITIONS: _plain_region(POSITIONS, codec, next(iter(regions.values())))}
 
     def table(self, region: str) -> Table | None:
         stored_as_bytes = "objects" in self._backend.capabilities and region in self._regions
@@ -333,7 +349,19 @@ class StoredBackend:
             for server in info.servers
             if strong and server.max_memory and server.policy.startswith("allkeys")
         ]
+        problems += [
+            f"region {name}: durability is replicated, but one copy is all that "
+            f"coherence.replication asks for: what is accepted is lost with that server. Set mode "
+            f"synchronous and a factor of 2 or more, or durability: journal"
+            for name in self._regions
+            if self._lies_on_one_server(self._settings[name])
+        ]
         return replace(info, regions=regions, problems=(*info.problems, *problems))
+
+    def _lies_on_one_server(self, settings: RegionSettings) -> bool:
+        mode = settings.mode
+        replicated = isinstance(mode, WriteBehind) and mode.durability == "replicated"
+        return replicated and settings.copies == 1
 
     async def storages(self) -> dict[str, StorageStats]:
         """Figures of each storage, by kind and a hash of its configuration."""
@@ -364,8 +392,8 @@ def _unconditional(change: Change) -> bool:
     return isinstance(change, Drop)
 
 
-def _plain_region(name: str, codec: RegionCodec) -> RegionSettings:
-    """A region without limits and expiry, of which nothing is kept near."""
+def _plain_region(name: str, codec: RegionCodec, other: RegionSettings) -> RegionSettings:
+    """A region without limits and expiry, of which nothing is kept near, as safe as another."""
     return RegionSettings(
         name=name,
         policy="lru",
@@ -379,4 +407,7 @@ def _plain_region(name: str, codec: RegionCodec) -> RegionSettings:
         loads=LoadConfig(),
         weigher=None,
         codec=codec,
+        max_staleness=other.max_staleness,
+        confirm=other.confirm,
+        copies=other.copies,
     )
