@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 from urllib.parse import urlsplit
@@ -13,9 +13,14 @@ from .config import (
     CacheConfig,
     CacheRegion,
     CallableStorage,
+    Cleanup,
+    Compact,
     Disk,
+    MaintenanceConfig,
+    MaintenanceTask,
     Memory,
     PostgreSQL,
+    Rebalance,
     Redis,
     RedisChannel,
     RedisStream,
@@ -25,9 +30,14 @@ from .config import (
 )
 from .errors import ConfigError, MissingExtra, NotSupported
 from .intents import Intent, Intents, PutAside
+from .maintenance import Job, Plan
+from .maintenance.cleanup import CleanupJob
+from .maintenance.compact import CompactJob
+from .maintenance.rebalance import RebalanceJob
 from .protocols import Backend, Channel
 from .rows import Storage, StorageSetup
-from .write_modes import Stores, Volatile
+from .schedule import Schedule
+from .write_modes import StoredBackend, Stores, Volatile
 
 if TYPE_CHECKING:
     from clusterdb.tracing import Tracer
@@ -36,8 +46,10 @@ if TYPE_CHECKING:
 
 __all__ = [
     "breaker_of",
+    "lease_of",
     "make_backend",
     "make_channel",
+    "make_plans",
     "make_reads",
     "make_setup",
     "make_storage",
@@ -239,6 +251,48 @@ def stored_regions(config: CacheConfig) -> dict[str, CacheRegion]:
     from .backends.disk.stored import stored_regions
 
     return stored_regions(Path(config.backend.path).expanduser())
+
+
+def make_plans(
+    config: CacheConfig, backend: Backend, stored: StoredBackend | None
+) -> tuple[Plan, ...]:
+    """What is run now and then, as ``config.maintenance`` says. Raises :class:`ConfigError` for a
+    schedule that never comes due, :class:`MissingExtra` without the extra ``schedule``.
+    """
+    wanted = config.maintenance
+    if wanted is None:
+        return ()
+    path = "maintenance"
+    schedule = Schedule(wanted.schedule, wanted.timezone, wanted.jitter, path=path)
+    upkeep: object = getattr(backend, "upkeep", None)
+
+    def storages() -> list[Storage]:
+        return [] if stored is None else [store.storage for store in stored.stores]
+
+    jobs: list[Job] = []
+    for task in wanted.tasks:
+        kind = task.__struct_config__.tag
+        like = sum([job.name.partition("-")[0] == kind for job in jobs])
+        name = f"{kind}-{like + 1}" if like else str(kind)
+        jobs.append(_job(task, name, upkeep, storages))
+    return (Plan(path, jobs, schedule, wanted.time_budget, wanted.rate_limit),)
+
+
+def _job(
+    task: MaintenanceTask, name: str, upkeep: object, storages: Callable[[], Sequence[Storage]]
+) -> Job:
+    match task:
+        case Cleanup(older_than=older_than):
+            return CleanupJob(name, upkeep, storages, older_than)
+        case Compact(threshold=threshold):
+            return CompactJob(name, upkeep, storages, threshold)
+        case Rebalance(threshold=threshold):
+            return RebalanceJob(name, upkeep, threshold)
+
+
+def lease_of(config: CacheConfig) -> float:
+    """How many seconds a process may be silent before another one runs the tasks."""
+    return (config.maintenance or MaintenanceConfig(schedule="0 * * * *")).lease
 
 
 def make_tracer(config: CacheConfig) -> Tracer | None:

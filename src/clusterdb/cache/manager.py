@@ -38,10 +38,20 @@ from .config.shapes import nearest
 from .errors import ConfigError, InactiveSetting, InvalidArgument
 from .events import Event, Subscription
 from .events.types import event_kinds
-from .factory import breaker_of, make_backend, make_channel, make_stores, make_tracer, traced_as
+from .factory import (
+    breaker_of,
+    lease_of,
+    make_backend,
+    make_channel,
+    make_plans,
+    make_stores,
+    make_tracer,
+    traced_as,
+)
 from .invalidation import Strategy
 from .keys import shown
 from .listening import Listening
+from .maintaining import Maintaining
 from .measures import METRICS
 from .observing import collect_metrics, collect_statistics, take_sample
 from .patterns import give_advice, record_requests
@@ -109,7 +119,7 @@ class CacheMonitor(Protocol):
         ...
 
 
-class Cache(Listening, Region[Any]):
+class Cache(Maintaining, Listening, Region[Any]):
     """A cache.
 
     ``config`` defaults to an embedded cache in process memory. ``weigher`` weighs the entries of
@@ -136,7 +146,7 @@ class Cache(Listening, Region[Any]):
         self._weighers: dict[str, Weigher] = {}
         self._codec = codec
         self._codecs: dict[str, Codec] = {}
-        backend = backend or make_backend(config, clock)
+        self._raw = backend = backend or make_backend(config, clock)
         stores = make_stores(config, clock, storage)
         runtime = Runtime(config.name, backend, clock, breaker_of(config), stores)
         _check_metrics(config)
@@ -147,6 +157,7 @@ class Cache(Listening, Region[Any]):
         runtime.sampling.configure(config.monitoring, config.metrics)
         channel = make_channel(config, clock)
         runtime.wait(*_waits(config))
+        runtime.maintenance.configure(make_plans(config, backend, runtime.stored), lease_of(config))
         if channel is not None:
             runtime.connect(channel, *_sent(config))
         super().__init__(runtime, DEFAULT_REGION)
@@ -307,7 +318,7 @@ class Cache(Listening, Region[Any]):
                     f"build a new Cache, or leave it as it is",
                     path=f"cache.{field}",
                 )
-        self._refuse_other_modes(config)
+        _refuse_other_modes(self._runtime, self._config, config)
         _check_metrics(config)
         named = {region.name for region in config.regions}
         kept = tuple([region for region in self._config.regions if region.name not in named])
@@ -317,11 +328,13 @@ class Cache(Listening, Region[Any]):
         changed = config.invalidation != self._config.invalidation
         channel = make_channel(config, self._runtime.clock) if changed else None
         tracer = make_tracer(config)
+        plans = make_plans(config, self._raw, self._runtime.stored)
         self._runtime.configure(self._resolve(config, self._runtime))
         self._runtime.trace(tracer)
         self._config = config
         self._runtime.wait(*_waits(config))
         self._runtime.sampling.configure(config.monitoring, config.metrics)
+        self._runtime.maintenance.configure(plans, lease_of(config))
         if changed:
             await self._runtime.reconnect(channel, *_sent(config))
 
@@ -409,26 +422,6 @@ class Cache(Listening, Region[Any]):
 
     # -- inside
 
-    def _refuse_other_modes(self, config: CacheConfig) -> None:
-        """A region's mode stays: copies made under one mode are not what another expects."""
-        named = {region.name: region for region in config.regions}
-        for name, region in named.items() if self._runtime.stored is None else ():
-            if config.mode_of(region) is not None:
-                raise ConfigError(
-                    f"region {name!r} can't have a mode: this cache was built without a storage; "
-                    f"build it with one, in coherence or in another region",
-                    path=f"regions.{name}.mode",
-                )
-        for name, state in self._runtime.states.items():
-            own = {region.name: region for region in self._config.regions}.get(name)
-            wanted = config.mode_of(named.get(name, own))
-            if wanted != state.settings.mode:
-                raise ConfigError(
-                    f"the mode of region {name!r} can't change while the cache runs, as what is "
-                    f"cached was cached by it: build a new Cache, or leave it as it is",
-                    path="coherence.mode",
-                )
-
     def _resolve(self, config: CacheConfig, runtime: Runtime) -> Sequence[RegionSettings]:
         """The settings of every region, the default one first."""
         weighed = [*self._weighers.values(), *([] if self._weigher is None else [self._weigher])]
@@ -459,6 +452,27 @@ class Cache(Listening, Region[Any]):
 
     def _inactive(self, config: CacheConfig) -> dict[str, str]:
         return inactive_settings(config, encodes=_makes_bytes(self._runtime))
+
+
+def _refuse_other_modes(runtime: Runtime, before: CacheConfig, config: CacheConfig) -> None:
+    """A region's mode stays: copies made under one mode are not what another expects."""
+    named = {region.name: region for region in config.regions}
+    for name, region in named.items() if runtime.stored is None else ():
+        if config.mode_of(region) is not None:
+            raise ConfigError(
+                f"region {name!r} can't have a mode: this cache was built without a storage; "
+                f"build it with one, in coherence or in another region",
+                path=f"regions.{name}.mode",
+            )
+    for name, state in runtime.states.items():
+        own = {region.name: region for region in before.regions}.get(name)
+        wanted = config.mode_of(named.get(name, own))
+        if wanted != state.settings.mode:
+            raise ConfigError(
+                f"the mode of region {name!r} can't change while the cache runs, as what is "
+                f"cached was cached by it: build a new Cache, or leave it as it is",
+                path="coherence.mode",
+            )
 
 
 def _makes_bytes(runtime: Runtime) -> bool:

@@ -27,17 +27,22 @@ from .weigh import Weigher
 
 __all__ = [
     "DEFAULT_REGION",
+    "MAINTENANCE",
     "POSITIONS",
     "NearSettings",
     "RegionSettings",
     "copies_of",
     "inactive_settings",
     "kept_order_problems",
+    "plain_region",
     "resolve_region",
 ]
 
 POSITIONS = "#storage"
 """The region in which relays keep how far they are: no region of a user can have that name."""
+
+MAINTENANCE = "#maintenance"
+"""The region in which maintenance keeps what its processes agree on."""
 
 DEFAULT_REGION = "default"
 """The region that the operations of the cache itself use."""
@@ -97,6 +102,24 @@ class RegionSettings(msgspec.Struct, frozen=True, kw_only=True):
     confirm: Literal["replicas", "quorum", "none"] = "replicas"
     copies: int = 1
     replicas: bool = False
+
+
+def plain_region(name: str, codec: RegionCodec | None) -> RegionSettings:
+    """A region without limits and expiry, of which nothing is kept near."""
+    return RegionSettings(
+        name=name,
+        policy="lru",
+        max_items=None,
+        max_weight=None,
+        ttl=None,
+        ttl_jitter=0.0,
+        grace=0.0,
+        isolation="share",
+        on_unavailable=None,
+        loads=LoadConfig(),
+        weigher=None,
+        codec=codec,
+    )
 
 
 def resolve_region(
@@ -226,7 +249,4 @@ def _setting(config: CacheConfig, name: str) -> object:
 
 _DEFAULTS = CacheConfig()
 _ENCODING = ("policy.compression", "serialization")
-_LATER = (
-    "maintenance",
-    "backup",
-)
+_LATER = ("backup",)

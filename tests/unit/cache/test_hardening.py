@@ -15,14 +15,14 @@ from typing import Annotated, Any, Protocol
 import pytest
 
 from clusterdb.cache import (
+    BackupConfig,
     Cache,
     CacheConfig,
     CacheRegion,
-    Cleanup,
     ConfigError,
+    Directory,
     InactiveSetting,
     InvalidArgument,
-    MaintenanceConfig,
     ReentrantCall,
 )
 from clusterdb.cache.guard import Guard, TableLock
@@ -141,10 +141,10 @@ async def test_what_cannot_be_weighed_is_refused_and_harms_no_load():
 
 async def test_a_warning_that_is_an_error_changes_nothing():
     async with Cache() as cache:
-        maintenance = MaintenanceConfig(schedule="0 * * * *", tasks=[Cleanup(older_than="7d")])
+        backup = BackupConfig(schedule="0 * * * *", retention="7d", storage=Directory(path="/b"))
         with pytest.raises(InactiveSetting):  # warnings are errors in these tests
-            await cache.configure_maintenance(maintenance)
-        assert cache.config.maintenance is None
+            await cache.configure_backup(backup)
+        assert cache.config.backup is None
 
 
 class Shape(Protocol):

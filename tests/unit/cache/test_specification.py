@@ -283,7 +283,6 @@ TRACING = TracingConfig(service_name="cache-service", sampling_rate=0.1, context
 @pytest.mark.parametrize(
     ("part", "setting"),
     [
-        ("maintenance", MAINTENANCE),
         ("backup", DAILY),
     ],
 )
@@ -295,6 +294,17 @@ async def test_what_does_not_act_yet_is_kept_and_said(cache, part, setting):
     health = await cache.get_health()
     assert health.status == "degraded"
     assert part in health.checks[-1].detail
+
+
+async def test_configure_maintenance_acts(cache):
+    """On servers and files, and with faults: tests/maintenance."""
+    await cache.configure_maintenance(MAINTENANCE)
+
+    assert cache.config.maintenance == MAINTENANCE
+    run = await cache.run_maintenance()
+    assert [job.job for job in run.jobs] == ["cleanup", "compact", "rebalance"]
+    assert run.outcome == "done"
+    assert (await cache.get_health()).status == "ok"
 
 
 async def test_configure_tracing_acts(cache):

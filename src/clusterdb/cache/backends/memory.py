@@ -43,6 +43,7 @@ from ..tags import TagStates
 from ..types import FOREVER, Record, Version
 from ..weigh import checked, weigh
 from .pressure import Pressure
+from .tidying import MemoryUpkeep
 
 __all__ = ["MemoryBackend"]
 
@@ -148,6 +149,11 @@ class MemoryBackend:
             self._guard.lock = self._lock
             for table in self._tables.values():
                 table.forked(self._lock)
+
+    @property
+    def upkeep(self) -> MemoryUpkeep:
+        """What maintenance can do here."""
+        return MemoryUpkeep(self)
 
     def sweep(self, *, thorough: bool = False) -> int:
         """Give back the memory of some expired and dead entries; how many it was."""

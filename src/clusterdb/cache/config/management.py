@@ -9,7 +9,7 @@ from msgspec import Meta
 
 from ..errors import InvalidArgument
 from .cron import check_schedule
-from .quantities import Duration, FilePath, Items, preset
+from .quantities import Count, Duration, FilePath, Items, OptionalDuration, preset
 from .secrets import shown
 from .settings import Settings, require
 
@@ -47,6 +47,10 @@ class Cleanup(Settings, frozen=True, kw_only=True, tag_field="type", tag="cleanu
 
     older_than: Duration
 
+    def _check(self) -> None:
+        """Check that not everything goes."""
+        require(self.older_than > 0, "older_than", "must be above 0 seconds")
+
 
 class Compact(Settings, frozen=True, kw_only=True, tag_field="type", tag="compact"):
     """Give unused space back once its share is above `threshold`."""
@@ -64,10 +68,27 @@ MaintenanceTask: TypeAlias = Cleanup | Compact | Rebalance
 
 
 class MaintenanceConfig(Settings, frozen=True, kw_only=True):
-    """Tasks that run one after the other on a schedule."""
+    """Tasks that run one after the other on a schedule, in one process of all that share a backend.
+
+    A run starts up to `jitter` late and ends after `time_budget`; what is left is for the next.
+    Tasks look at `rate_limit` keys a second at most. A process that was not heard of for `lease`
+    runs them no more.
+    """
 
     schedule: Schedule
     tasks: Items[MaintenanceTask] = preset(())
+    timezone: str = "UTC"
+    jitter: Duration = preset(0.0)
+    time_budget: OptionalDuration = preset(1800.0)
+    rate_limit: Count = 2_000
+    lease: Duration = preset(15.0)
+
+    def _check(self) -> None:
+        """Check that a run may last, and a lease can be renewed."""
+        require(self.jitter >= 0, "jitter", "must be 0 seconds or more")
+        budget = self.time_budget
+        require(budget is None or budget > 0, "time_budget", "must be above 0 seconds, or null")
+        require(self.lease >= 1, "lease", "must be at least 1 second")
 
 
 class S3(Settings, frozen=True, kw_only=True, tag_field="type", tag="s3"):

@@ -83,6 +83,10 @@ class Cluster:
     def node_for(self, key: bytes) -> Node:
         return self._map.owner(slot_of(key))
 
+    def server(self, address: Address) -> Node:
+        """The server at an address, whether it has slots or not."""
+        return self._fleet.at(address)
+
     def replicas(self, primary: Node) -> Sequence[Node]:
         return self._map.copies.get(primary, ())
 

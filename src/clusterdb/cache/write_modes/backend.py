@@ -28,9 +28,8 @@ from msgspec.structs import replace
 
 from ..claims import Claim
 from ..clock import Clock
-from ..codec import RegionCodec, region_codec
+from ..codec import region_codec
 from ..config import (
-    LoadConfig,
     ReadThrough,
     SerializationConfig,
     StorageBackend,
@@ -54,7 +53,7 @@ from ..protocols import (
     Written,
 )
 from ..rows import Storage
-from ..settings import POSITIONS, RegionSettings
+from ..settings import POSITIONS, RegionSettings, plain_region
 from ..stats import StorageStats
 from ..table import Table
 from ..types import Record, RemovalCause, Version
@@ -150,7 +149,7 @@ class StoredBackend:
         if not self._backend.capabilities & {"multi_process", "persistent"}:
             return {}
         codec = region_codec(POSITIONS, SerializationConfig(compression=False), None)
-        return {POSITIONS: _plain_region(POSITIONS, codec)}
+        return {POSITIONS: plain_region(POSITIONS, codec)}
 
     def table(self, region: str) -> Table | None:
         stored_as_bytes = "objects" in self._backend.capabilities and region in self._regions
@@ -364,21 +363,3 @@ def _unconditional(change: Change) -> bool:
     if isinstance(change, Put):
         return change.when == "always" and not change.keep_ttl
     return isinstance(change, Drop)
-
-
-def _plain_region(name: str, codec: RegionCodec) -> RegionSettings:
-    """A region without limits and expiry, of which nothing is kept near."""
-    return RegionSettings(
-        name=name,
-        policy="lru",
-        max_items=None,
-        max_weight=None,
-        ttl=None,
-        ttl_jitter=0.0,
-        grace=0.0,
-        isolation="share",
-        on_unavailable=None,
-        loads=LoadConfig(),
-        weigher=None,
-        codec=codec,
-    )

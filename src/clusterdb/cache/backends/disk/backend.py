@@ -45,6 +45,7 @@ from ...table import Table
 from ...types import FOREVER, MISSING, Record, Version
 from .attached import Attached
 from .attachment import Attachment
+from .cleaning import DiskUpkeep
 from .file import CacheFile
 from .rows import AliveRow, Effects
 from .schema import tags_column
@@ -78,6 +79,7 @@ class DiskBackend:
             self._total,
             self._delivered,
         )
+        self.upkeep = DiskUpkeep(self._attachment)
 
     # -- life
 

@@ -200,6 +200,7 @@ class CacheFile:
                 return
 
     def _create(self, connection: sqlite3.Connection) -> None:
+        connection.execute("PRAGMA auto_vacuum = INCREMENTAL")  # only before the first table
         self._use_log(connection)
         connection.execute("BEGIN IMMEDIATE")
         try:

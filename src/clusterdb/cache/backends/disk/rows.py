@@ -24,7 +24,7 @@ from ...types import RemovalCause, Version
 from ...units import ByteSize
 from .schema import CHANGES_KEPT, live, tags_column
 
-__all__ = ["AliveRow", "Effects", "Known", "RegionRow", "Rows"]
+__all__ = ["AliveRow", "Effects", "EntryRow", "Known", "RegionRow", "Rows"]
 
 AliveRow: TypeAlias = tuple[Version, float | None, str | None, bytes]
 """Version, deadline in stored time, tags, envelope."""

@@ -56,6 +56,7 @@ from .reading import Reading
 from .replicas import Replicas
 from .scanning import Scanning
 from .succession import Succession
+from .upkeep import ClusterUpkeep, RedisUpkeep
 from .watching import Watching
 from .writing import Writing
 
@@ -95,6 +96,8 @@ class RedisBackend:
         self._reading = Reading(self._link, names, self._nonces, held, self._settings)
         self._writing = Writing(self._link, names, self._nonces, versions, self._settings)
         self._scanning = Scanning(self._link, names, self._nonces, self._settings)
+        maintained = ClusterUpkeep if redis.cluster else RedisUpkeep
+        self.upkeep = maintained(link, names, nonces, self._settings)
         shards = _SHARDS if redis.cluster or redis.is_ring else 1
         self._limits = Limits(self._link, names, self._nonces, clock, self._counters, shards)
         self._replicas: Replicas | None = None

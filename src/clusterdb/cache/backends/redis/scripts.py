@@ -23,6 +23,8 @@ __all__ = [
     "PUT",
     "READ",
     "RELEASE",
+    "REMOVE",
+    "REMOVE_UNUSED",
     "RENEW",
     "TOUCH",
     "Script",
@@ -317,6 +319,28 @@ else
   redis.call('UNLINK', KEYS[1])
 end
 return 1
+""",
+    "allow-oom",
+)
+
+# version as the header has it -> 1 | 0
+REMOVE: Final = Script(
+    r"""
+if redis.pcall('GETRANGE', KEYS[1], 7, 14) ~= ARGV[1] then return 0 end
+return redis.call('UNLINK', KEYS[1])
+""",
+    "allow-oom",
+)
+
+# seconds -> bytes it had, and 1 | 0: used since, or a claim
+REMOVE_UNUSED: Final = Script(
+    r"""
+local idle = redis.pcall('OBJECT', 'IDLETIME', KEYS[1])
+if type(idle) ~= 'number' or idle < tonumber(ARGV[1]) then return 0 end
+local kind, v = look(KEYS[1])
+if kind == 'claim' or kind == 'none' then return 0 end
+redis.call('UNLINK', KEYS[1])
+return #v + 1
 """,
     "allow-oom",
 )

@@ -1,0 +1,45 @@
+"""The face of maintenance: what a cache lets its users ask of it."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from .maintenance import Run, State
+from .runtime import Runtime
+
+__all__ = ["MAINTENANCE_PLAN", "Maintaining"]
+
+MAINTENANCE_PLAN: Final = "maintenance"
+
+
+class Maintaining:
+    """The part of a cache that is maintained."""
+
+    _runtime: Runtime
+
+    async def get_maintenance(self) -> State:
+        """What the processes of this cache agree on: who leads, what runs and how far it is, and
+        the last runs. One round trip. Raises :class:`NotSupported` without maintenance.
+        """
+        await self._runtime.ready()
+        return await self._runtime.maintenance.state()
+
+    async def run_maintenance(self, *tasks: str) -> Run:
+        """Run all tasks now, or those that are named, in the process that leads, and wait for their
+        end. Raises :class:`CacheError` where maintenance is paused, or nobody begins.
+        """
+        await self._runtime.ready()
+        maintenance = self._runtime.maintenance
+        return await maintenance.finished(await maintenance.ask(MAINTENANCE_PLAN, tasks))
+
+    async def pause_maintenance(self) -> None:
+        """Let no task run, in any process, until :meth:`resume_maintenance`; what runs stops after
+        the step it is at, within seconds.
+        """
+        await self._runtime.ready()
+        await self._runtime.maintenance.pause()
+
+    async def resume_maintenance(self) -> None:
+        """Let tasks run again; those that were stopped go on where they were."""
+        await self._runtime.ready()
+        await self._runtime.maintenance.resume()

@@ -1,0 +1,54 @@
+"""What moves between servers: as little as can be, until none is far from the mean."""
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from clusterdb.cache.partition import balanced_loads, least_moves, part_moves
+
+LOADS = st.dictionaries(st.sampled_from("abcdef"), st.integers(0, 100_000), min_size=1)
+THRESHOLDS = st.sampled_from([0.05, 0.1, 0.2, 0.5, 1.0])
+
+
+@given(LOADS, THRESHOLDS)
+def test_loads_are_evened_out_by_the_least_that_has_to_move(loads, threshold):
+    wanted = balanced_loads(loads, threshold)
+
+    mean = sum(loads.values()) / len(loads)
+    assert sum(wanted.values()) == sum(loads.values())
+    if all(abs(load - mean) <= threshold * mean for load in loads.values()):
+        assert wanted == loads
+        return
+    low, high = mean * (1 - threshold / 2), mean * (1 + threshold / 2)
+    assert all(low - 1 <= load <= high + 1 for load in wanted.values())
+    over = sum([max(0.0, load - high) for load in loads.values()])
+    under = sum([max(0.0, low - load) for load in loads.values()])
+    assert least_moves(loads, wanted) <= max(over, under) + len(loads)
+
+
+@given(
+    st.dictionaries(
+        st.sampled_from("abcd"),
+        st.dictionaries(st.integers(0, 16_383), st.integers(0, 50), max_size=200),
+        min_size=1,
+    ),
+    THRESHOLDS,
+)
+def test_parts_that_move_are_never_more_than_the_minimum(parts, threshold):
+    moves, least = part_moves(parts, threshold)
+
+    assert sum([move.keys for move in moves]) <= least
+    assert len({(move.source, move.part) for move in moves}) == len(moves)
+    for move in moves:
+        assert parts[move.source][move.part] == move.keys > 0
+        assert move.source != move.target
+
+
+def test_a_server_that_is_new_gets_its_share():
+    parts = {"a": dict.fromkeys(range(100), 10), "b": dict.fromkeys(range(100, 200), 10), "new": {}}
+
+    moves, least = part_moves(parts, 0.2)
+
+    moved = sum([move.keys for move in moves])
+    assert {move.target for move in moves} == {"new"}
+    assert least - 10 <= moved <= least
+    assert moved >= 0.9 * 2000 / 3 - 20
