@@ -37,12 +37,13 @@ from .maintenance.rebalance import RebalanceJob
 from .protocols import Backend, Channel
 from .rows import Storage, StorageSetup
 from .schedule import Schedule
-from .write_modes import StoredBackend, Stores, Volatile
+from .write_modes import Stores, Volatile
 
 if TYPE_CHECKING:
     from clusterdb.tracing import Tracer
 
     from .backends.redis.reads import RedisReads
+    from .runtime import Runtime
 
 __all__ = [
     "breaker_of",
@@ -253,9 +254,7 @@ def stored_regions(config: CacheConfig) -> dict[str, CacheRegion]:
     return stored_regions(Path(config.backend.path).expanduser())
 
 
-def make_plans(
-    config: CacheConfig, backend: Backend, stored: StoredBackend | None
-) -> tuple[Plan, ...]:
+def make_plans(config: CacheConfig, runtime: Runtime) -> tuple[Plan, ...]:
     """What is run now and then, as ``config.maintenance`` says. Raises :class:`ConfigError` for a
     schedule that never comes due, :class:`MissingExtra` without the extra ``schedule``.
     """
@@ -264,9 +263,10 @@ def make_plans(
         return ()
     path = "maintenance"
     schedule = Schedule(wanted.schedule, wanted.timezone, wanted.jitter, path=path)
-    upkeep: object = getattr(backend, "upkeep", None)
+    upkeep: object = getattr(runtime.backend, "upkeep", None)
 
     def storages() -> list[Storage]:
+        stored = runtime.stored
         return [] if stored is None else [store.storage for store in stored.stores]
 
     jobs: list[Job] = []

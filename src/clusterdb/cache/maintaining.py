@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from typing import Final
 
+from .errors import NotSupported
 from .maintenance import Run, State
 from .runtime import Runtime
+from .upkeep import Balance, Rebalanceable
 
 __all__ = ["MAINTENANCE_PLAN", "Maintaining"]
 
@@ -23,6 +25,20 @@ class Maintaining:
         """
         await self._runtime.ready()
         return await self._runtime.maintenance.state()
+
+    async def get_balance(self, threshold: float = 0.2) -> Balance:
+        """How many keys each server of a cluster has, and the moves that would even it out, where
+        one is further from the mean than ``threshold``. Nothing moves. A round trip a server, and
+        one for each 2000 slots. Raises :class:`NotSupported` for a backend without slots.
+        """
+        await self._runtime.ready()
+        backend = self._runtime.backend
+        upkeep: object = getattr(backend, "upkeep", None)
+        if not isinstance(upkeep, Rebalanceable):
+            raise NotSupported(
+                f"backend {backend.kind!r} is no Redis Cluster here: it has no slots to move"
+            )
+        return await upkeep.balance(threshold)
 
     async def run_maintenance(self, *tasks: str) -> Run:
         """Run all tasks now, or those that are named, in the process that leads, and wait for their

@@ -146,7 +146,7 @@ class Cache(Maintaining, Listening, Region[Any]):
         self._weighers: dict[str, Weigher] = {}
         self._codec = codec
         self._codecs: dict[str, Codec] = {}
-        self._raw = backend = backend or make_backend(config, clock)
+        backend = backend or make_backend(config, clock)
         stores = make_stores(config, clock, storage)
         runtime = Runtime(config.name, backend, clock, breaker_of(config), stores)
         _check_metrics(config)
@@ -157,7 +157,7 @@ class Cache(Maintaining, Listening, Region[Any]):
         runtime.sampling.configure(config.monitoring, config.metrics)
         channel = make_channel(config, clock)
         runtime.wait(*_waits(config))
-        runtime.maintenance.configure(make_plans(config, backend, runtime.stored), lease_of(config))
+        runtime.maintenance.configure(make_plans(config, runtime), lease_of(config))
         if channel is not None:
             runtime.connect(channel, *_sent(config))
         super().__init__(runtime, DEFAULT_REGION)
@@ -328,7 +328,7 @@ class Cache(Maintaining, Listening, Region[Any]):
         changed = config.invalidation != self._config.invalidation
         channel = make_channel(config, self._runtime.clock) if changed else None
         tracer = make_tracer(config)
-        plans = make_plans(config, self._raw, self._runtime.stored)
+        plans = make_plans(config, self._runtime)
         self._runtime.configure(self._resolve(config, self._runtime))
         self._runtime.trace(tracer)
         self._config = config

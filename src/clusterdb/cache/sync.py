@@ -354,6 +354,7 @@ class SyncCache(SyncRegion[Any]):
     configure_invalidation = _blocking(Cache.configure_invalidation, may_wait=True)
     configure_maintenance = _blocking(Cache.configure_maintenance, may_wait=True)
     get_maintenance = _blocking(Cache.get_maintenance, may_wait=True)
+    get_balance = _blocking(Cache.get_balance, may_wait=True)
     run_maintenance = _blocking(Cache.run_maintenance, may_wait=True)
     pause_maintenance = _blocking(Cache.pause_maintenance, may_wait=True)
     resume_maintenance = _blocking(Cache.resume_maintenance, may_wait=True)

@@ -32,6 +32,7 @@ from .health import health
 from .installation import version
 from .invalidate import clear, invalidate
 from .keys import keys
+from .maintenance import maintenance
 from .metrics import metrics
 from .output import ReaderGone, drop_unwritten, fail
 from .pending import flush, pending
@@ -72,6 +73,7 @@ app.add_typer(events)
 storage.command()(pending)
 storage.command()(flush)
 app.add_typer(storage)
+app.add_typer(maintenance)
 app.add_typer(config)
 app.command()(doctor)
 app.command()(record)

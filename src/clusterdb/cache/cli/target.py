@@ -26,6 +26,7 @@ from clusterdb.cache import (
     Disk,
     InactiveSetting,
     InvalidArgument,
+    MaintenanceConfig,
     Memory,
     NotSupported,
     Region,
@@ -115,9 +116,16 @@ def configured(file: Path | None, url: str | None) -> tuple[CacheConfig, str, bo
     return CacheConfig(backend=Disk(path=path)), str(path), True
 
 
-def make_cache(file: Path | None, url: str | None, *, may_create: bool = False) -> Cache:
+def make_cache(
+    file: Path | None,
+    url: str | None,
+    *,
+    may_create: bool = False,
+    maintained: Callable[[CacheConfig], MaintenanceConfig] | None = None,
+) -> Cache:
     """The cache that is meant, not opened. Raises :class:`ConfigError`, refuses one whose entries
-    no other process can see, and a file that was named and is not there.
+    no other process can see, and a file that was named and is not there. It is maintained by its
+    programs, and here only as ``maintained`` says.
     """
     if server_of(file, url) is not None:
         raise NotSupported(
@@ -137,6 +145,8 @@ def make_cache(file: Path | None, url: str | None, *, may_create: bool = False) 
             raise BackendUnavailable(
                 f"there is no cache file {str(path)!r}: programs make it, and so does 'cache set'"
             )
+    maintenance = None if maintained is None else maintained(config)
+    config = structs.replace(config, maintenance=maintenance)
     with warnings.catch_warnings():  # `cache config check` tells them
         warnings.simplefilter("ignore", InactiveSetting)
         return Cache(_as_stored(config))
