@@ -16,6 +16,7 @@ from clusterdb.cache import Cache, CacheConfig, MaintenanceConfig, NotSupported,
 
 from ..maintaining import MAINTENANCE_PLAN
 from ..maintenance import Maintenance, Progress, Run, State
+from ..maintenance.scheduler import Duties
 from ..upkeep import Balance
 from .maintenance_bars import follow
 from .output import make_console, plain_table, print_json, print_line, safe
@@ -47,7 +48,9 @@ def run(
 
     Example: cache maintenance run cleanup --config cache.yaml
     """
-    done = _on_cache(config, url, _configured, lambda cache: _run(cache, tasks or [], json=json))
+    done = _on_cache(
+        config, url, _configured, lambda cache: _run(cache, tasks or [], json=json), "asked"
+    )
     _show_run(done, json=json)
 
 
@@ -132,7 +135,9 @@ def rebalance(
         wanted = Rebalance().threshold if threshold is None else threshold
         _show_plan(_on_cache(config, url, only, lambda cache: cache.get_balance(wanted)), json=json)
         return
-    done = _on_cache(config, url, only, lambda cache: _run(cache, ["rebalance"], json=json))
+    done = _on_cache(
+        config, url, only, lambda cache: _run(cache, ["rebalance"], json=json), "asked"
+    )
     _show_run(done, json=json)
 
 
@@ -170,9 +175,10 @@ def _on_cache(
     url: str | None,
     maintained: Callable[[CacheConfig], MaintenanceConfig],
     work: Callable[[Cache], Awaitable[T]],
+    duties: Duties = "none",
 ) -> T:
     cache = make_cache(file, url, maintained=maintained)
-    _service(cache).scheduled = False  # a command starts nothing that was not asked for
+    _service(cache).duties = duties
 
     async def session() -> T:
         async with aclosing(cache):

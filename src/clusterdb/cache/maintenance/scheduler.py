@@ -15,17 +15,19 @@ import asyncio
 import logging
 import os
 from collections.abc import Callable, Sequence
-from typing import Final
+from typing import Final, Literal, TypeAlias
 
 from ..clock import Clock
-from ..errors import CacheError, InvalidArgument, NotSupported
+from ..errors import BackendUnavailable, CacheError, InvalidArgument, NotSupported
 from .lease import Lease, Watch
 from .plan import Plan, due_next
 from .running import Running
 from .state import LostLease, Run, State, Wanted
 from .store import StateStore
 
-__all__ = ["Maintenance"]
+__all__ = ["Duties", "Maintenance"]
+
+Duties: TypeAlias = Literal["all", "asked", "none"]
 
 _LOG: Final = logging.getLogger("clusterdb.cache")
 _LOOKS: Final = 5
@@ -40,7 +42,8 @@ _LEASES: Final = 4
 class Maintenance:
     """The scheduler of one process. ``cache`` is the cache's name, ``name`` the process's.
 
-    While ``scheduled``, it starts what is due; else only what somebody asks for.
+    Its ``duties`` are to run what is due and what is asked for, or what is asked for only, or
+    nothing: a command that only looks leads nobody.
     """
 
     def __init__(self, cache: str, name: str, store: StateStore, clock: Clock) -> None:
@@ -56,7 +59,7 @@ class Maintenance:
         self._running: dict[str, Running] = {}
         self._task: asyncio.Task[None] | None = None
         self._woken: asyncio.Event | None = None
-        self.scheduled = True
+        self.duties: Duties = "all"
         self.problem = ""
         """Why nothing is started here, if so."""
 
@@ -153,22 +156,31 @@ class Maintenance:
 
     async def finished(self, request: str, look: Callable[[State], None] | None = None) -> Run:
         """The run that was asked for, once it has ended; ``look`` is shown the state meanwhile.
-        Raises :class:`CacheError` where nobody begins it in four leases.
+        Raises :class:`CacheError` where nobody begins it in four leases, and
+        :class:`BackendUnavailable` where the backend is away for so long.
         """
-        asked_at = self._clock.now()
+        patience = _LEASES * self._seconds
+        asked_at = heard_at = self._clock.now()
         while True:
-            state = await self._store.read()
+            try:
+                state = await self._store.read()
+            except BackendUnavailable:
+                if self._clock.now() - heard_at > patience:
+                    raise
+                await asyncio.sleep(_FOLLOW)
+                continue
+            heard_at = self._clock.now()
             if look is not None:
                 look(state)
             for run in state.history:
                 if run.request == request:
                     return run
             waits = request in [each.number for each in state.wanted.values()]
-            if waits and self._clock.now() - asked_at > _LEASES * self._seconds:
+            if waits and heard_at - asked_at > patience:
                 who = "nobody" if state.leader is None else state.leader.name
                 raise CacheError(
-                    f"the run was not begun within {_LEASES * self._seconds:g} s ({who} leads): "
-                    f"look whether its configuration has this maintenance, and whether it is paused"
+                    f"the run was not begun within {patience:g} s ({who} leads): look whether its "
+                    f"configuration has this maintenance, and whether it is paused"
                 )
             await asyncio.sleep(_FOLLOW)
 
@@ -234,11 +246,11 @@ class Maintenance:
         return state
 
     def _has_work(self, state: State) -> bool:
-        """Whether there is a reason to lead; one that only does what is asked for leaves the lead
-        to others.
-        """
+        """Whether there is a reason to lead, by our duties."""
+        if self.duties != "asked":
+            return self.duties == "all"
         ours = {plan.name for plan in self._plans}
-        return self.scheduled or bool(ours & (state.wanted.keys() | state.runs.keys()))
+        return bool(ours & (state.wanted.keys() | state.runs.keys()))
 
     async def _renew(self, lease: Lease) -> State:
         sent_at = self._clock.now()
@@ -275,7 +287,7 @@ class Maintenance:
         self, token: str, plan: Plan, state: State, now: float
     ) -> tuple[float, float | None]:
         """Seconds until a plan is due, and the due time that is now."""
-        if not self.scheduled or plan.schedule is None:
+        if self.duties != "all" or plan.schedule is None:
             return _LONGEST, None
         moment = state.anchor(plan.name, now)
         if moment is not None:

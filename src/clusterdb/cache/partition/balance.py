@@ -5,8 +5,9 @@ mean than a share of it; then loads are brought within *half* of that share, so 
 keys don't tip the scale again. Those above give up what is over, those below take what they lack,
 and all others stay as they are: that is the smallest number of keys that has to move.
 
-Parts (slots) move as a whole. Large ones are taken first, and never one that is more than what is
-left to move; so the sum stays at or below the minimum, short of it by less than a part.
+Parts (slots) move as a whole. Large ones are taken first, and never one that is more than what its
+server has left to give, so that the sum stays at or below the minimum. A part that overfills its
+new server moves only where the old one is left with at least as much.
 """
 
 from __future__ import annotations
@@ -70,20 +71,14 @@ def part_moves(
     each server, with their keys; parts without keys weigh nothing and stay.
     """
     loads = {name: sum(mine.values()) for name, mine in parts.items()}
-    wanted = balanced_loads(loads, threshold)
-    lacking = {name: wanted[name] - load for name, load in loads.items() if wanted[name] > load}
+    wanted, now = balanced_loads(loads, threshold), dict(loads)
     moves: list[PartMove] = []
     for source, mine in parts.items():
-        left = loads[source] - wanted[source]
         for part, keys in sorted(mine.items(), key=lambda each: (-each[1], each[0])):
-            if not 0 < keys <= left:
-                continue
-            target = max(lacking, key=lacking.__getitem__, default=None)
-            if target is None:
-                break
-            if keys > lacking[target]:
-                continue
-            moves.append(PartMove(part, source, target, keys))
-            left -= keys
-            lacking[target] -= keys
+            target = min(now, key=lambda name: now[name] - wanted[name])
+            room = max(wanted[target], now[source] - keys) - now[target]
+            if 0 < keys <= min(now[source] - wanted[source], room):
+                moves.append(PartMove(part, source, target, keys))
+                now[source] -= keys
+                now[target] += keys
     return moves, least_moves(loads, wanted)

@@ -52,3 +52,12 @@ def test_a_server_that_is_new_gets_its_share():
     assert {move.target for move in moves} == {"new"}
     assert least - 10 <= moved <= least
     assert moved >= 0.9 * 2000 / 3 - 20
+
+
+def test_a_part_that_is_too_large_to_fit_moves_where_that_is_better():
+    large = {"a": {1: 600, 2: 600}, "b": {}, "c": {}}
+
+    moves, _ = part_moves(large, 0.2)
+
+    assert [(move.source, move.keys) for move in moves] == [("a", 600)]
+    assert part_moves({"a": {1: 1200}, "b": {}}, 0.2)[0] == [], "it would only be too much there"

@@ -175,7 +175,6 @@ class Resharding:
         for other in found:
             if other.id != target.id:
                 await self._ask(other, command)
-        await self._cluster.refresh(self._link.deadline())
 
     # -- asking
 
