@@ -7,7 +7,7 @@ import asyncio
 import pytest
 
 from clusterdb.cache import Cache
-from clusterdb.cache.maintenance import Run, State
+from clusterdb.cache.maintenance import MaintenanceRun, MaintenanceState
 
 pytestmark = pytest.mark.process
 
@@ -34,7 +34,7 @@ async def version(cache: Cache, key: str) -> int:
     return (await cache.lookup(key)).version  # type: ignore[union-attr]
 
 
-async def until(cache: Cache, holds, what: str) -> State:
+async def until(cache: Cache, holds, what: str) -> MaintenanceState:
     async with asyncio.timeout(30):
         while True:
             if holds(state := await cache.get_maintenance()):
@@ -42,7 +42,7 @@ async def until(cache: Cache, holds, what: str) -> State:
             await asyncio.sleep(0.02)
 
 
-def half_way(state: State) -> bool:
+def half_way(state: MaintenanceState) -> bool:
     run = state.runs.get("maintenance")
     return run is not None and 0 < run.jobs[0].looked < ENTRIES
 
@@ -54,7 +54,7 @@ async def begun(cache: Cache) -> str:
     return request
 
 
-async def ended(cache: Cache, request: str) -> Run:
+async def ended(cache: Cache, request: str) -> MaintenanceRun:
     async with asyncio.timeout(30):
         return await cache.access.runtime.maintenance.finished(request)
 
@@ -96,6 +96,7 @@ async def test_a_leader_that_stood_still_does_no_harm_when_it_wakes(shared, prog
             cache, lambda state: state.leader is not None and state.leader.beat > 5, "beats"
         )
 
+        assert state.leader is not None
         assert (run.by, state.leader.name) == (second.name, second.name)
         assert ([each.request for each in state.history], state.runs) == ([request], {})
         assert {key: await version(cache, key) for key in old} == again
@@ -107,7 +108,7 @@ async def test_what_is_due_runs_once_however_many_programs_there_are(shared, pro
     hourly = {"schedule": "0 * * * *"}
     async with shared.cache(**hourly) as cache:
         store = cache.access.runtime.maintenance._store
-        await store.update(lambda state: State(covered={"maintenance": 1_000_000.0}))
+        await store.update(lambda state: MaintenanceState(covered={"maintenance": 1_000_000.0}))
         both = [programs(shared.config(**hourly)) for _ in range(2)]
 
         state = await until(

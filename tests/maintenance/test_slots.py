@@ -69,7 +69,7 @@ def tags_in(slots: list[int], count: int) -> list[str]:
 async def fill(cache: Cache, cluster: Deployment, tags: int, each: int) -> dict[str, int]:
     """Entries of one server only; their versions."""
     loads = (await cache.get_balance()).loads
-    slots = set(slots_of(cluster, min(loads)))
+    slots = slots_of(cluster, min(loads))
     keys = [f"{{{tag}}}:{n}" for tag in tags_in(slots, tags) for n in range(each)]
     await cache.set_many({key: key for key in keys})
     return await versions(cache, keys)
@@ -128,10 +128,15 @@ async def test_nothing_moves_without_being_asked_for(shared, cluster):
         assert max((await cache.get_balance()).loads.values()) == max(before.loads.values())
 
 
+def upkeep_of(cache: Cache) -> Rebalanceable:
+    upkeep = getattr(cache.access.runtime.backend, "upkeep", None)
+    assert isinstance(upkeep, Rebalanceable)
+    return upkeep
+
+
 async def half_way(cache: Cache, moved: int) -> None:
     """Wait until a slot is open, with some of its keys on each side."""
-    upkeep = cache.access.runtime.backend.upkeep
-    assert isinstance(upkeep, Rebalanceable)
+    upkeep = upkeep_of(cache)
     async with asyncio.timeout(20):
         while True:
             state = await cache.get_maintenance()
@@ -173,8 +178,7 @@ async def test_a_server_lost_in_the_middle_is_told_and_its_replica_takes_over(
         maintenance = cache.access.runtime.maintenance
         request = await maintenance.ask("maintenance", ["rebalance"])
         await half_way(cache, 0)
-        upkeep = cache.access.runtime.backend.upkeep
-        [move] = await upkeep.unfinished()
+        [move] = await upkeep_of(cache).unfinished()
         lost = server_of(cluster, move.target)
 
         lost.kill()

@@ -126,6 +126,7 @@ from .events import (
     TagInvalidated,
 )
 from .loading import LoadContext
+from .maintenance import MaintenanceRun, MaintenanceState
 from .manager import Cache, CacheManager, CacheMonitor
 from .options import GetOptions, Pattern, PatternOptions, SetOptions, WriteOptions
 from .processing import Handling
@@ -220,6 +221,8 @@ __all__ = [
     "LoaderSuspended",
     "Lookup",
     "MaintenanceConfig",
+    "MaintenanceRun",
+    "MaintenanceState",
     "MaintenanceTask",
     "MatchingInvalidated",
     "Memory",

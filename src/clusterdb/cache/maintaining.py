@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from .errors import NotSupported
-from .maintenance import Run, State
+from .maintenance import MaintenanceRun, MaintenanceState
 from .runtime import Runtime
 from .upkeep import Balance, Rebalanceable
 
@@ -19,7 +19,7 @@ class Maintaining:
 
     _runtime: Runtime
 
-    async def get_maintenance(self) -> State:
+    async def get_maintenance(self) -> MaintenanceState:
         """What the processes of this cache agree on: who leads, what runs and how far it is, and
         the last runs. One round trip. Raises :class:`NotSupported` without maintenance.
         """
@@ -40,7 +40,7 @@ class Maintaining:
             )
         return await upkeep.balance(threshold)
 
-    async def run_maintenance(self, *tasks: str) -> Run:
+    async def run_maintenance(self, *tasks: str) -> MaintenanceRun:
         """Run all tasks now, or those that are named, in the process that leads, and wait for their
         end. Raises :class:`CacheError` where maintenance is paused, or nobody begins.
         """

@@ -15,7 +15,7 @@ import typer
 from clusterdb.cache import Cache, CacheConfig, MaintenanceConfig, NotSupported, Rebalance
 
 from ..maintaining import MAINTENANCE_PLAN
-from ..maintenance import Maintenance, Progress, Run, State
+from ..maintenance import Maintenance, MaintenanceRun, MaintenanceState, Progress
 from ..maintenance.scheduler import Duties
 from ..upkeep import Balance
 from .maintenance_bars import follow
@@ -188,11 +188,11 @@ def _on_cache(
     return asyncio.run(session())
 
 
-async def _state(cache: Cache) -> State:
+async def _state(cache: Cache) -> MaintenanceState:
     return await cache.get_maintenance()
 
 
-async def _run(cache: Cache, tasks: list[str], *, json: bool) -> Run:
+async def _run(cache: Cache, tasks: list[str], *, json: bool) -> MaintenanceRun:
     service = _service(cache)
     request = await service.ask(MAINTENANCE_PLAN, tasks)
     with follow(request, shown=not json) as look:
@@ -206,7 +206,7 @@ def _time(moment: float) -> str:
     return f"{dt.datetime.fromtimestamp(moment, dt.UTC):%Y-%m-%d %H:%M:%S}Z"
 
 
-def _show_run(done: Run, *, json: bool) -> None:
+def _show_run(done: MaintenanceRun, *, json: bool) -> None:
     if json:
         print_json({**msgspec.to_builtins(done), "outcome": done.outcome})
     else:
@@ -215,7 +215,7 @@ def _show_run(done: Run, *, json: bool) -> None:
         raise typer.Exit(_FAILED)
 
 
-def _show_jobs(shown: Run) -> None:
+def _show_jobs(shown: MaintenanceRun) -> None:
     for job in shown.jobs:
         print_line(f"{job.job}: {job.outcome}{_did(job)}")
         for note in job.notes:

@@ -6,11 +6,11 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from ..maintenance import State
+from ..maintenance import MaintenanceState
 
 __all__ = ["follow"]
 
-Look = Callable[[State], None]
+Look = Callable[[MaintenanceState], None]
 
 
 @contextmanager
@@ -41,7 +41,7 @@ def follow(request: str, *, shown: bool) -> Iterator[Look | None]:
     ) as bars:
         tasks: dict[str, TaskID] = {}
 
-        def look(state: State) -> None:
+        def look(state: MaintenanceState) -> None:
             for run in state.runs.values():
                 if run.request != request:
                     continue

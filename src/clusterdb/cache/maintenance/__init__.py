@@ -9,7 +9,7 @@ from __future__ import annotations
 from .job import Job, JobContext
 from .plan import Plan
 from .scheduler import Maintenance
-from .state import Leader, Pause, Progress, Run, State, Wanted
+from .state import Leader, MaintenanceRun, MaintenanceState, Pause, Progress, Wanted
 from .store import StateStore
 
 __all__ = [
@@ -17,11 +17,11 @@ __all__ = [
     "JobContext",
     "Leader",
     "Maintenance",
+    "MaintenanceRun",
+    "MaintenanceState",
     "Pause",
     "Plan",
     "Progress",
-    "Run",
-    "State",
     "StateStore",
     "Wanted",
 ]

@@ -15,7 +15,7 @@ from ..errors import CacheError
 from .job import Job, JobContext, Stopped, Why
 from .lease import Lease
 from .plan import Plan
-from .state import LostLease, Outcome, Progress, Run
+from .state import LostLease, MaintenanceRun, Outcome, Progress
 from .store import StateStore
 from .throttle import Throttle
 
@@ -32,7 +32,7 @@ class Running:
     def __init__(
         self,
         plan: Plan,
-        run: Run,
+        run: MaintenanceRun,
         lease: Lease,
         store: StateStore,
         clock: Clock,

@@ -22,7 +22,7 @@ from ..errors import BackendUnavailable, CacheError, InvalidArgument, NotSupport
 from .lease import Lease, Watch
 from .plan import Plan, due_next
 from .running import Running
-from .state import LostLease, Run, State, Wanted
+from .state import LostLease, MaintenanceRun, MaintenanceState, Wanted
 from .store import StateStore
 
 __all__ = ["Duties", "Maintenance"]
@@ -118,12 +118,12 @@ class Maintenance:
 
     # -- what people ask for
 
-    async def state(self) -> State:
+    async def state(self) -> MaintenanceState:
         """The shared state. One round trip."""
         self._check()
         return await self._store.read()
 
-    async def pause(self, by: str = "") -> State:
+    async def pause(self, by: str = "") -> MaintenanceState:
         """Let nothing run in any process, and stop what runs after the step it is at."""
         self._check()
         now = self._clock.wall()
@@ -131,10 +131,10 @@ class Maintenance:
         self.wake()
         return state
 
-    async def resume(self) -> State:
+    async def resume(self) -> MaintenanceState:
         """Let tasks run again."""
         self._check()
-        state = await self._store.update(State.resumed)
+        state = await self._store.update(MaintenanceState.resumed)
         self.wake()
         return state
 
@@ -154,7 +154,9 @@ class Maintenance:
         self.wake()
         return request.number
 
-    async def finished(self, request: str, look: Callable[[State], None] | None = None) -> Run:
+    async def finished(
+        self, request: str, look: Callable[[MaintenanceState], None] | None = None
+    ) -> MaintenanceRun:
         """The run that was asked for, once it has ended; ``look`` is shown the state meanwhile.
         Raises :class:`CacheError` where nobody begins it in four leases, and
         :class:`BackendUnavailable` where the backend is away for so long.
@@ -228,14 +230,14 @@ class Maintenance:
         lease, idle = self._lease, [plan for plan in self._plans if plan.name not in self._running]
         return min([await self._start(lease, plan, state) for plan in idle], default=_LONGEST)
 
-    async def _take_lead(self) -> State:
+    async def _take_lead(self) -> MaintenanceState:
         state = await self._store.read()
         seen = state.leader
         if not self._watch.is_free(seen, self._clock.now()) or not self._has_work(state):
             return state
         lease, sent_at = Lease(self.name, self._seconds), self._clock.now()
 
-        def take(found: State) -> State:
+        def take(found: MaintenanceState) -> MaintenanceState:
             if found.leader != seen:
                 raise LostLease
             return found.led_by(lease.leader)
@@ -245,14 +247,14 @@ class Maintenance:
         self._lease = lease
         return state
 
-    def _has_work(self, state: State) -> bool:
+    def _has_work(self, state: MaintenanceState) -> bool:
         """Whether there is a reason to lead, by our duties."""
         if self.duties != "asked":
             return self.duties == "all"
         ours = {plan.name for plan in self._plans}
         return bool(ours & (state.wanted.keys() | state.runs.keys()))
 
-    async def _renew(self, lease: Lease) -> State:
+    async def _renew(self, lease: Lease) -> MaintenanceState:
         sent_at = self._clock.now()
         state = await self._store.update(lambda found: found.renewed(lease.token))
         lease.renew(sent_at)
@@ -265,7 +267,7 @@ class Maintenance:
             lease.lose()
             _LOG.info("maintenance: another process leads now")
 
-    async def _start(self, lease: Lease, plan: Plan, state: State) -> float:
+    async def _start(self, lease: Lease, plan: Plan, state: MaintenanceState) -> float:
         """Start a run of a plan, if it is time; else in how many seconds it may be."""
         token, name, now = lease.token, plan.name, self._clock.wall()
         jobs, due = [job.name for job in plan.jobs], None
@@ -284,7 +286,7 @@ class Maintenance:
         return _LONGEST
 
     async def _due(
-        self, token: str, plan: Plan, state: State, now: float
+        self, token: str, plan: Plan, state: MaintenanceState, now: float
     ) -> tuple[float, float | None]:
         """Seconds until a plan is due, and the due time that is now."""
         if self.duties != "all" or plan.schedule is None:

@@ -19,11 +19,11 @@ __all__ = [
     "HISTORY",
     "Leader",
     "LostLease",
+    "MaintenanceRun",
+    "MaintenanceState",
     "Outcome",
     "Pause",
     "Progress",
-    "Run",
-    "State",
     "Wanted",
 ]
 
@@ -84,7 +84,7 @@ class Progress(Struct, frozen=True, kw_only=True):
     error: str = ""
 
 
-class Run(Struct, frozen=True, kw_only=True):
+class MaintenanceRun(Struct, frozen=True, kw_only=True):
     """One run of a plan. Times are seconds since the Unix epoch; ``due`` is ``None`` for one that
     was asked for, as ``request``; ``asked``: its jobs were named. ``resumed``: how often it was
     taken up after an interruption.
@@ -106,13 +106,13 @@ class Run(Struct, frozen=True, kw_only=True):
         found = {job.outcome for job in self.jobs}
         return next((outcome for outcome in _WORST_FIRST if outcome in found), "done")
 
-    def with_job(self, job: Progress) -> Run:
+    def with_job(self, job: Progress) -> MaintenanceRun:
         """The run, with what one of its jobs has done."""
         jobs = [job if each.job == job.job else each for each in self.jobs]
         return structs.replace(self, jobs=tuple(jobs))
 
 
-class State(Struct, frozen=True, kw_only=True):
+class MaintenanceState(Struct, frozen=True, kw_only=True):
     """The document. ``covered`` is up to when the due times of a plan are taken, ``left`` holds the
     cursors of jobs whose last run did not come to the end. What a leader stores raises
     :class:`LostLease` where ``token`` is not that of the present one.
@@ -123,22 +123,22 @@ class State(Struct, frozen=True, kw_only=True):
     pause: Pause | None = None
     covered: dict[str, float] = {}
     wanted: dict[str, Wanted] = {}
-    runs: dict[str, Run] = {}
+    runs: dict[str, MaintenanceRun] = {}
     left: dict[str, str] = {}
-    history: tuple[Run, ...] = ()
+    history: tuple[MaintenanceRun, ...] = ()
 
     # -- who leads
 
-    def led_by(self, leader: Leader) -> State:
+    def led_by(self, leader: Leader) -> MaintenanceState:
         """Once ``leader`` has taken over."""
         return structs.replace(self, leader=leader)
 
-    def renewed(self, token: str) -> State:
+    def renewed(self, token: str) -> MaintenanceState:
         """Once the leader has given a sign of life."""
         leader = self._led(token)
         return self.led_by(structs.replace(leader, beat=leader.beat + 1))
 
-    def resigned(self, token: str) -> State:
+    def resigned(self, token: str) -> MaintenanceState:
         """Once the leader of this token is gone; nothing to do where it was replaced."""
         ours = self.leader is not None and self.leader.token == token
         return structs.replace(self, leader=None) if ours else self
@@ -157,21 +157,21 @@ class State(Struct, frozen=True, kw_only=True):
         covered = self.covered.get(plan)
         return now if covered is None or covered > now + _FAR else None
 
-    def anchored(self, token: str, plan: str, moment: float) -> State:
+    def anchored(self, token: str, plan: str, moment: float) -> MaintenanceState:
         """Once due times of a plan count from ``moment`` on."""
         self._led(token)
         return structs.replace(self, covered={**self.covered, plan: moment})
 
     def begun(
         self, token: str, plan: str, jobs: Sequence[str], due: float | None, now: float
-    ) -> State:
+    ) -> MaintenanceState:
         """With a new run of a plan: that of ``due``, which is taken then, or the one that was asked
         for.
         """
         leader = self._led(token)
         request = self.wanted[plan] if due is None else Wanted("", "")
         chosen = [job for job in jobs if not request.jobs or job in request.jobs]
-        run = Run(
+        run = MaintenanceRun(
             plan=plan,
             due=due,
             began=now,
@@ -187,18 +187,18 @@ class State(Struct, frozen=True, kw_only=True):
         runs = {**self.runs, plan: run}
         return structs.replace(self, covered=covered, wanted=wanted, runs=runs)
 
-    def taken_up(self, token: str, plan: str) -> State:
+    def taken_up(self, token: str, plan: str) -> MaintenanceState:
         """Once an interrupted run is gone on with."""
         leader, run = self._led(token), self.runs[plan]
         again = structs.replace(run, by=leader.name, resumed=run.resumed + 1)
         return structs.replace(self, runs={**self.runs, plan: again})
 
-    def progressed(self, token: str, run: Run) -> State:
+    def progressed(self, token: str, run: MaintenanceRun) -> MaintenanceState:
         """With what a run has done so far."""
         self._led(token)
         return structs.replace(self, runs={**self.runs, run.plan: run})
 
-    def ended(self, token: str, run: Run, now: float) -> State:
+    def ended(self, token: str, run: MaintenanceRun, now: float) -> MaintenanceState:
         """With a run in the history."""
         self._led(token)
         done = {f"{run.plan}.{job.job}": job.cursor for job in run.jobs}
@@ -209,15 +209,15 @@ class State(Struct, frozen=True, kw_only=True):
 
     # -- what people ask for
 
-    def paused(self, by: str, now: float) -> State:
+    def paused(self, by: str, now: float) -> MaintenanceState:
         """In which nothing runs."""
         return self if self.pause else structs.replace(self, pause=Pause(by, now))
 
-    def resumed(self) -> State:
+    def resumed(self) -> MaintenanceState:
         """In which tasks run again."""
         return structs.replace(self, pause=None)
 
-    def asked(self, plan: str, request: Wanted) -> State:
+    def asked(self, plan: str, request: Wanted) -> MaintenanceState:
         """In which a run is asked for, instead of the one before if that did not begin."""
         return structs.replace(self, wanted={**self.wanted, plan: request})
 

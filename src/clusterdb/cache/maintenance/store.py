@@ -21,7 +21,7 @@ from ..errors import BackendUnavailable, CacheError
 from ..protocols import Backend, Put
 from ..settings import MAINTENANCE, plain_region
 from ..types import Version
-from .state import State
+from .state import MaintenanceState
 
 __all__ = ["StateStore"]
 
@@ -35,7 +35,7 @@ class StateStore:
     def __init__(self, backend: Backend) -> None:
         self._backend = backend
         self._encodes = "objects" not in backend.capabilities
-        self._known: tuple[Version | None, State] | None = None
+        self._known: tuple[Version | None, MaintenanceState] | None = None
 
     def configure(self) -> None:
         """Make the region. Does no I/O."""
@@ -44,18 +44,20 @@ class StateStore:
             codec = region_codec(MAINTENANCE, SerializationConfig(compression=False), None)
         self._backend.configure({MAINTENANCE: plain_region(MAINTENANCE, codec)})
 
-    async def read(self) -> State:
+    async def read(self) -> MaintenanceState:
         """The state as it is. One round trip. Raises :class:`BackendUnavailable`, and
         :class:`CacheError` for what another release made.
         """
         [record] = await self._backend.peek(MAINTENANCE, [_KEY])
         if record is None:
-            self._known = None, State()
+            self._known = None, MaintenanceState()
         else:
             self._known = record.version, _decoded(record.value)
         return self._known[1]
 
-    async def update(self, change: Callable[[State], State]) -> State:
+    async def update(
+        self, change: Callable[[MaintenanceState], MaintenanceState]
+    ) -> MaintenanceState:
         """Store what ``change`` makes of the state; what it raises goes on. One round trip, two
         more each time that somebody was faster. Raises as :meth:`read` does.
         """
@@ -80,13 +82,13 @@ class StateStore:
         )
 
 
-def _decoded(value: object) -> State:
+def _decoded(value: object) -> MaintenanceState:
     text = value.payload if isinstance(value, Encoded) else value
     if isinstance(value, CacheError):
         raise value
     try:
         assert isinstance(text, bytes)
-        return msgspec.json.decode(text, type=State)
+        return msgspec.json.decode(text, type=MaintenanceState)
     except (AssertionError, msgspec.MsgspecError) as error:
         raise CacheError(
             f"the state of maintenance can't be read ({error}): another release of this library "

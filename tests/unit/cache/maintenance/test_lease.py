@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from clusterdb.cache.maintenance.lease import Lease, Watch
-from clusterdb.cache.maintenance.state import LostLease, State
+from clusterdb.cache.maintenance.state import LostLease, MaintenanceState
 
 SECONDS = 10.0
 
@@ -17,7 +17,7 @@ class Process:
         self.watch = Watch(SECONDS)
         self.lease: Lease | None = None
 
-    def look(self, state: State, now: float) -> State:
+    def look(self, state: MaintenanceState, now: float) -> MaintenanceState:
         now += self.shift
         if self.lease is not None:
             try:
@@ -42,7 +42,7 @@ class Process:
 )
 def test_never_do_two_lead_at_once(looks, shifts):
     processes = [Process(f"p{n}", shift) for n, shift in enumerate(shifts)]
-    state, now = State(), 0.0
+    state, now = MaintenanceState(), 0.0
     for who, pause in looks:  # whoever does not look meanwhile stands still
         now += pause
         state = processes[who].look(state, now)
@@ -56,7 +56,7 @@ def test_never_do_two_lead_at_once(looks, shifts):
 
 def test_who_falls_silent_is_followed_after_a_lease():
     first, second = Process("a", 0), Process("b", 500)
-    state = first.look(State(), 0)
+    state = first.look(MaintenanceState(), 0)
     state = second.look(state, 1)
     state = second.look(state, 1 + SECONDS - 0.1)
     assert first.lease is not None
@@ -70,7 +70,7 @@ def test_who_falls_silent_is_followed_after_a_lease():
 
 def test_who_gives_the_lead_away_is_followed_at_once():
     first, second = Process("a", 0), Process("b", 0)
-    state = first.look(State(), 0)
+    state = first.look(MaintenanceState(), 0)
     assert first.lease is not None
     state = second.look(state.resigned(first.lease.token), 0.5)
 

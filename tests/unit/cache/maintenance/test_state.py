@@ -2,13 +2,20 @@
 
 import pytest
 
-from clusterdb.cache.maintenance.state import HISTORY, Leader, LostLease, Run, State, Wanted
+from clusterdb.cache.maintenance.state import (
+    HISTORY,
+    Leader,
+    LostLease,
+    MaintenanceRun,
+    MaintenanceState,
+    Wanted,
+)
 
 FIRST, SECOND = Leader("1", "first"), Leader("2", "second")
 
 
-def led(leader: Leader = FIRST) -> State:
-    return State().led_by(leader)
+def led(leader: Leader = FIRST) -> MaintenanceState:
+    return MaintenanceState().led_by(leader)
 
 
 def test_a_due_time_is_taken_when_its_run_begins():
@@ -23,7 +30,7 @@ def test_a_due_time_is_taken_when_its_run_begins():
     [(None, 100.0, 100.0), (50.0, 100.0, None), (3_700.0, 100.0, None), (100_000.0, 100.0, 100.0)],
 )
 def test_a_clock_that_was_far_ahead_is_forgotten_one_set_back_an_hour_is_not(covered, now, moment):
-    state = State() if covered is None else State(covered={"plan": covered})
+    state = MaintenanceState() if covered is None else MaintenanceState(covered={"plan": covered})
 
     assert state.anchor("plan", now) == moment
 
@@ -79,7 +86,7 @@ def test_jobs_that_were_asked_for_run_and_no_others():
 def test_the_history_is_bounded():
     state = led()
     for number in range(HISTORY + 5):
-        run = Run(plan="plan", due=float(number), began=0, by="first", jobs=())
+        run = MaintenanceRun(plan="plan", due=float(number), began=0, by="first", jobs=())
         state = state.ended("1", run, 1.0)
 
     assert len(state.history) == HISTORY
