@@ -11,7 +11,16 @@ from typing import Protocol, runtime_checkable
 
 import msgspec
 
-__all__ = ["Balance", "Cleanable", "Cleaned", "Compactable", "Move", "Rebalanceable", "Space"]
+__all__ = [
+    "Advisable",
+    "Balance",
+    "Cleanable",
+    "Cleaned",
+    "Compactable",
+    "Move",
+    "Rebalanceable",
+    "Space",
+]
 
 
 class Cleaned(msgspec.Struct, frozen=True, kw_only=True):
@@ -114,5 +123,16 @@ class Rebalanceable(Protocol):
     async def move(self, move: Move, limit: int) -> tuple[int, bool]:
         """Go on with a move: about ``limit`` keys of it, and then its end. How many keys moved, and
         whether it has ended. May be repeated, also by others. A few round trips.
+        """
+        ...
+
+
+@runtime_checkable
+class Advisable(Protocol):
+    """Keys are placed by settings that a person can change."""
+
+    async def advise(self, threshold: float) -> str:
+        """What to change where a server has more than a share of the mean too many or too few
+        keys; empty where none has. One round trip a server.
         """
         ...

@@ -5,6 +5,9 @@ scheduled run only says what would move; it moves when a person names this job. 
 interrupted is ended first: the slot that was under way is kept as the cursor, and others that are
 open, whoever opened them, are ended with a person's word.
 
+On a ring the programs themselves place keys, by weights that all of them have to agree on: how to
+change those is told, and done by whoever starts the programs.
+
 A move is not left half done: pausing, and the end of the time, come after it.
 """
 
@@ -14,7 +17,7 @@ from typing import Final
 
 import msgspec
 
-from ..upkeep import Move, Rebalanceable
+from ..upkeep import Advisable, Move, Rebalanceable
 from .job import JobContext, Stopped
 
 __all__ = ["RebalanceJob"]
@@ -32,6 +35,11 @@ class RebalanceJob:
 
     async def run(self, context: JobContext) -> None:
         upkeep = self._upkeep
+        if isinstance(upkeep, Advisable):
+            advice = await upkeep.advise(self.threshold)
+            if advice:
+                context.note(advice)
+            return
         if not isinstance(upkeep, Rebalanceable):
             context.note("this backend has nothing to rebalance: it does not spread keys itself")
             return

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from .advice import cluster_problems
-from .balance import PartMove, balanced_loads, least_moves, part_moves
+from .balance import PartMove, balanced_loads, even_weights, least_moves, part_moves
 from .hashing import hash64, hash_tag
 from .ring import HashRing
 
@@ -12,6 +12,7 @@ __all__ = [
     "PartMove",
     "balanced_loads",
     "cluster_problems",
+    "even_weights",
     "hash64",
     "hash_tag",
     "least_moves",

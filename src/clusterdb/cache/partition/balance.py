@@ -16,7 +16,7 @@ from collections.abc import Mapping
 from math import ceil, floor
 from typing import NamedTuple
 
-__all__ = ["PartMove", "balanced_loads", "least_moves", "part_moves"]
+__all__ = ["PartMove", "balanced_loads", "even_weights", "least_moves", "part_moves"]
 
 
 class PartMove(NamedTuple):
@@ -59,6 +59,20 @@ def _summing_up(wanted: dict[str, int], loads: Mapping[str, int], total: int) ->
     return wanted
 
 
+def even_weights(
+    weights: Mapping[str, float], loads: Mapping[str, int], threshold: float
+) -> dict[str, float]:
+    """Weights under which servers of a ring would hold the same, largest 1; the present ones where
+    no load is further than ``threshold`` off, or one is 0, which tells nothing of its share.
+    """
+    if balanced_loads(loads, threshold) == loads or not all(loads.values()):
+        return dict(weights)
+    mean = sum(loads.values()) / len(loads)
+    raw = {name: weight * mean / loads[name] for name, weight in weights.items()}
+    largest = max(raw.values())
+    return {name: max(0.01, round(weight / largest, 2)) for name, weight in raw.items()}
+
+
 def least_moves(loads: Mapping[str, int], wanted: Mapping[str, int]) -> int:
     """How many keys have to move at least, for loads to be as wanted."""
     return sum([max(0, load - wanted[name]) for name, load in loads.items()])
@@ -74,11 +88,14 @@ def part_moves(
     wanted, now = balanced_loads(loads, threshold), dict(loads)
     moves: list[PartMove] = []
     for source, mine in parts.items():
+        left = loads[source] - wanted[source]  # who takes does not give as well
+        others = [name for name in now if name != source]
         for part, keys in sorted(mine.items(), key=lambda each: (-each[1], each[0])):
-            target = min(now, key=lambda name: now[name] - wanted[name])
+            target = min(others, key=lambda name: now[name] - wanted[name], default=source)
             room = max(wanted[target], now[source] - keys) - now[target]
-            if 0 < keys <= min(now[source] - wanted[source], room):
+            if 0 < keys <= min(left, room):
                 moves.append(PartMove(part, source, target, keys))
+                left -= keys
                 now[source] -= keys
                 now[target] += keys
     return moves, least_moves(loads, wanted)

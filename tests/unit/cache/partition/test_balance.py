@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from clusterdb.cache.partition import balanced_loads, least_moves, part_moves
+from clusterdb.cache.partition import balanced_loads, even_weights, least_moves, part_moves
 
 LOADS = st.dictionaries(st.sampled_from("abcdef"), st.integers(0, 100_000), min_size=1)
 THRESHOLDS = st.sampled_from([0.05, 0.1, 0.2, 0.5, 1.0])
@@ -28,7 +28,7 @@ def test_loads_are_evened_out_by_the_least_that_has_to_move(loads, threshold):
 @given(
     st.dictionaries(
         st.sampled_from("abcd"),
-        st.dictionaries(st.integers(0, 16_383), st.integers(0, 50), max_size=200),
+        st.dictionaries(st.integers(0, 16_383), st.integers(0, 50), max_size=30),
         min_size=1,
     ),
     THRESHOLDS,
@@ -61,3 +61,21 @@ def test_a_part_that_is_too_large_to_fit_moves_where_that_is_better():
 
     assert [(move.source, move.keys) for move in moves] == [("a", 600)]
     assert part_moves({"a": {1: 1200}, "b": {}}, 0.2)[0] == [], "it would only be too much there"
+
+
+@given(st.lists(st.tuples(st.floats(0.1, 4), st.integers(0, 10_000)), min_size=1, max_size=6))
+def test_weights_that_even_out_a_ring_are_ones_that_a_ring_takes(servers):
+    weights = {str(n): weight for n, (weight, _) in enumerate(servers)}
+    loads = {str(n): load for n, (_, load) in enumerate(servers)}
+
+    even = even_weights(weights, loads, 0.2)
+
+    assert all(0 < weight <= 16 for weight in even.values())
+    if even != weights:
+        assert max(even.values()) == 1
+
+
+def test_a_server_with_twice_the_keys_gets_half_the_weight():
+    assert even_weights({"a": 1, "b": 1}, {"a": 200, "b": 100}, 0.2) == {"a": 0.5, "b": 1.0}
+    assert even_weights({"a": 1, "b": 1}, {"a": 110, "b": 100}, 0.2) == {"a": 1, "b": 1}
+    assert even_weights({"a": 1, "b": 1}, {"a": 110, "b": 0}, 0.2) == {"a": 1, "b": 1}

@@ -57,7 +57,7 @@ from .reading import Reading
 from .replicas import Replicas
 from .scanning import Scanning
 from .succession import Succession
-from .upkeep import ClusterUpkeep, RedisUpkeep
+from .upkeep import redis_upkeep
 from .watching import Watching
 from .writing import Writing
 
@@ -97,8 +97,8 @@ class RedisBackend(NotMovable):
         self._reading = Reading(self._link, names, self._nonces, held, self._settings)
         self._writing = Writing(self._link, names, self._nonces, versions, self._settings)
         self._scanning = Scanning(self._link, names, self._nonces, self._settings)
-        maintained = ClusterUpkeep if redis.cluster else RedisUpkeep
-        self.upkeep = maintained(link, names, nonces, self._settings)
+        given = redis, config.partitioning, link, names, nonces, self._settings
+        self.upkeep = redis_upkeep(*given)
         shards = _SHARDS if redis.cluster or redis.is_ring else 1
         self._limits = Limits(self._link, names, self._nonces, clock, self._counters, shards)
         self._replicas: Replicas | None = None

@@ -8,6 +8,9 @@ hit of a near tier is no use there: an entry that is only ever read near is load
 read, and reading is use, unless the connection says ``CLIENT NO-TOUCH`` (Redis 7.2, Valkey). Where
 it can't, headers are left alone: a dead entry is one that nobody reads, so it goes as unused.
 
+Each server is asked about what it holds, also about entries that belong to another server by now,
+as after the weights of a ring were changed: nobody reads those, so that they are unused some day.
+
 Placeholders, fences and whatever has expired are not touched: each has the server's own expiry.
 """
 
@@ -20,12 +23,12 @@ import msgspec
 
 from ...errors import BackendUnavailable, CacheError, ServerError
 from ...settings import RegionSettings
-from ...transport import Command, Node
+from ...transport import Command, Node, Reply
 from ...upkeep import Cleaned
 from .link import Link, explained
 from .names import Names
 from .nonces import Nonces
-from .scripts import REMOVE, REMOVE_UNUSED
+from .scripts import REMOVE, REMOVE_UNUSED, resent
 from .stored import head_tags, is_envelope, packed, version_of
 
 __all__ = ["RedisCleaning"]
@@ -61,9 +64,10 @@ class RedisCleaning:
         self._settings = settings
         self._touching: dict[str, bool] = {}
 
-    async def count(self) -> int | None:
-        counts = [await self._call(node, ("DBSIZE",)) for node in self._link.topology.nodes()]
-        return int(sum(counts))
+    async def counts(self) -> dict[str, int]:
+        """How many keys each server has."""
+        nodes = self._link.topology.nodes()
+        return {node.name: int(await self._call(node, ("DBSIZE",))) for node in nodes}
 
     async def clean(self, cursor: str, older_than: float, limit: int) -> Cleaned:
         place = msgspec.json.decode(cursor, type=_Place) if cursor else _Place()
@@ -75,7 +79,7 @@ class RedisCleaning:
         at, found = await self._call(node, command)
         names = [name for name in found if self._is_entry(name)]
         unused, notes = await self._unused(node, names, int(older_than))
-        sizes = await self._remove_unused(unused, int(older_than))
+        sizes = await self._remove_unused(node, unused, int(older_than))
         dead = 0
         if await self._is_touching(node):
             notes.append(_TOUCHING.format(server=node.name))
@@ -121,30 +125,39 @@ class RedisCleaning:
     ) -> tuple[list[bytes], list[str]]:
         """Those that were not used for so long, and why that can't be known, if so."""
         commands: list[Command] = [("OBJECT", "IDLETIME", name) for name in names]
-        replies = await self._link.send(commands, names) if names else []
+        replies = await self._on(node, commands)
         unused: list[bytes] = []
         for name, reply in zip(names, replies, strict=True):
             if isinstance(reply, ServerError) and "LFU" in str(reply):
                 return [], [_LFU.format(server=node.name)]
-            if isinstance(reply, CacheError):
-                raise explained(reply)
             if isinstance(reply, int) and reply >= older_than:
                 unused.append(name)
         return unused, []
 
-    async def _remove_unused(self, names: Sequence[bytes], older_than: int) -> dict[bytes, int]:
+    async def _remove_unused(
+        self, node: Node, names: Sequence[bytes], older_than: int
+    ) -> dict[bytes, int]:
         """Remove those that still are unused; the bytes of each that went."""
-        if not names:
-            return {}
-        commands = [REMOVE_UNUSED.call(name, older_than) for name in names]
-        replies = await self._link.send(commands, names, write=True, replicated=False)
-        removed: dict[bytes, int] = {}
-        for name, reply in zip(names, replies, strict=True):
-            if isinstance(reply, CacheError):
+        commands = [resent(REMOVE_UNUSED.call(name, older_than)) for name in names]
+        replies = await self._on(node, commands, write=True)
+        found = zip(names, replies, strict=True)
+        return {name: reply - 1 for name, reply in found if isinstance(reply, int) and reply > 0}
+
+    async def _on(
+        self, node: Node, commands: Sequence[Command], *, write: bool = False
+    ) -> list[Reply]:
+        """The replies of the server that was looked at, and not of the one that a key belongs to:
+        on a ring whose weights were changed it may be another. A slot that moves meanwhile, and
+        with it its keys, is left for the next clean-up. Raises what any other command met.
+        """
+        if not commands:
+            return []
+        replies = await node.calls(commands, self._link.deadline(), write=write)
+        for reply in replies:
+            moved = isinstance(reply, ServerError) and reply.code in ("MOVED", "ASK", "TRYAGAIN")
+            if isinstance(reply, CacheError) and not moved and "LFU" not in str(reply):
                 raise explained(reply)
-            if reply:
-                removed[name] = reply - 1
-        return removed
+        return replies
 
     # -- dead
 
