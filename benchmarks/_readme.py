@@ -30,6 +30,7 @@ BENCHES = (
     "near",
     "storage",
     "monitoring",
+    "maintenance",
     "coherence",
 )
 ELSEWHERE = ("nearcache_peers",)
