@@ -145,3 +145,34 @@ async def test_a_run_that_is_paused_goes_on_where_it_was(shared):
 
 STATE = 1
 """The entry that holds the state of maintenance is looked at too, and stays."""
+
+
+@DISK
+async def test_a_run_whose_time_is_over_is_gone_on_with_by_the_next(shared):
+    async with shared.cache("asked", **SLOW, time_budget=1) as cache:
+        old, _ = await fill(cache, shared)
+        looked, removed = 0, 0
+        runs: list[MaintenanceRun] = []
+
+        while not runs or runs[-1].outcome == "out of time":
+            runs.append(await cache.run_maintenance())
+            [job] = runs[-1].jobs
+            looked, removed = looked + job.looked, removed + job.removed
+
+        assert [run.outcome for run in runs[-1:]] == ["done"]
+        assert 2 <= len(runs) <= 4
+        assert (looked, removed) == (ENTRIES + STATE, len(old))
+        assert (await cache.get_maintenance()).left == {}
+
+
+@DISK
+async def test_nobody_is_told_of_what_maintenance_keeps_for_itself(shared):
+    async with shared.cache("asked") as cache, shared.cache() as other:
+        async with other.subscribe() as events:
+            await cache.run_maintenance()
+            await cache.set("told", 1)
+
+            async with asyncio.timeout(10):
+                event = await anext(events)
+
+        assert getattr(event, "key", None) == "told"

@@ -32,7 +32,6 @@ maintenance = typer.Typer(
 
 _NEVER: Final = "0 0 1 1 *"
 _FAILED: Final = 4
-_SHOWN: Final = 20
 
 
 @maintenance.command()
@@ -90,7 +89,7 @@ def history(config: ConfigFile = None, url: Url = None, json: AsJson = False) ->
     table = plain_table(
         "began", "job", "outcome", "looked", "removed", "moved", "freed", "seconds", texts=3
     )
-    for each in runs[-_SHOWN:]:
+    for each in runs:
         for job in each.jobs:
             figures = [f"{n:,}" for n in (job.looked, job.removed, job.moved, job.freed)]
             table.add_row(_time(each.began), job.job, job.outcome, *figures, f"{job.seconds:,.1f}")

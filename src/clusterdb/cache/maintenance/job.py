@@ -22,7 +22,7 @@ __all__ = ["Job", "JobContext", "Stopped", "Why"]
 Why: TypeAlias = Literal["paused", "out of time", "lost"]
 
 _SAVE_EVERY: Final = 1.0
-_NOTES: Final = 20
+_NOTES: Final = 10
 _LONGEST: Final = 300
 
 

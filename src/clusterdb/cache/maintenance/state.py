@@ -29,8 +29,8 @@ __all__ = [
 
 V = TypeVar("V")
 
-HISTORY: Final = 50
-"""So many runs are remembered."""
+HISTORY: Final = 20
+"""So many runs are remembered: they are rewritten with each sign of life."""
 
 _FAR: Final = 86_400.0
 
