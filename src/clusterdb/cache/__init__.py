@@ -62,6 +62,7 @@ from .config import (
     StorageBackend,
     TlsConfig,
     TwoQueue,
+    WarmStart,
     WriteAround,
     WriteBehind,
     WriteThrough,
@@ -135,6 +136,7 @@ from .stats import CacheStats, CircuitStats, RegionStats, StorageStats
 from .sync import SyncCache, SyncRegion
 from .types import MISSING, Hit, Lookup, Miss, Stale
 from .units import ByteSize
+from .warming import Warmed
 
 __all__ = [
     "ARC",
@@ -282,6 +284,8 @@ __all__ = [
     "TypeRequired",
     "UnknownRegion",
     "WTinyLFU",
+    "WarmStart",
+    "Warmed",
     "WriteAround",
     "WriteBehind",
     "WriteOptions",

@@ -61,6 +61,7 @@ from .rows import Storage
 from .runtime import Runtime
 from .settings import DEFAULT_REGION, RegionSettings, inactive_settings, resolve_region
 from .stats import CacheStats
+from .warming import keep_hot_keys
 from .weigh import Weigher
 
 if TYPE_CHECKING:
@@ -160,6 +161,7 @@ class Cache(Maintaining, Listening, Region[Any]):
         runtime.maintenance.configure(make_plans(config, runtime), lease_of(config))
         if channel is not None:
             runtime.connect(channel, *_sent(config))
+        runtime.warm_start = config.warm_start
         super().__init__(runtime, DEFAULT_REGION)
         self._warn_inactive(config)
 
@@ -188,6 +190,7 @@ class Cache(Maintaining, Listening, Region[Any]):
         """Cancel running loads, end background work and subscriptions. Idempotent; any later call
         raises :class:`CacheClosed`.
         """
+        await keep_hot_keys(self._runtime)
         await self._runtime.aclose()
 
     async def __aenter__(self) -> Self:
@@ -318,7 +321,7 @@ class Cache(Maintaining, Listening, Region[Any]):
                     f"build a new Cache, or leave it as it is",
                     path=f"cache.{field}",
                 )
-        _refuse_other_modes(self._runtime, self._config, config)
+        _refuse_other_modes(self._config, config, self._runtime)
         _check_metrics(config)
         named = {region.name for region in config.regions}
         kept = tuple([region for region in self._config.regions if region.name not in named])
@@ -332,6 +335,7 @@ class Cache(Maintaining, Listening, Region[Any]):
         self._runtime.configure(self._resolve(config, self._runtime))
         self._runtime.trace(tracer)
         self._config = config
+        self._runtime.warm_start = config.warm_start
         self._runtime.wait(*_waits(config))
         self._runtime.sampling.configure(config.monitoring, config.metrics)
         self._runtime.maintenance.configure(plans, lease_of(config))
@@ -454,7 +458,12 @@ class Cache(Maintaining, Listening, Region[Any]):
         return inactive_settings(config, encodes=_makes_bytes(self._runtime))
 
 
-def _refuse_other_modes(runtime: Runtime, before: CacheConfig, config: CacheConfig) -> None:
+def _makes_bytes(runtime: Runtime) -> bool:
+    """Whether values become bytes at some point: a backend may keep objects, and persist them."""
+    return runtime.encodes or "persistent" in runtime.backend.capabilities
+
+
+def _refuse_other_modes(before: CacheConfig, config: CacheConfig, runtime: Runtime) -> None:
     """A region's mode stays: copies made under one mode are not what another expects."""
     named = {region.name: region for region in config.regions}
     for name, region in named.items() if runtime.stored is None else ():
@@ -464,20 +473,15 @@ def _refuse_other_modes(runtime: Runtime, before: CacheConfig, config: CacheConf
                 f"build it with one, in coherence or in another region",
                 path=f"regions.{name}.mode",
             )
+    known = {region.name: region for region in before.regions}
     for name, state in runtime.states.items():
-        own = {region.name: region for region in before.regions}.get(name)
-        wanted = config.mode_of(named.get(name, own))
+        wanted = config.mode_of(named.get(name, known.get(name)))
         if wanted != state.settings.mode:
             raise ConfigError(
                 f"the mode of region {name!r} can't change while the cache runs, as what is "
                 f"cached was cached by it: build a new Cache, or leave it as it is",
                 path="coherence.mode",
             )
-
-
-def _makes_bytes(runtime: Runtime) -> bool:
-    """Whether values become bytes at some point: a backend may keep objects, and persist them."""
-    return runtime.encodes or "persistent" in runtime.backend.capabilities
 
 
 def _check_metrics(config: CacheConfig) -> None:

@@ -57,6 +57,7 @@ from .policy import (
 from .region import CacheRegion, LoadConfig
 from .serialization import SchemaConfig, SerializationConfig
 from .storage import CallableStorage, PostgreSQL, RowMapping, SQLite, StorageBackend
+from .warm_start import WarmStart
 
 __all__ = [
     "ARC",
@@ -117,6 +118,7 @@ __all__ = [
     "TracingConfig",
     "TwoQueue",
     "WTinyLFU",
+    "WarmStart",
     "WriteAround",
     "WriteBehind",
     "WriteThrough",
