@@ -176,3 +176,16 @@ async def test_nobody_is_told_of_what_maintenance_keeps_for_itself(shared):
                 event = await anext(events)
 
         assert getattr(event, "key", None) == "told"
+
+
+@DISK
+async def test_a_job_that_the_leader_does_not_know_fails_and_says_so(shared, programs):
+    async with shared.cache(tasks=[{"type": "compact"}]) as cache:
+        leader = programs(shared.config())
+        leader.leads()
+        maintenance = cache.access.runtime.maintenance
+
+        run = await ended(cache, await maintenance.ask("maintenance", ["compact"]))
+
+        assert run.outcome == "failed"
+        assert f"no task 'compact' in the configuration of {leader.name}" in run.jobs[0].error

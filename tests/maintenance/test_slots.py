@@ -120,6 +120,9 @@ async def test_nothing_moves_without_being_asked_for(shared, cluster):
         await fill(cache, cluster, tags=20, each=20)
         before = await cache.get_balance()
 
+        maintenance = cache.access.runtime.maintenance
+        wide = await maintenance.ask("maintenance", ["rebalance"], {"threshold": 2.5})
+        assert (await maintenance.finished(wide)).jobs[0].moved == 0, "no server is so far off"
         run = await cache.run_maintenance()
 
         [job] = run.jobs

@@ -48,7 +48,7 @@ def run(
     Example: cache maintenance run cleanup --config cache.yaml
     """
     done = _on_cache(
-        config, url, _configured, lambda cache: _run(cache, tasks or [], json=json), "asked"
+        config, url, _configured, lambda cache: _run(cache, tasks or [], {}, json=json), "asked"
     )
     _show_run(done, json=json)
 
@@ -134,8 +134,9 @@ def rebalance(
         wanted = Rebalance().threshold if threshold is None else threshold
         _show_plan(_on_cache(config, url, only, lambda cache: cache.get_balance(wanted)), json=json)
         return
+    options = {} if threshold is None else {"threshold": threshold}
     done = _on_cache(
-        config, url, only, lambda cache: _run(cache, ["rebalance"], json=json), "asked"
+        config, url, only, lambda cache: _run(cache, ["rebalance"], options, json=json), "asked"
     )
     _show_run(done, json=json)
 
@@ -191,9 +192,11 @@ async def _state(cache: Cache) -> MaintenanceState:
     return await cache.get_maintenance()
 
 
-async def _run(cache: Cache, tasks: list[str], *, json: bool) -> MaintenanceRun:
+async def _run(
+    cache: Cache, tasks: list[str], options: dict[str, float], *, json: bool
+) -> MaintenanceRun:
     service = _service(cache)
-    request = await service.ask(MAINTENANCE_PLAN, tasks)
+    request = await service.ask(MAINTENANCE_PLAN, tasks, options)
     with follow(request, shown=not json) as look:
         return await service.finished(request, look)
 

@@ -9,7 +9,7 @@ leader's. The next run, or the next process, goes on from the cursor that was ke
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Final, Literal, Protocol, TypeAlias
 
 from msgspec import structs
@@ -53,7 +53,7 @@ class Job(Protocol):
 class JobContext:
     """What a job is given. ``save`` keeps its progress in the backend, ``halted`` says why it has
     to stop, if so; ``deadline`` is when its time is over. Times are of the clock ``now``.
-    ``asked``: a person named this job.
+    ``asked``: a person named this job, with ``options`` for this run.
     """
 
     def __init__(
@@ -66,8 +66,10 @@ class JobContext:
         deadline: float,
         *,
         asked: bool = False,
+        options: Mapping[str, float] | None = None,
     ) -> None:
         self.asked = asked
+        self.options: Mapping[str, float] = {} if options is None else options
         self.progress = progress
         self._throttle = throttle
         self._now = now

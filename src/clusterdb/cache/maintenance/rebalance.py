@@ -13,8 +13,6 @@ A move is not left half done: pausing, and the end of the time, come after it.
 
 from __future__ import annotations
 
-from typing import Final
-
 import msgspec
 
 from ..upkeep import Advisable, Move, Rebalanceable
@@ -22,11 +20,11 @@ from .job import JobContext, Stopped
 
 __all__ = ["RebalanceJob"]
 
-_SHOWN: Final = 5
-
 
 class RebalanceJob:
-    """Evens out servers that differ by more than ``threshold`` from the mean."""
+    """Evens out servers that differ by more than ``threshold`` from the mean. A person may ask for
+    another one (option ``threshold``).
+    """
 
     def __init__(self, name: str, upkeep: object, threshold: float) -> None:
         self.name = name
@@ -34,9 +32,9 @@ class RebalanceJob:
         self.threshold = threshold
 
     async def run(self, context: JobContext) -> None:
-        upkeep = self._upkeep
+        upkeep, threshold = self._upkeep, context.options.get("threshold", self.threshold)
         if isinstance(upkeep, Advisable):
-            advice = await upkeep.advise(self.threshold)
+            advice = await upkeep.advise(threshold)
             if advice:
                 context.note(advice)
             return
@@ -44,7 +42,7 @@ class RebalanceJob:
             context.note("this backend has nothing to rebalance: it does not spread keys itself")
             return
         await self._end_open(upkeep, context)
-        balance = await upkeep.balance(self.threshold)
+        balance = await upkeep.balance(threshold)
         if not balance.moves:
             return
         told = f"{balance.keys:,} keys in {len(balance.moves):,} parts"

@@ -70,7 +70,10 @@ class Running:
         """Run one job. Raises :class:`Stopped` where the run may not go on."""
         job = self._plan.job(progress.job)
         if job is None:
-            error = f"there is no job {progress.job!r} in the configuration of this process"
+            error = (
+                f"there is no task {progress.job!r} in the configuration of {self._run.by}, which "
+                f"leads: add it there"
+            )
             self._run = self._run.with_job(structs.replace(progress, outcome="failed", error=error))
             return
         context = JobContext(
@@ -81,6 +84,7 @@ class Running:
             self._halted,
             self._deadline,
             asked=self._run.asked,
+            options=self._run.options,
         )
         outcome, error = await self._outcome(job, context)
         cursor = "" if outcome == "done" else context.progress.cursor

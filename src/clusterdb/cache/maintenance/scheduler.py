@@ -14,7 +14,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Final, Literal, TypeAlias
 
 from ..clock import Clock
@@ -123,11 +123,11 @@ class Maintenance:
         self._check()
         return await self._store.read()
 
-    async def pause(self, by: str = "") -> MaintenanceState:
+    async def pause(self) -> MaintenanceState:
         """Let nothing run in any process, and stop what runs after the step it is at."""
         self._check()
         now = self._clock.wall()
-        state = await self._store.update(lambda found: found.paused(by or self.name, now))
+        state = await self._store.update(lambda found: found.paused(self.name, now))
         self.wake()
         return state
 
@@ -138,8 +138,12 @@ class Maintenance:
         self.wake()
         return state
 
-    async def ask(self, plan: str, jobs: Sequence[str] = (), by: str = "") -> str:
-        """Ask whoever leads to run a plan now, or some jobs of it; the number of the request."""
+    async def ask(
+        self, plan: str, jobs: Sequence[str] = (), options: Mapping[str, float] | None = None
+    ) -> str:
+        """Ask whoever leads to run a plan now, or some jobs of it, with ``options`` for this run;
+        the number of the request.
+        """
         self._check()
         known = [job.name for each in self._plans if each.name == plan for job in each.jobs]
         for job in jobs:
@@ -149,7 +153,7 @@ class Maintenance:
         state = await self._store.read()
         if state.pause is not None:
             raise CacheError(f"maintenance was paused by {state.pause.by}: resume it first")
-        request = Wanted(os.urandom(8).hex(), by or self.name, tuple(jobs))
+        request = Wanted(os.urandom(8).hex(), self.name, tuple(jobs), dict(options or {}))
         await self._store.update(lambda state: state.asked(plan, request))
         self.wake()
         return request.number

@@ -59,11 +59,14 @@ class Pause(Struct, frozen=True):
 
 
 class Wanted(Struct, frozen=True):
-    """A run that somebody asked for: of these jobs, or of all; ``number`` tells requests apart."""
+    """A run that somebody asked for: of these jobs, or of all; ``number`` tells requests apart.
+    ``options`` are settings of the jobs, for this run only.
+    """
 
     number: str
     by: str
     jobs: tuple[str, ...] = ()
+    options: dict[str, float] = {}
 
 
 class Progress(Struct, frozen=True, kw_only=True):
@@ -97,6 +100,7 @@ class MaintenanceRun(Struct, frozen=True, kw_only=True):
     jobs: tuple[Progress, ...]
     request: str = ""
     asked: bool = False
+    options: dict[str, float] = {}
     resumed: int = 0
     ended: float | None = None
 
@@ -170,7 +174,6 @@ class MaintenanceState(Struct, frozen=True, kw_only=True):
         """
         leader = self._led(token)
         request = self.wanted[plan] if due is None else Wanted("", "")
-        chosen = [job for job in jobs if not request.jobs or job in request.jobs]
         run = MaintenanceRun(
             plan=plan,
             due=due,
@@ -178,8 +181,12 @@ class MaintenanceState(Struct, frozen=True, kw_only=True):
             by=leader.name,
             request=request.number,
             asked=bool(request.jobs),
+            options=request.options,
             jobs=tuple(
-                [Progress(job=job, cursor=self.left.get(f"{plan}.{job}", "")) for job in chosen]
+                [
+                    Progress(job=job, cursor=self.left.get(f"{plan}.{job}", ""))
+                    for job in request.jobs or jobs
+                ]
             ),
         )
         covered = self.covered if due is None else {**self.covered, plan: max(due, now)}

@@ -74,12 +74,13 @@ def test_a_job_goes_on_in_the_next_run_from_where_its_time_was_over():
 
 
 def test_jobs_that_were_asked_for_run_and_no_others():
-    state = led().asked("plan", Wanted("7", "somebody", ("b",)))
+    state = led().asked("plan", Wanted("7", "somebody", ("b",), {"threshold": 0.5}))
 
     state = state.begun("1", "plan", ["a", "b"], None, 10.0)
 
     run = state.runs["plan"]
     assert ([job.job for job in run.jobs], run.request, run.asked) == (["b"], "7", True)
+    assert run.options == {"threshold": 0.5}
     assert (state.wanted, state.covered) == ({}, {})
 
 

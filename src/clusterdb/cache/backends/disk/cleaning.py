@@ -22,7 +22,8 @@ from .transaction import Transaction
 __all__ = ["DiskUpkeep"]
 
 _BATCH: Final = live(
-    """SELECT e.id, e.key, e.version, e.deadline, e.weight, e.uses, e.rank, r.name, r.cleared, :live
+    """SELECT e.id, e.key, e.version, e.deadline, e.weight, e.uses, e.rank, e.written,
+        r.name, r.cleared, :live
     FROM entries AS e JOIN regions AS r ON r.id = e.region
     WHERE e.id > ? ORDER BY e.id LIMIT ?"""
 )
