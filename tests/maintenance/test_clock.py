@@ -6,7 +6,9 @@ import asyncio
 import time
 from datetime import UTC, datetime
 
-from clusterdb.cache import Cache, CacheConfig, Cleanup, MaintenanceConfig
+import pytest
+
+from clusterdb.cache import Cache, CacheConfig, Cleanup, MaintenanceConfig, NotSupported
 from clusterdb.cache.maintenance import MaintenanceState
 
 HOURLY = MaintenanceConfig(schedule="0 * * * *", tasks=[Cleanup(older_than="7d")], lease=1)
@@ -98,3 +100,21 @@ async def test_a_schedule_that_is_changed_counts_from_now_on():
         clock.today = at(4, 10)
 
         assert await dues(cache) == ["10 03:45"]
+
+
+async def test_maintenance_that_is_taken_away_is_given_up():
+    async with Cache(CacheConfig(maintenance=HOURLY)) as cache:
+        await looked(cache)
+        maintenance = cache.access.runtime.maintenance
+        assert maintenance.leads
+
+        await cache.configure(CacheConfig())
+
+        async with asyncio.timeout(10):
+            while True:
+                if not maintenance.leads:
+                    break
+                maintenance.wake()
+                await asyncio.sleep(0.01)
+        with pytest.raises(NotSupported, match="no maintenance is configured"):
+            await cache.get_maintenance()

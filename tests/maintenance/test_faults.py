@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from clusterdb.cache import Cache
+from clusterdb.cache import Cache, CacheError
 from clusterdb.cache.maintenance import MaintenanceRun, MaintenanceState
 
 pytestmark = pytest.mark.process
@@ -133,6 +133,8 @@ async def test_a_run_that_is_paused_goes_on_where_it_was(shared):
             await asyncio.gather(*[each.task for each in maintenance._running.values()])
         stopped = (await cache.get_maintenance()).runs["maintenance"].jobs[0]
         assert stopped.looked < ENTRIES
+        with pytest.raises(CacheError, match="it goes on once it is resumed"):
+            await ended(cache, request)
 
         await cache.resume_maintenance()
         run = await ended(cache, request)

@@ -92,13 +92,16 @@ class Maintenance:
         for each in tasks:
             each.cancel()
         await asyncio.wait(tasks)
+        try:
+            async with asyncio.timeout(_CLOSE_WITHIN):
+                await self._resign()
+        except (CacheError, TimeoutError):
+            return  # the lease ends by itself
+
+    async def _resign(self) -> None:
         lease, self._lease = self._lease, None
         if lease is not None:
-            try:
-                async with asyncio.timeout(_CLOSE_WITHIN):
-                    await self._store.update(lambda state: state.resigned(lease.token))
-            except (CacheError, TimeoutError):
-                return  # the lease ends by itself
+            await self._store.update(lambda state: state.resigned(lease.token))
 
     def forked(self, name: str) -> None:
         """In the child of a fork, which is process ``name``: the parent leads."""
@@ -154,40 +157,36 @@ class Maintenance:
         if state.pause is not None:
             raise CacheError(f"maintenance was paused by {state.pause.by}: resume it first")
         request = Wanted(os.urandom(8).hex(), self.name, tuple(jobs), dict(options or {}))
-        await self._store.update(lambda state: state.asked(plan, request))
+        state = await self._store.update(lambda found: found.asked(plan, request))
         self.wake()
-        return request.number
+        return state.wanted[plan].number
 
     async def finished(
         self, request: str, look: Callable[[MaintenanceState], None] | None = None
     ) -> MaintenanceRun:
         """The run that was asked for, once it has ended; ``look`` is shown the state meanwhile.
-        Raises :class:`CacheError` where nobody begins it in four leases, and
-        :class:`BackendUnavailable` where the backend is away for so long.
+        Raises :class:`CacheError` where nobody begins it in four leases, or it is paused or lost,
+        and :class:`BackendUnavailable` where the backend is away for so long.
         """
         patience = _LEASES * self._seconds
-        asked_at = heard_at = self._clock.now()
+        since = self._clock.now()  # when it was last heard of, or of a run that is before it
         while True:
             try:
                 state = await self._store.read()
             except BackendUnavailable:
-                if self._clock.now() - heard_at > patience:
+                if self._clock.now() - since > patience:
                     raise
-                await asyncio.sleep(_FOLLOW)
-                continue
-            heard_at = self._clock.now()
-            if look is not None:
-                look(state)
-            for run in state.history:
-                if run.request == request:
-                    return run
-            waits = request in [each.number for each in state.wanted.values()]
-            if waits and heard_at - asked_at > patience:
-                who = "nobody" if state.leader is None else state.leader.name
-                raise CacheError(
-                    f"the run was not begun within {patience:g} s ({who} leads): look whether its "
-                    f"configuration has this maintenance, and whether it is paused"
-                )
+            else:
+                if look is not None:
+                    look(state)
+                for run in state.history:
+                    if run.request == request:
+                        return run
+                if state.runs:
+                    since = self._clock.now()
+                why = _stuck(state, request, self._clock.now() - since, patience)
+                if why:
+                    raise CacheError(why)
             await asyncio.sleep(_FOLLOW)
 
     def _check(self) -> None:
@@ -224,6 +223,9 @@ class Maintenance:
         for name, running in list(self._running.items()):
             if running.task.done():
                 del self._running[name]
+        if not (self._plans or self._running):
+            await self._resign()
+            return _LONGEST
         if self._lease is None:
             state = await self._take_lead()
         else:
@@ -300,3 +302,18 @@ class Maintenance:
             state = await self._store.update(lambda found: found.anchored(token, plan.name, moment))
         due, starts = due_next(plan.schedule, state.covered[plan.name], self._cache)
         return max(0.0, starts - now), due if starts <= now else None
+
+
+def _stuck(state: MaintenanceState, request: str, waited: float, patience: float) -> str:
+    """Why a run that was asked for does not come to its end, if so."""
+    if state.pause is not None:
+        return f"maintenance was paused by {state.pause.by}: it goes on once it is resumed"
+    if request not in state.requests:
+        return "the request was lost with the entries of the cache: ask again"
+    if waited > patience:
+        who = "nobody" if state.leader is None else state.leader.name
+        return (
+            f"the run was not begun within {patience:g} s ({who} leads): look whether its "
+            f"configuration has this maintenance"
+        )
+    return ""

@@ -15,6 +15,8 @@ from typing import Final, Literal, TypeAlias, TypeVar
 
 from msgspec import Struct, structs
 
+from ..errors import CacheError
+
 __all__ = [
     "HISTORY",
     "Leader",
@@ -225,8 +227,25 @@ class MaintenanceState(Struct, frozen=True, kw_only=True):
         return structs.replace(self, pause=None)
 
     def asked(self, plan: str, request: Wanted) -> MaintenanceState:
-        """In which a run is asked for, instead of the one before if that did not begin."""
-        return structs.replace(self, wanted={**self.wanted, plan: request})
+        """In which a run is asked for; one that is asked for already, and is the same, stands for
+        both. Raises :class:`CacheError` where another has not begun.
+        """
+        before = self.wanted.get(plan)
+        if before is None:
+            return structs.replace(self, wanted={**self.wanted, plan: request})
+        if (before.jobs, before.options) != (request.jobs, request.options):
+            raise CacheError(
+                f"another run was asked for by {before.by} and has not begun: ask again after it"
+            )
+        return self
+
+    @property
+    def requests(self) -> set[str]:
+        """The requests that have not come to their end."""
+        return {
+            *[each.number for each in self.wanted.values()],
+            *[run.request for run in self.runs.values()],
+        }
 
 
 def _without(mapping: Mapping[str, V], key: str) -> dict[str, V]:

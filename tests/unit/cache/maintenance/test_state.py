@@ -2,6 +2,7 @@
 
 import pytest
 
+from clusterdb.cache import CacheError
 from clusterdb.cache.maintenance.state import (
     HISTORY,
     Leader,
@@ -82,6 +83,16 @@ def test_jobs_that_were_asked_for_run_and_no_others():
     assert ([job.job for job in run.jobs], run.request, run.asked) == (["b"], "7", True)
     assert run.options == {"threshold": 0.5}
     assert (state.wanted, state.covered) == ({}, {})
+
+
+def test_two_who_ask_for_the_same_share_a_run_and_others_wait():
+    state = led().asked("plan", Wanted("7", "somebody"))
+
+    assert state.asked("plan", Wanted("8", "another")).requests == {"7"}
+    with pytest.raises(CacheError, match="another run was asked for by somebody"):
+        state.asked("plan", Wanted("9", "another", ("b",)))
+    begun = state.begun("1", "plan", ["a"], None, 10.0)
+    assert begun.asked("plan", Wanted("9", "another", ("b",))).requests == {"7", "9"}
 
 
 def test_the_history_is_bounded():
