@@ -6,7 +6,9 @@ from pathlib import Path
 import pytest
 from tests.unit.cache.cli.commands import Run
 
-from clusterdb.cache import Cache, CacheConfig, Disk
+from clusterdb.cache import Cache, CacheConfig, Disk, MaintenanceRun, MaintenanceState
+from clusterdb.cache.cli.maintenance_bars import follow
+from clusterdb.cache.maintenance import Progress
 
 CONFIG = """
 cache:
@@ -98,3 +100,26 @@ def test_a_schedule_that_never_comes_due_is_refused_where_it_stands(tmp_path: Pa
 
     with pytest.raises(ValueError, match=r"maintenance\.schedule: .* never comes due"):
         Cache(config)
+
+
+def test_bars_show_how_far_the_jobs_of_the_run_are(capsys, monkeypatch):
+    monkeypatch.setattr("sys.stderr.isatty", lambda: True)
+    jobs = (
+        Progress(job="cleanup", outcome="running", looked=250, total=1_000),
+        Progress(job="compact"),
+    )
+    run = MaintenanceRun(plan="maintenance", due=None, began=0, by="x", jobs=jobs, request="7")
+
+    with follow("7", shown=True) as look:
+        assert look is not None
+        look(MaintenanceState(runs={"maintenance": run}))
+    with follow("another", shown=True) as look:
+        assert look is not None
+        look(MaintenanceState(runs={"maintenance": run}))
+    with follow("7", shown=False) as look:
+        assert look is None
+
+    shown = capsys.readouterr().err
+    assert "cleanup" in shown
+    assert "250/1000" in shown
+    assert "compact" not in shown, "it waits"
