@@ -6,6 +6,7 @@ from clusterdb.monitoring import AlertConfig, Health, HealthCheck, Metric, Metri
 from clusterdb.tracing import TracingConfig
 
 from .advice import Advice
+from .backup import BackupInfo, Backups, PruneReport, RestoreReport, VerifyReport
 from .batch import Batch, BatchOperation
 from .codec import Codec
 from .config import (
@@ -20,6 +21,7 @@ from .config import (
     Adaptive,
     Admission,
     BackupConfig,
+    BackupEncryption,
     BackupStorage,
     BreakerConfig,
     CacheBackend,
@@ -71,6 +73,9 @@ from .decorators import AsyncCached, AsyncCachedMany, Cached, CachedMany, CacheI
 from .errors import (
     BackendSuspended,
     BackendUnavailable,
+    BackupCorrupt,
+    BackupError,
+    BackupUnavailable,
     BatchError,
     CacheClosed,
     CacheError,
@@ -98,13 +103,16 @@ from .errors import (
     Overloaded,
     ReentrantCall,
     ReentrantLoad,
+    RestoreStopped,
     RowRefused,
     ScanTimeout,
     SharedValueMutated,
     StorageUnavailable,
     TypeMismatch,
     TypeRequired,
+    UnknownBackup,
     UnknownRegion,
+    WrongKey,
     WrongLoop,
 )
 from .events import (
@@ -131,7 +139,7 @@ from .options import GetOptions, Pattern, PatternOptions, SetOptions, WriteOptio
 from .processing import Handling
 from .regions import Region
 from .stats import CacheStats, CircuitStats, RegionStats, StorageStats
-from .sync import SyncCache, SyncRegion
+from .sync import SyncBackups, SyncCache, SyncRegion
 from .types import MISSING, Hit, Lookup, Miss, Stale
 from .units import ByteSize
 
@@ -155,7 +163,13 @@ __all__ = [
     "BackendSuspended",
     "BackendUnavailable",
     "BackupConfig",
+    "BackupCorrupt",
+    "BackupEncryption",
+    "BackupError",
+    "BackupInfo",
     "BackupStorage",
+    "BackupUnavailable",
+    "Backups",
     "Batch",
     "BatchError",
     "BatchOperation",
@@ -245,6 +259,7 @@ __all__ = [
     "PatternOptions",
     "PoolConfig",
     "PostgreSQL",
+    "PruneReport",
     "ReadThrough",
     "Rebalance",
     "Redis",
@@ -255,6 +270,8 @@ __all__ = [
     "Region",
     "RegionStats",
     "ReplicationConfig",
+    "RestoreReport",
+    "RestoreStopped",
     "RowMapping",
     "RowRefused",
     "SQLite",
@@ -269,6 +286,7 @@ __all__ = [
     "StorageStats",
     "StorageUnavailable",
     "Subscription",
+    "SyncBackups",
     "SyncCache",
     "SyncRegion",
     "TagInvalidated",
@@ -277,11 +295,14 @@ __all__ = [
     "TwoQueue",
     "TypeMismatch",
     "TypeRequired",
+    "UnknownBackup",
     "UnknownRegion",
+    "VerifyReport",
     "WTinyLFU",
     "WriteAround",
     "WriteBehind",
     "WriteOptions",
     "WriteThrough",
+    "WrongKey",
     "WrongLoop",
 ]

@@ -21,6 +21,7 @@ from clusterdb.monitoring import Health, Metric, MetricsConfig
 from clusterdb.tracing import TracingConfig
 
 from .advice import Advice
+from .backing import BackedUp
 from .callers import caller
 from .checking import collect_health
 from .clock import Clock, SystemClock
@@ -109,7 +110,7 @@ class CacheMonitor(Protocol):
         ...
 
 
-class Cache(Listening, Region[Any]):
+class Cache(Listening, BackedUp, Region[Any]):
     """A cache.
 
     ``config`` defaults to an embedded cache in process memory. ``weigher`` weighs the entries of
@@ -345,7 +346,7 @@ class Cache(Listening, Region[Any]):
         await self.configure(structs.replace(self._config, maintenance=maintenance))
 
     async def configure_backup(self, backup: BackupConfig) -> None:
-        """Set what is backed up, when and where."""
+        """Set when and where the cache is backed up; ``cache.backups`` works there from now on."""
         await self.configure(structs.replace(self._config, backup=backup))
 
     async def configure_monitoring(self, monitoring: MonitoringConfig | MetricsConfig) -> None:

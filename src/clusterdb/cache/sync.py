@@ -30,6 +30,7 @@ from typing import (
 from msgspec import UNSET, UnsetType
 
 from .atomic import AtomicChanges
+from .backup import Backups
 from .batch import BatchOperation
 from .codec import Codec
 from .config import CacheConfig, CacheRegion
@@ -50,7 +51,15 @@ from .weigh import Weigher
 if TYPE_CHECKING:
     from .decorators import Caching, CachingMany
 
-__all__ = ["SyncAtomic", "SyncBatch", "SyncCache", "SyncRegion", "SyncSubscription", "drive"]
+__all__ = [
+    "SyncAtomic",
+    "SyncBackups",
+    "SyncBatch",
+    "SyncCache",
+    "SyncRegion",
+    "SyncSubscription",
+    "drive",
+]
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -338,6 +347,19 @@ async def _some(keys: AsyncIterator[str]) -> list[str]:
     return found
 
 
+class SyncBackups:
+    """The backups of a cache without ``await``: ``cache.sync.backups``."""
+
+    def __init__(self, runtime: Runtime, face: Backups) -> None:
+        self.runtime, self.face = runtime, face
+
+    create = _blocking(Backups.create, may_wait=True)
+    list = _blocking(Backups.list, may_wait=True)
+    verify = _blocking(Backups.verify, may_wait=True)
+    restore = _blocking(Backups.restore, may_wait=True)
+    prune = _blocking(Backups.prune, may_wait=True)
+
+
 class SyncCache(SyncRegion[Any]):
     """A cache without ``await``: ``with Cache().sync as cache:``."""
 
@@ -392,6 +414,11 @@ class SyncCache(SyncRegion[Any]):
     def regions(self) -> tuple[str, ...]:
         """The names of all regions."""
         return self.face.regions
+
+    @property
+    def backups(self) -> SyncBackups:
+        """The backups of this cache: see :attr:`Cache.backups`."""
+        return SyncBackups(self.runtime, self.face.backups)
 
     @overload
     def region(self, name: str) -> SyncRegion[Any]: ...
