@@ -104,7 +104,7 @@ class RegionState:
         by the near tier.
         """
         if self.table is not None and settings.isolation != self.settings.isolation:
-            self.table.convert(plain)
+            self.table.within(lambda residents: residents.convert(plain))
         self.settings = settings
         self.pace.configure(settings.loads.refresh_ahead)
         self._guard(settings.loads.breaker)

@@ -20,7 +20,7 @@ import hashlib
 import os
 import secrets
 import socket
-from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing
 from typing import Literal, Protocol
 
@@ -37,7 +37,8 @@ from ..config import (
     WriteAround,
     WriteBehind,
 )
-from ..errors import CacheError, NoStorage
+from ..errors import CacheError, NoStorage, NotSupported
+from ..forwarding import ForwardingBackend
 from ..intents import Intents
 from ..keys import matcher
 from ..protocols import (
@@ -48,8 +49,8 @@ from ..protocols import (
     Check,
     Committed,
     Drop,
-    Follower,
-    Observer,
+    Exported,
+    Overwrite,
     Put,
     Written,
 )
@@ -57,7 +58,7 @@ from ..rows import Storage
 from ..settings import POSITIONS, RegionSettings
 from ..stats import StorageStats
 from ..table import Table
-from ..types import Record, RemovalCause, Version
+from ..types import Record, RemovalCause
 from .cached import Cached
 from .reading import Reading
 from .rows import opened
@@ -78,11 +79,11 @@ class Stores(Protocol):
         ...
 
 
-class StoredBackend:
+class StoredBackend(ForwardingBackend):
     """``backend`` with the storages that its regions' modes name."""
 
     def __init__(self, backend: Backend, clock: Clock, stores: Stores) -> None:
-        self._backend = backend
+        super().__init__(backend)
         self._clock = clock
         self._made_by = stores
         self._stores: dict[StorageBackend, Store] = {}
@@ -94,10 +95,6 @@ class StoredBackend:
         self._of_parent: list[Store] = []
 
     # -- life
-
-    @property
-    def kind(self) -> str:
-        return self._backend.kind
 
     @property
     def capabilities(self) -> frozenset[Capability]:
@@ -156,15 +153,6 @@ class StoredBackend:
         stored_as_bytes = "objects" in self._backend.capabilities and region in self._regions
         return None if stored_as_bytes else self._backend.table(region)
 
-    def observe(self, observer: Observer | None) -> None:
-        self._backend.observe(observer)
-
-    def order(self, versions: Iterator[Version]) -> bool:
-        return self._backend.order(versions)
-
-    def follow(self, follower: Follower | None) -> None:
-        self._backend.follow(follower)
-
     def fork(self, moment: Literal["before", "parent", "child"]) -> None:
         self._backend.fork(moment)
         if moment == "child":
@@ -210,9 +198,6 @@ class StoredBackend:
     def keep(self, region: str, record: Record, value: object) -> None:
         own = record.near if isinstance(record.near, Record) else record
         self._backend.keep(region, own, value)
-
-    def drop_near(self, region: str, keys: Sequence[str]) -> None:
-        self._backend.drop_near(region, keys)
 
     async def scan(
         self, region: str, glob: str, batch_size: int, *, dead: bool = False
@@ -291,11 +276,12 @@ class StoredBackend:
         strict = self._settings[region].strong
         return await store.through.commit(region, checks, changes, strict=strict)
 
-    async def invalidate_tags(self, tags: Sequence[str]) -> int:
-        return await self._backend.invalidate_tags(tags)
-
-    async def clear(self, regions: Sequence[str]) -> int:
-        return await self._backend.clear(regions)
+    async def restore(
+        self, region: str, entries: Sequence[Exported], *, overwrite: Overwrite = "older"
+    ) -> list[Written | CacheError]:
+        if region not in self._regions:
+            return await self._backend.restore(region, entries, overwrite=overwrite)
+        return [_older_than_storage(region, entry.key) for entry in entries]
 
     # -- claims
 
@@ -306,20 +292,6 @@ class StoredBackend:
         if region not in self._regions:
             return answers
         return await self._reading.claimed(region, keys, answers)
-
-    async def fence(self, region: str, keys: Sequence[str], lease: float) -> list[Claim]:
-        return await self._backend.fence(region, keys, lease)
-
-    async def extend(self, region: str, claims: Sequence[Claim], tags: tuple[str, ...]) -> None:
-        await self._backend.extend(region, claims, tags)
-
-    async def fill(
-        self, region: str, fills: Sequence[tuple[Claim, Put]]
-    ) -> list[Written | CacheError]:
-        return await self._backend.fill(region, fills)
-
-    async def release(self, region: str, claims: Sequence[Claim]) -> None:
-        await self._backend.release(region, claims)
 
     # -- figures
 
@@ -352,6 +324,14 @@ def no_storage(region: str) -> NoStorage:
     return NoStorage(
         f"region {region!r} has no storage behind it to write through to: give it a mode, "
         f"coherence=CacheCoherence(mode=WriteThrough(backend=SQLite(path=...)))"
+    )
+
+
+def _older_than_storage(region: str, key: str) -> CacheError:
+    """The error of a restore where storage has the truth, which may have gone on since."""
+    return NotSupported(
+        f"{key!r} was not restored: region {region!r} has a storage behind it, whose row may be "
+        f"newer than the copy; restore the storage, and fill the cache from it: cache.warm(keys)"
     )
 
 

@@ -43,6 +43,7 @@ from ...settings import RegionSettings, kept_order_problems
 from ...stats import Counters
 from ...table import Table
 from ...types import FOREVER, MISSING, Record, Version
+from ..restoring import NotMovable
 from .attached import Attached
 from .attachment import Attachment
 from .file import CacheFile
@@ -55,7 +56,7 @@ __all__ = ["DiskBackend"]
 _AT_ONCE: Final = 256
 
 
-class DiskBackend:
+class DiskBackend(NotMovable):
     """A cache in one file; ``boot`` names the run of the machine, for tests."""
 
     kind: ClassVar[str] = "disk"

@@ -41,6 +41,7 @@ from ...stats import Counters, NearFigures
 from ...table import Table
 from ...types import Record, Version
 from ...versions import Versions
+from ..restoring import NotMovable
 from .claiming import Claiming
 from .confirming import Confirming
 from .effects import Effects
@@ -76,7 +77,7 @@ class _Part(Protocol):
     def forked(self) -> None: ...
 
 
-class RedisBackend:
+class RedisBackend(NotMovable):
     """A cache on the servers of ``redis``; ``config`` is the whole configuration it is part of."""
 
     kind: ClassVar[str] = "redis"

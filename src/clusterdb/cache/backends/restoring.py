@@ -1,0 +1,105 @@
+"""What every backend does alike when entries leave it as bytes, and when they come back.
+
+An envelope says what it holds and under which key; here it is opened before it is believed. What a
+backend does with the value, and when it may, is its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Sequence
+from typing import Final
+
+from ..codec import Encoded, RegionCodec
+from ..errors import CacheError, InvalidArgument, NotSupported, Undecodable
+from ..protocols import Exported, NotExported, Overwrite, Written
+from ..types import Record
+
+__all__ = [
+    "ALL",
+    "MAX_VERSION",
+    "check_part",
+    "exported",
+    "highest",
+    "is_over",
+    "opened",
+    "too_new",
+]
+
+ALL: Final = "all"
+"""The only part of a backend that is in one place."""
+
+MAX_VERSION: Final = 2**63 - 1
+"""The highest version that every backend can keep."""
+
+
+def check_part(part: str | None) -> None:
+    """Raise :class:`InvalidArgument` for a part that a backend in one place does not have."""
+    if part not in (None, ALL):
+        raise InvalidArgument(f"there is no part {part!r} to export: the only one is {ALL!r}")
+
+
+def exported(
+    codec: RegionCodec, record: Record, encoded: Encoded | None, kind: str = ""
+) -> Exported:
+    """A live record as it leaves; without its value where nothing was encoded."""
+    value, key, version = b"", record.key, record.version
+    if encoded is not None:
+        value = codec.seal(key, version, encoded, expires_at=None, tags=())
+    return Exported(key, value, version, record.expires_in, record.tags, kind)
+
+
+def is_over(entry: Exported) -> bool:
+    """Whether the time of an entry is over."""
+    return entry.expires_in is not None and entry.expires_in <= 0
+
+
+def opened(codec: RegionCodec, entry: Exported) -> Encoded:
+    """The value of an entry. Raises :class:`Undecodable` for one that was not sealed as this entry
+    of this region, :class:`InvalidArgument` for a version that can't be kept.
+    """
+    if not 0 < entry.version <= MAX_VERSION:
+        raise InvalidArgument(
+            f"{entry.key!r} was not restored: {entry.version} is no version; they are from 1 to "
+            f"2**63 - 1"
+        )
+    sealed = codec.unseal(entry.key, entry.value)
+    if sealed.version != entry.version:
+        raise Undecodable(
+            f"{entry.key!r} is said to be version {entry.version} and was sealed as "
+            f"{sealed.version}: it was changed on its way"
+        )
+    return sealed.encoded
+
+
+def highest(entries: Sequence[Exported]) -> int:
+    """The highest version among entries."""
+    return max([entry.version for entry in entries], default=0)
+
+
+def too_new(entry: Exported) -> InvalidArgument:
+    """The error of an entry whose version is of the future."""
+    return InvalidArgument(
+        f"{entry.key!r} was not restored: its version {entry.version} is more than a minute ahead "
+        f"of the clock of this machine, and no write could replace it until then: set the clock"
+    )
+
+
+class NotMovable:
+    """A backend that does not export yet."""
+
+    def parts(self, region: str) -> list[str]:
+        raise _not_yet(region)
+
+    def export(
+        self, region: str, **options: object
+    ) -> AsyncGenerator[list[Exported | NotExported], None]:
+        raise _not_yet(f"{region}{options or ''}")
+
+    async def restore(
+        self, region: str, entries: Sequence[Exported], *, overwrite: Overwrite = "older"
+    ) -> list[Written | CacheError]:
+        raise _not_yet(f"{region}, {len(entries)} entries, {overwrite}")
+
+
+def _not_yet(region: str) -> NotSupported:
+    return NotSupported(f"region {region!r}: this backend does not export yet")
