@@ -221,6 +221,8 @@ def _setting(config: CacheConfig, name: str) -> object:
     """A setting by its path; what is not there is as its parts are by default."""
     if name.startswith("coherence.") and config.coherence is None:
         return attrgetter(name.removeprefix("coherence."))(CacheCoherence())
+    if name.startswith("backup.") and config.backup is None:
+        return None
     return attrgetter(name)(config)
 
 
@@ -228,5 +230,5 @@ _DEFAULTS = CacheConfig()
 _ENCODING = ("policy.compression", "serialization")
 _LATER = (
     "maintenance",
-    "backup",
+    "backup.schedule",
 )

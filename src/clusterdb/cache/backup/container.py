@@ -44,8 +44,8 @@ ENTRIES: Final[dict[str, Any]] = {
     ],
 }
 """An entry. ``expires_at`` is seconds since the Unix epoch, ``expires_in`` seconds from when it was
-read. Versions are unsigned numbers of 64 bits: the long has the same bits. ``kind`` is the class of
-an object that its bytes don't tell, else empty."""
+read. ``value`` is its envelope, ``kind`` the class of an object that its bytes don't tell, else
+empty."""
 
 INDEX: Final[dict[str, Any]] = {
     "type": "record",

@@ -21,8 +21,6 @@ from .sealing import Opener, Sealer, SecretKey
 __all__ = ["FileReader", "FileWriter"]
 
 _SCHEMAS: Final = {"entries": ENTRIES, "index": INDEX}
-_MASK: Final = (1 << 64) - 1
-_SIGN: Final = 1 << 63
 
 
 class FileWriter:
@@ -43,9 +41,8 @@ class FileWriter:
         """The bytes of some more records, one block; of none, only what comes before it."""
         if not records:
             return self._out(b"")
-        signed = [{**record, "version": _signed(record["version"])} for record in records]
         self.records += len(records)
-        return self._out(self._blocks.block(signed))
+        return self._out(self._blocks.block(records))
 
     def end(self) -> bytes:
         """The last bytes."""
@@ -103,8 +100,6 @@ class FileReader:
             raise BackupCorrupt(self._file.name, str(error)) from error
         for block in blocks:
             self._records += len(block)
-            for record in block:
-                record["version"] &= _MASK
         return blocks
 
     def end(self) -> None:
@@ -131,9 +126,3 @@ def _metadata(name: str, region: str) -> Mapping[str, str]:
         "clusterdb.file": name,
         "clusterdb.region": region,
     }
-
-
-def _signed(version: int) -> int:
-    """64 bits as the signed number of them."""
-    version &= _MASK
-    return version - (_MASK + 1) if version & _SIGN else version

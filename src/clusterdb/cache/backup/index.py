@@ -26,6 +26,7 @@ from threading import Lock
 from typing import Any, Final
 
 import msgspec
+from msgspec.structs import astuple
 
 from ..errors import BackupUnavailable
 from ..types import Version
@@ -39,10 +40,10 @@ _SAME_EXPIRY: Final = 2.0
 """Deadlines that differ by so many seconds were read off the same entry at different times."""
 
 _TABLE: Final = (
-    "CREATE TABLE {} (hash BLOB, version BLOB, content BLOB, expires_at REAL, sequence INTEGER)"
+    "CREATE TABLE {} (hash BLOB, version INTEGER, content BLOB, expires_at REAL, sequence INTEGER)"
 )
 _KNOWN: Final = (
-    "CREATE TABLE known (hash BLOB PRIMARY KEY, version BLOB, content BLOB, expires_at REAL, "
+    "CREATE TABLE known (hash BLOB PRIMARY KEY, version INTEGER, content BLOB, expires_at REAL, "
     "sequence INTEGER) WITHOUT ROWID"
 )
 
@@ -87,6 +88,9 @@ def row_of(region: str, record: Mapping[str, Any], sequence: int) -> IndexRow:
     )
 
 
+_FIELDS: Final = IndexRow.__struct_fields__
+
+
 class Index:
     """The index of the backup before (``known``) and that of the one that is being made. Safe to
     use from several threads.
@@ -113,7 +117,7 @@ class Index:
 
     def learn(self, records: Iterable[Mapping[str, Any]]) -> None:
         """Know some rows of the backup before."""
-        rows = [_values(_row(record)) for record in records]
+        rows = [[record[name] for name in _FIELDS] for record in records]
         with self._lock, _disk():
             self._db.executemany("INSERT OR REPLACE INTO known VALUES (?, ?, ?, ?, ?)", rows)
 
@@ -129,21 +133,21 @@ class Index:
                     some,
                 ).fetchall()
             for row in rows:
-                found[row[0]] = _from(row)
+                found[row[0]] = IndexRow(*row)
         return found
 
     def add(self, rows: Sequence[IndexRow]) -> None:
         """These are there now."""
         with self._lock, _disk():
             self._db.executemany(
-                "INSERT INTO present VALUES (?, ?, ?, ?, ?)", [_values(row) for row in rows]
+                "INSERT INTO present VALUES (?, ?, ?, ?, ?)", [astuple(row) for row in rows]
             )
 
     def rows(self) -> Iterator[IndexRow]:
         """What is there now, in order, each once: of one that was given twice the later version."""
         last: IndexRow | None = None
         for values in self._sorted("SELECT * FROM present ORDER BY hash, version"):
-            row = _from(values)
+            row = IndexRow(*values)
             if last is not None and last.hash != row.hash:
                 yield last
             last = row
@@ -171,25 +175,6 @@ class Index:
                 if not rows:
                     return
                 yield from rows
-
-
-def _values(row: IndexRow) -> tuple[bytes, bytes, bytes, float | None, int]:
-    """A row for the database, in which numbers have 63 bits: the version goes as bytes."""
-    return row.hash, row.version.to_bytes(8, "big"), row.content, row.expires_at, row.sequence
-
-
-def _from(values: Sequence[Any]) -> IndexRow:
-    return IndexRow(values[0], int.from_bytes(values[1], "big"), *values[2:])
-
-
-def _row(record: Mapping[str, Any]) -> IndexRow:
-    return IndexRow(
-        record["hash"],
-        record["version"],
-        record["content"],
-        record["expires_at"],
-        record["sequence"],
-    )
 
 
 @contextmanager
