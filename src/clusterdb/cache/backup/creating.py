@@ -207,7 +207,7 @@ class Creation:
 
         name = f"{self._about.id}/index.avro"
         async with aclosing(packed()) as more:
-            await self._write("index", "", name, await anext(more, ()), more)
+            await self._write("index", "", name, await anext(more, None) or [], more)
         present = self._files[-1].records
         given = sum(tally.given for tally in self._tallies.values())
         return msgspec.structs.replace(
