@@ -77,8 +77,8 @@ def next_sequence(catalog: Catalog) -> int:
 
 
 def pick(catalog: Catalog, backup: str | None) -> Manifest:
-    """The backup of that name, or the last good one. Raises :class:`UnknownBackup`, and what makes
-    the manifest of the one that was named unreadable.
+    """The backup of that name, or the last good one. Raises :class:`UnknownBackup`, and what is
+    wrong with the one that was named, or the last, where none is good.
     """
     if backup is not None:
         if backup in catalog.unreadable:
@@ -92,7 +92,9 @@ def pick(catalog: Catalog, backup: str | None) -> Manifest:
     for manifest in reversed(catalog.complete):
         if catalog.is_good(manifest):
             return manifest
-    for error in catalog.unreadable.values():
+    if catalog.complete:
+        catalog.chain(catalog.complete[-1])
+    for _, error in sorted(catalog.unreadable.items(), reverse=True):
         raise error
     raise UnknownBackup("there is no complete backup: 'cache backup create' makes one")
 

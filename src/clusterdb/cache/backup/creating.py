@@ -207,7 +207,8 @@ class Creation:
 
         name = f"{self._about.id}/index.avro"
         async with aclosing(packed()) as more:
-            await self._write("index", "", name, await anext(more, None) or [], more)
+            first: Sequence[Any] | None = await anext(more, None)
+            await self._write("index", "", name, first or [], more)
         present = self._files[-1].records
         given = sum(tally.given for tally in self._tallies.values())
         return msgspec.structs.replace(

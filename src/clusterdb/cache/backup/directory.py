@@ -38,7 +38,7 @@ class DirectoryStore:
         return str(self._root)
 
     async def upload(self, name: str) -> Upload:
-        return await self._call(partial(_FileUpload, self._path(name), self.place))
+        return _FileUpload(self._path(name), self.place)
 
     async def put(self, name: str, content: bytes) -> None:
         upload = await self.upload(name)
@@ -75,32 +75,37 @@ class DirectoryStore:
 
     async def _call(self, work: Callable[[], R]) -> R:
         with _refused(self.place):
-            return await asyncio.to_thread(work)
+            return await _to_its_end(work)
 
 
 class _FileUpload:
-    """A file under another name, until it is whole."""
+    """A file under another name, until it is whole. It is made with the first write."""
 
     def __init__(self, path: Path, place: str) -> None:
         self._path, self._place = path, place
         self._temporary = path.with_name(f"{path.name}{_UNFINISHED}-{secrets.token_hex(4)}")
-        self._file: BinaryIO | None = _open_new(self._temporary)
+        self._file: BinaryIO | None = None
 
     async def write(self, data: bytes) -> None:
-        assert self._file is not None, "the upload has ended"
         with _refused(self._place):
-            await asyncio.to_thread(self._file.write, data)
+            await _to_its_end(partial(self._append, data))
 
     async def close(self) -> None:
         with _refused(self._place):
-            await asyncio.to_thread(self._finish)
+            await _to_its_end(self._finish)
 
     async def abort(self) -> None:
         if self._file is not None:
-            await asyncio.to_thread(self._drop)
+            await _to_its_end(self._drop)
+
+    def _append(self, data: bytes) -> None:
+        if self._file is None:
+            self._file = _open_new(self._temporary)
+        self._file.write(data)
 
     def _finish(self) -> None:
-        assert self._file is not None, "the upload has ended"
+        self._append(b"")
+        assert self._file is not None
         _to_disk(self._file)
         self._file.close()
         self._temporary.replace(self._path)
@@ -114,6 +119,16 @@ class _FileUpload:
                 file.close()
         with suppress(OSError):
             self._temporary.unlink(missing_ok=True)
+
+
+async def _to_its_end(work: Callable[[], R]) -> R:
+    """Do it in a thread. Whoever is cancelled waits for it: what comes next may remove its file."""
+    doing = asyncio.ensure_future(asyncio.to_thread(work))
+    try:
+        return await asyncio.shield(doing)
+    except asyncio.CancelledError:
+        await asyncio.wait({doing})
+        raise
 
 
 @contextmanager

@@ -39,8 +39,9 @@ _FETCH: Final = 5_000
 _SAME_EXPIRY: Final = 2.0
 """Deadlines that differ by so many seconds were read off the same entry at different times."""
 
-_TABLE: Final = (
-    "CREATE TABLE {} (hash BLOB, version INTEGER, content BLOB, expires_at REAL, sequence INTEGER)"
+_PRESENT: Final = (
+    "CREATE TABLE present "
+    "(hash BLOB, version INTEGER, content BLOB, expires_at REAL, sequence INTEGER)"
 )
 _KNOWN: Final = (
     "CREATE TABLE known (hash BLOB PRIMARY KEY, version INTEGER, content BLOB, expires_at REAL, "
@@ -96,24 +97,33 @@ class Index:
     use from several threads.
     """
 
-    def __init__(self, directory: str | None = None) -> None:
+    def __init__(self) -> None:
         self._lock = Lock()
-        self._files = tempfile.TemporaryDirectory(prefix="clusterdb-backup-", dir=directory)
-        with _disk():
-            self._db = sqlite3.connect(
+        self._files: tempfile.TemporaryDirectory[str] | None = None
+        self._opened: sqlite3.Connection | None = None
+
+    @property
+    def _db(self) -> sqlite3.Connection:
+        """The database, made at its first use; the lock is held."""
+        if self._opened is None:
+            self._files = tempfile.TemporaryDirectory(prefix="clusterdb-backup-")
+            self._opened = sqlite3.connect(
                 Path(self._files.name, "index.db"), isolation_level=None, check_same_thread=False
             )
             for pragma in ("journal_mode=OFF", "synchronous=OFF", f"cache_size=-{_CACHE_KIB}"):
-                self._db.execute(f"PRAGMA {pragma}")
-            self._db.execute(_KNOWN)
-            self._db.execute(_TABLE.format("present"))
-            self._db.execute("BEGIN")
+                self._opened.execute(f"PRAGMA {pragma}")
+            for table in (_KNOWN, _PRESENT):
+                self._opened.execute(table)
+            self._opened.execute("BEGIN")
+        return self._opened
 
     def close(self) -> None:
-        """Remove it."""
+        """Remove it, once nobody works with it."""
         with self._lock:
-            self._db.close()
-        self._files.cleanup()
+            if self._opened is not None:
+                self._opened.close()
+            if self._files is not None:
+                self._files.cleanup()
 
     def learn(self, records: Iterable[Mapping[str, Any]]) -> None:
         """Know some rows of the backup before."""
@@ -182,7 +192,7 @@ def _disk() -> Iterator[None]:
     """The database is a temporary file: what fails is its disk."""
     try:
         yield
-    except sqlite3.Error as error:
+    except (sqlite3.Error, OSError) as error:
         raise BackupUnavailable(
             f"the temporary index of a backup can't be kept: {error}; see that there is space for "
             f"some 60 bytes an entry in the directory for temporary files (TMPDIR)"

@@ -108,7 +108,7 @@ class Restoration:
         if len(self._chain) == 1 and not point.repeated:
             await self._all_files()
             return
-        self._index = await asyncio.to_thread(Index)
+        self._index = Index()
         try:
             await read_index(self._repository, point, self._index)
             await self._all_files()

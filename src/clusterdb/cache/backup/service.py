@@ -145,7 +145,7 @@ class Backups:
                 every = self._config.full_every if kind is None else 1_000_000
                 first = self._keys.first
                 parent = usable_parent(catalog, every, [first.id if first else ""])
-            index = await asyncio.to_thread(Index)
+            index = Index()
             try:
                 if parent is not None:
                     await read_index(repository, parent, index)
