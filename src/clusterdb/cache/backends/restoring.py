@@ -28,8 +28,8 @@ __all__ = [
 ALL: Final = "all"
 """The only part of a backend that is in one place."""
 
-MAX_VERSION: Final = 2**63 - 1
-"""The highest version that every backend can keep."""
+MAX_VERSION: Final = 9 * 10**18
+"""The highest version that is restored, so that every backend has numbers left above it."""
 
 
 def check_part(part: str | None) -> None:
@@ -60,7 +60,7 @@ def opened(codec: RegionCodec, entry: Exported) -> Encoded:
     if not 0 < entry.version <= MAX_VERSION:
         raise InvalidArgument(
             f"{entry.key!r} was not restored: {entry.version} is no version; they are from 1 to "
-            f"2**63 - 1"
+            f"{MAX_VERSION}"
         )
     sealed = codec.unseal(entry.key, entry.value)
     if sealed.version != entry.version:

@@ -207,7 +207,8 @@ class CacheFile:
                 for statement in SCHEMA:
                     connection.execute(statement)
                 connection.execute(
-                    "INSERT INTO meta VALUES (1, ?, ?, 0.0)", (self._boot, self._origin())
+                    "INSERT INTO meta (id, boot, origin, shift) VALUES (1, ?, ?, 0.0)",
+                    (self._boot, self._origin()),
                 )
                 connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
                 connection.execute(f"PRAGMA user_version = {FORMAT}")
