@@ -4,6 +4,7 @@ import asyncio
 import dataclasses
 import io
 import random
+from typing import Any
 
 import fastavro
 import pytest
@@ -44,7 +45,7 @@ class WallClock(SystemClock):
         return super().wall() + self.ahead
 
 
-async def contents(cache: Cache, region: str = "default") -> dict[str, object]:
+async def contents(cache: Cache, region: str = "default") -> dict[str, Any]:
     face = cache.region(region)
     return await face.get_many([key async for key in face.scan("*")])
 
@@ -112,7 +113,7 @@ async def test_other_tools_read_what_a_backup_holds(make, place):
         made = await cache.backups.create()
 
     [file] = (place / "main" / made.id).glob("entries-*.avro")
-    [record] = fastavro.reader(io.BytesIO(file.read_bytes()))
+    [record] = list[Any](fastavro.reader(io.BytesIO(file.read_bytes())))
 
     assert (record["key"], record["tags"]) == ("key:1", ["t"])
     assert record["expires_in"] == pytest.approx(1000, abs=5)
@@ -347,8 +348,11 @@ def test_any_point_of_any_chain_is_restored_exactly(tmp_path_factory, steps):
                     await cache.backups.restore(name)
                     assert await contents(cache) == expected
                     await cache.set("end", 1)
-                    while (key := (await anext(events)).key) != "end":
-                        seen.append(key)
+                    async for event in events:
+                        assert isinstance(event, EntrySet)
+                        if event.key == "end":
+                            break
+                        seen.append(event.key)
                 assert sorted(seen) == sorted(expected)  # nothing else appeared for a moment
 
     asyncio.run(run())
@@ -499,7 +503,9 @@ async def test_a_throttle_holds_to_both_of_its_limits():
 async def test_progress_is_told(make):
     async with make() as cache:
         await cache.set_many({f"k{at}": at for at in range(1200)})
-        created, checked, restored = [], [], []
+        created: list[int] = []
+        checked: list[int] = []
+        restored: list[int] = []
         await cache.backups.create(progress=created.append)
         await cache.backups.verify(progress=checked.append)
         await cache.backups.restore(progress=restored.append)

@@ -75,7 +75,7 @@ def test_a_backup_that_seems_to_be_of_the_future_stays():
 @st.composite
 def histories(draw):
     count = draw(st.integers(0, 8))
-    backups = []
+    backups: list[tuple[str, int, str]] = []
     for at in range(count):
         parents = ["", *[name for name, _, _ in backups]]
         backups.append((f"b{at}", draw(st.integers(0, 30)), draw(st.sampled_from(parents))))

@@ -89,7 +89,7 @@ def test_other_tools_open_a_file():
         [[entry(1, tags=["a"]), entry(2, expires_in=1.5, expires_at=2.5)], [entry(3)]]
     )
 
-    found = list(fastavro.reader(io.BytesIO(data)))
+    found = list[Any](fastavro.reader(io.BytesIO(data)))
 
     assert found == read(data, file)
     assert [each["key"] for each in found] == ["key:1", "key:2", "key:3"]

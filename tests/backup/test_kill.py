@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from tests.backup.test_backups import contents
 
-from clusterdb.cache import UnknownBackup
+from clusterdb.cache import Disk, UnknownBackup
 
 pytestmark = pytest.mark.process
 
@@ -58,3 +58,25 @@ async def test_a_backup_that_was_killed_is_none_and_its_rest_is_cleared_away(mak
         assert (await cache.backups.create()).kind == "full"  # the next starts clean
         assert len(await cache.backups.list()) == 2
         assert await contents(cache) == {"a": 1}
+
+
+async def test_a_restore_that_was_killed_goes_on_from_there(make, place, tmp_path):
+    file = str(tmp_path / "cache.db")
+    async with make() as cache:
+        await cache.set_many({f"k{at}": at for at in range(5000)})
+        await cache.backups.create()
+
+    with killed("restore", place, file):
+        async with make(backend=Disk(path=file)) as cache:
+            before = await contents(cache)
+            assert 1000 <= len(before) < 5000
+            assert all(value == int(key[1:]) for key, value in before.items())  # whole
+            await cache.set("k0", "newer")
+
+            report = await cache.backups.restore()
+
+            assert report.restored + report.kept == 5000
+            assert report.kept >= len(before)
+            after = await contents(cache)
+            assert len(after) == 5000
+            assert after["k0"] == "newer"

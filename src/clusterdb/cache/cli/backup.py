@@ -170,7 +170,7 @@ def restore(
     wanted: dict[str, Any] = {"pattern": pattern, "overwrite": overwrite.value, "ttl": ttl.value}
     with progress("entries", shown=not json) as advance:
         report = _with_cache(
-            lambda: make_cache(config, url, may_create=not dry_run),
+            lambda: make_cache(config, url, may_create=True),
             storage,
             lambda backups: backups.restore(
                 name, regions=region, dry_run=dry_run, progress=advance, **wanted
