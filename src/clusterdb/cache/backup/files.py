@@ -10,7 +10,7 @@ Pure: bytes in, bytes out. Both cost CPU time, so callers run them in threads.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
 from ..errors import BackupCorrupt
@@ -89,18 +89,17 @@ class FileReader:
         self._digest = hashlib.sha256()
         self._size = self._records = 0
 
-    def feed(self, data: bytes) -> list[list[dict[str, Any]]]:
-        """The blocks of records that are whole with this piece."""
+    def feed(self, data: bytes) -> Iterator[list[dict[str, Any]]]:
+        """The blocks of records that are whole with this piece, made one at a time."""
         self._digest.update(data)
         self._size += len(data)
         try:
-            pieces = [data] if self._opener is None else self._opener.feed(data)
-            blocks = [block for piece in pieces for block in self._blocks.feed(piece)]
+            for piece in [data] if self._opener is None else self._opener.feed(data):
+                for block in self._blocks.feed(piece):
+                    self._records += len(block)
+                    yield block
         except MalformedFile as error:
             raise BackupCorrupt(self._file.name, str(error)) from error
-        for block in blocks:
-            self._records += len(block)
-        return blocks
 
     def end(self) -> None:
         """Nothing more comes: it must have been the file that the manifest means."""

@@ -15,10 +15,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, Sequence
-from typing import Final
+from contextlib import aclosing
+from typing import Any, Final
 
 from ..errors import BackupCorrupt, BackupError, CacheError
 from .chains import Catalog
+from .files import FileReader
 from .manifest import MANIFEST, MOST_MANIFEST, BackupFile, Manifest, dump_manifest, load_manifest
 from .objects import ObjectStore, Upload, check_name, is_name
 from .sealing import Keyring, SecretKey
@@ -27,7 +29,7 @@ __all__ = ["RUNNING", "Repository"]
 
 RUNNING: Final = "running.json"
 _PRUNED: Final = "pruned.json"
-_PIECE: Final = 4 * 1024 * 1024
+_PIECE: Final = 1024 * 1024
 _MANIFESTS_AT_ONCE: Final = 8
 
 
@@ -106,7 +108,22 @@ class Repository:
 
     # -- reading
 
-    async def stream(self, file: BackupFile) -> AsyncGenerator[bytes, None]:
+    async def blocks(
+        self, manifest: Manifest, file: BackupFile
+    ) -> AsyncGenerator[list[dict[str, Any]], None]:
+        """The records of a file of a backup, a block at a time. Raises :class:`BackupCorrupt` at
+        the first that is damaged, and at the end where the file is not the one that is meant.
+        """
+        key = self.keys.find(manifest.key_id) if manifest.key_id else None
+        reader = FileReader(file, key)
+        async with aclosing(self._stream(file)) as pieces:
+            async for piece in pieces:
+                found = reader.feed(piece)
+                while (block := await asyncio.to_thread(next, found, None)) is not None:
+                    yield block
+        reader.end()
+
+    async def _stream(self, file: BackupFile) -> AsyncGenerator[bytes, None]:
         """The bytes of a file, in pieces, one ahead of what is asked for."""
         starts = range(0, file.size, _PIECE)
         reading: asyncio.Task[bytes] | None = None

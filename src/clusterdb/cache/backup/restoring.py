@@ -22,11 +22,9 @@ from ..clock import Clock
 from ..errors import CacheError, RestoreStopped
 from ..protocols import Backend, Exported, Overwrite, Written
 from .creating import Progress, all_of
-from .files import FileReader
 from .index import Index, key_hash
 from .manifest import BackupFile, Manifest
 from .repository import Repository
-from .sealing import SecretKey
 from .throttle import Throttle
 
 __all__ = ["Restoration", "RestoreReport", "Selection", "read_index"]
@@ -130,12 +128,9 @@ class Restoration:
         )
 
     async def _file(self, manifest: Manifest, file: BackupFile) -> None:
-        reader = FileReader(file, key_of(self._repository, manifest))
-        async with aclosing(self._repository.stream(file)) as pieces:
-            async for piece in pieces:
-                for block in await asyncio.to_thread(reader.feed, piece):
-                    await self._block(file.region, manifest.sequence, block)
-        reader.end()
+        async with aclosing(self._repository.blocks(manifest, file)) as blocks:
+            async for block in blocks:
+                await self._block(file.region, manifest.sequence, block)
 
     async def _block(self, region: str, sequence: int, block: Sequence[dict[str, Any]]) -> None:
         wanted = await asyncio.to_thread(self._wanted, region, sequence, block)
@@ -213,17 +208,9 @@ async def read_index(repository: Repository, manifest: Manifest, index: Index) -
     """Let ``index`` know the rows of a backup."""
     for file in manifest.files:
         if file.kind == "index":
-            reader = FileReader(file, key_of(repository, manifest))
-            async with aclosing(repository.stream(file)) as pieces:
-                async for piece in pieces:
-                    for block in await asyncio.to_thread(reader.feed, piece):
-                        await asyncio.to_thread(index.learn, block)
-            reader.end()
-
-
-def key_of(repository: Repository, manifest: Manifest) -> SecretKey | None:
-    """The key of a backup's files; it was found when the manifest was read."""
-    return repository.keys.find(manifest.key_id) if manifest.key_id else None
+            async with aclosing(repository.blocks(manifest, file)) as blocks:
+                async for block in blocks:
+                    await asyncio.to_thread(index.learn, block)
 
 
 def _is_over(entry: Exported) -> bool:

@@ -6,7 +6,6 @@ say; then some entries of each region are restored into a backend made for it, a
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable, Sequence
 from contextlib import aclosing
 from typing import Any, Final
@@ -16,10 +15,8 @@ import msgspec
 from ..errors import BackupCorrupt, CacheError
 from ..protocols import Backend, Exported
 from .creating import Progress
-from .files import FileReader
 from .manifest import BackupFile, Manifest
 from .repository import Repository
-from .restoring import key_of
 
 __all__ = ["Verification", "VerifyReport"]
 
@@ -77,15 +74,12 @@ class Verification:
         return self.report
 
     async def _file(self, manifest: Manifest, file: BackupFile) -> None:
-        reader = FileReader(file, key_of(self._repository, manifest))
-        async with aclosing(self._repository.stream(file)) as pieces:
-            async for piece in pieces:
-                for block in await asyncio.to_thread(reader.feed, piece):
-                    self.report.records += len(block)
-                    if file.kind == "entries":
-                        self._sample(file.region, block)
-                        self._progress(len(block))
-        reader.end()
+        async with aclosing(self._repository.blocks(manifest, file)) as blocks:
+            async for block in blocks:
+                self.report.records += len(block)
+                if file.kind == "entries":
+                    self._sample(file.region, block)
+                    self._progress(len(block))
         self.report.files += 1
         self.report.size += file.size
 
