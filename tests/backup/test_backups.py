@@ -431,6 +431,18 @@ async def test_old_backups_are_removed_and_the_last_good_one_never(make):
         assert (await cache.backups.verify()).good
 
 
+async def test_configure_backup_says_where_from_now_on(make, tmp_path):
+    async with make() as cache:
+        await cache.set("a", 1)
+        await cache.backups.create()
+        await cache.configure_backup(backup_config(Directory(path=tmp_path / "elsewhere")))
+
+        assert await cache.backups.list() == []
+        await cache.backups.create()
+        assert (await cache.backups.verify()).good
+        assert list((tmp_path / "elsewhere").rglob("manifest.json"))
+
+
 async def test_without_a_place_there_are_no_backups():
     async with Cache() as cache:
         with pytest.raises(ConfigError, match="storage"):

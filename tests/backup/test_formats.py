@@ -22,7 +22,7 @@ from clusterdb.cache.backup.manifest import (
 from clusterdb.cache.backup.sealing import Keyring, SecretKey
 
 NAME = "00000001-x/entries-00001.avro"
-CIPHERS = ["aes-256-gcm", "chacha20-poly1305"]
+CIPHERS = ["aes_256_gcm", "chacha20_poly1305"]
 SECRET = SecretKey(base64.b64decode(KEY))
 
 
@@ -39,7 +39,7 @@ def entry(number: int, **fields: Any) -> dict[str, Any]:
     return given | fields
 
 
-def made(blocks: list[list[dict[str, Any]]], key=None, cipher="aes-256-gcm", name=NAME):
+def made(blocks: list[list[dict[str, Any]]], key=None, cipher="aes_256_gcm", name=NAME):
     writer = FileWriter(name, "entries", "default", key, cipher)
     data = b"".join([writer.add(block) for block in blocks]) + writer.end()
     return data, writer.describe()

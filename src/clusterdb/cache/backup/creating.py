@@ -164,7 +164,7 @@ class Creation:
             else:
                 there.append(row)
                 fresh.append(record)
-        self._index.add(there)
+        self._index.add(there, known)
         return fresh
 
     def _note(self, region: str, problem: NotExported) -> None:
@@ -220,7 +220,7 @@ class Creation:
                 )
                 for region, tally in self._tallies.items()
             },
-            gone=await asyncio.to_thread(self._index.gone) if self._about.parent else 0,
+            gone=self._index.gone,
             repeated=given - present,
             problems=tuple(self._problems),
             files=tuple(sorted(self._files, key=lambda each: each.name)),

@@ -19,7 +19,7 @@ from __future__ import annotations
 import hashlib
 import sqlite3
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
 from threading import Lock
@@ -33,7 +33,7 @@ from ..types import Version
 
 __all__ = ["Index", "IndexRow", "key_hash", "row_of"]
 
-_CACHE_KIB: Final = 8 * 1024
+_CACHE_KIB: Final = 4 * 1024
 _AT_ONCE: Final = 500
 _FETCH: Final = 5_000
 _SAME_EXPIRY: Final = 2.0
@@ -41,7 +41,7 @@ _SAME_EXPIRY: Final = 2.0
 
 _PRESENT: Final = (
     "CREATE TABLE present "
-    "(hash BLOB, version INTEGER, content BLOB, expires_at REAL, sequence INTEGER)"
+    "(hash BLOB, version INTEGER, content BLOB, expires_at REAL, sequence INTEGER, was INTEGER)"
 )
 _KNOWN: Final = (
     "CREATE TABLE known (hash BLOB PRIMARY KEY, version INTEGER, content BLOB, expires_at REAL, "
@@ -98,6 +98,7 @@ class Index:
     """
 
     def __init__(self) -> None:
+        self.gone = 0
         self._lock = Lock()
         self._files: tempfile.TemporaryDirectory[str] | None = None
         self._opened: sqlite3.Connection | None = None
@@ -146,33 +147,28 @@ class Index:
                 found[row[0]] = IndexRow(*row)
         return found
 
-    def add(self, rows: Sequence[IndexRow]) -> None:
-        """These are there now."""
+    def add(self, rows: Sequence[IndexRow], known: Container[bytes] = ()) -> None:
+        """These are there now; the hashes in ``known`` are known, and so are not gone."""
+        values = [(*astuple(row), row.hash in known) for row in rows]
         with self._lock, _disk():
-            self._db.executemany(
-                "INSERT INTO present VALUES (?, ?, ?, ?, ?)", [astuple(row) for row in rows]
-            )
+            self._db.executemany("INSERT INTO present VALUES (?, ?, ?, ?, ?, ?)", values)
 
     def rows(self) -> Iterator[IndexRow]:
-        """What is there now, in order, each once: of one that was given twice the later version."""
-        last: IndexRow | None = None
+        """What is there now, in order, each once: of one that was given twice the later version.
+        Afterwards ``gone`` is how many known rows were not among them.
+        """
+        with self._lock, _disk():
+            [(left,)] = self._db.execute("SELECT count(*) FROM known").fetchall()
+        last: Sequence[Any] | None = None
         for values in self._sorted("SELECT * FROM present ORDER BY hash, version"):
-            row = IndexRow(*values)
-            if last is not None and last.hash != row.hash:
-                yield last
-            last = row
+            if last is not None and last[0] != values[0]:
+                left -= last[-1]
+                yield IndexRow(*last[:-1])
+            last = values
         if last is not None:
-            yield last
-
-    def gone(self) -> int:
-        """How many known rows have no row that is there now. It takes one pass over both."""
-        now = self._sorted("SELECT DISTINCT hash FROM present ORDER BY hash")
-        count, ahead = 0, next(now, None)
-        for (known,) in self._sorted("SELECT hash FROM known ORDER BY hash"):
-            while ahead is not None and ahead[0] < known:
-                ahead = next(now, None)
-            count += ahead is None or ahead[0] != known
-        return count
+            left -= last[-1]
+            yield IndexRow(*last[:-1])
+        self.gone = left
 
     def _sorted(self, query: str) -> Iterator[Any]:
         """The rows of a query. The database is free for others between some and the next."""

@@ -36,7 +36,7 @@ __all__ = ["Keyring", "Opener", "Sealer", "SecretKey"]
 
 _MAGIC: Final = b"CDBE"
 _FORMAT: Final = 1
-_CIPHERS: Final = {"aes-256-gcm": 1, "chacha20-poly1305": 2}
+_CIPHERS: Final = {"aes_256_gcm": 1, "chacha20_poly1305": 2}
 _HEADER_BYTES: Final = 46
 _SALT_BYTES: Final = 32
 _TAG_BYTES: Final = 16

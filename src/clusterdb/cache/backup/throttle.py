@@ -8,6 +8,7 @@ at once after a pause, so that there are no bursts. Pure but for the two functio
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable
 from typing import Final
 
@@ -23,7 +24,7 @@ class Throttle:
         self,
         entries: float | None,
         size: float | None,
-        now: Callable[[], float],
+        now: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], Awaitable[object]] = asyncio.sleep,
     ) -> None:
         self._cost_of_entry = 0.0 if entries is None else 1 / entries

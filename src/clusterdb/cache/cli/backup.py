@@ -50,7 +50,7 @@ _Storage: TypeAlias = Annotated[
 ]
 _Name: TypeAlias = Annotated[
     str | None,
-    typer.Argument(metavar="BACKUP", help="By default the last good one.", show_default=False),
+    typer.Argument(help="The backup; by default the last good one.", show_default=False),
 ]
 _DryRun: TypeAlias = Annotated[
     bool, typer.Option("--dry-run", help="Say what would be done, and do nothing.")

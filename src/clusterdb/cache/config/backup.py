@@ -103,7 +103,7 @@ class BackupEncryption(Settings, frozen=True, kw_only=True):
     """
 
     keys: Items[EncryptionKey]
-    cipher: Literal["aes-256-gcm", "chacha20-poly1305"] = "aes-256-gcm"
+    cipher: Literal["aes_256_gcm", "chacha20_poly1305"] = "aes_256_gcm"
 
     def _check(self) -> None:
         """Check that there is a key."""
