@@ -6,12 +6,12 @@ backend does with the value, and when it may, is its own.
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import Sequence
 from typing import Final
 
 from ..codec import Encoded, RegionCodec
-from ..errors import CacheError, InvalidArgument, NotSupported, Undecodable
-from ..protocols import Exported, NotExported, Overwrite, Written
+from ..errors import InvalidArgument, Undecodable
+from ..protocols import Exported
 from ..types import Record
 
 __all__ = [
@@ -82,24 +82,3 @@ def too_new(entry: Exported) -> InvalidArgument:
         f"{entry.key!r} was not restored: its version {entry.version} is more than a minute ahead "
         f"of the clock of this machine, and no write could replace it until then: set the clock"
     )
-
-
-class NotMovable:
-    """A backend that does not export yet."""
-
-    def parts(self, region: str) -> list[str]:
-        raise _not_yet(region)
-
-    def export(
-        self, region: str, **options: object
-    ) -> AsyncGenerator[list[Exported | NotExported], None]:
-        raise _not_yet(f"{region}{options or ''}")
-
-    async def restore(
-        self, region: str, entries: Sequence[Exported], *, overwrite: Overwrite = "older"
-    ) -> list[Written | CacheError]:
-        raise _not_yet(f"{region}, {len(entries)} entries, {overwrite}")
-
-
-def _not_yet(region: str) -> NotSupported:
-    return NotSupported(f"region {region!r}: this backend does not export yet")

@@ -30,22 +30,26 @@ from ...protocols import (
     Check,
     Committed,
     Drop,
+    Exported,
     Follower,
+    NotExported,
     Observer,
+    Overwrite,
     Put,
-    RegionInfo,
     Written,
 )
-from ...settings import RegionSettings, kept_order_problems
+from ...settings import RegionSettings
 from ...stats import Counters, NearFigures
 from ...table import Table
 from ...types import Record, Version
 from ...versions import Versions
-from ..restoring import NotMovable
 from .claiming import Claiming
+from .clearing import Clearing
 from .confirming import Confirming
+from .describing import described
 from .effects import Effects
-from .health import check_version, look_around, look_at, problems
+from .exporting import Exporting
+from .health import check_version, look_at, problems
 from .levels import Levels
 from .limits import Limits
 from .link import Link
@@ -55,6 +59,7 @@ from .nearby import Nearby
 from .nonces import REGION_TAG, Nonces
 from .reading import Reading
 from .replicas import Replicas
+from .restoring import Restoring
 from .scanning import Scanning
 from .succession import Succession
 from .watching import Watching
@@ -77,7 +82,7 @@ class _Part(Protocol):
     def forked(self) -> None: ...
 
 
-class RedisBackend(NotMovable):
+class RedisBackend:
     """A cache on the servers of ``redis``; ``config`` is the whole configuration it is part of."""
 
     kind: ClassVar[str] = "redis"
@@ -109,6 +114,15 @@ class RedisBackend(NotMovable):
         )
         self._effects = Effects(
             names, self._nearby, self._claiming, self._limits, self._succession, self._counters
+        )
+        self._clearing = Clearing(
+            *(self._nearby, self._limits, nonces, self._scanning, self._claiming),
+            *(self._succession, self._replicas, self._settings),
+        )
+        self._exporting = Exporting(link, names, nonces, self._reading, self._settings)
+        self._restoring = Restoring(
+            *(link, names, nonces, versions, self._settings, self._limits),
+            *(self._effects, self._succession),
         )
         self._levels = Levels(
             self._link,
@@ -315,51 +329,45 @@ class RedisBackend(NotMovable):
     ) -> AsyncGenerator[list[str], None]:
         return self._scanning.scan(region, glob, batch_size, dead=dead)
 
+    def parts(self, region: str) -> list[str]:
+        del region
+        return self._link.topology.shares()
+
+    def export(
+        self,
+        region: str,
+        *,
+        part: str | None = None,
+        glob: str = "*",
+        batch_size: int = 1000,
+        values: bool = True,
+    ) -> AsyncGenerator[list[Exported | NotExported], None]:
+        return self._exporting.export(region, part, glob, batch_size, values)
+
+    async def restore(
+        self, region: str, entries: Sequence[Exported], *, overwrite: Overwrite = "older"
+    ) -> list[Written | CacheError]:
+        return await self._restoring.restore(region, entries, overwrite)
+
     async def clear(self, regions: Sequence[str]) -> int:
-        cleared, since = 0, self._succession.version
-        for region in regions:
-            instant = self._settings[region].instant_clear
-            self._nearby.clear(region)
-            try:
-                await self._limits.cleared(region)
-                if instant:
-                    await self._nonces.end_region(region)
-                else:
-                    cleared += await self._scanning.clear(region)
-            finally:
-                if instant:
-                    self._succession.note("nonce", [self._names.region(region)], since)
-                else:
-                    self._succession.note("region", [region.encode()], since)
-                self._nearby.clear(region)
-                self._claiming.cleared(region, owed=instant)
-                if self._replicas is not None:
-                    self._replicas.wrote_all()
-        return cleared
+        return await self._clearing.clear(regions)
 
     async def describe(self) -> BackendInfo:
-        servers, members = await look_around(self._link, self._membership)
-        regions = {}
-        for name in self._settings:
-            items, weight = None, None
-            if name in self._limits:
-                items, weight = await self._limits.totals(name)
-            regions[name] = RegionInfo(items, weight, self._total(name))
-        return BackendInfo(
-            kind=self.kind,
-            tags=0,
-            regions=regions,
-            problems=(
+        return await described(
+            self.kind,
+            self._link,
+            self._membership,
+            self._limits,
+            self._nearby,
+            self._settings,
+            self._total,
+            lambda servers: (
                 *problems(servers, self._eviction),
                 *self._link.problems,
                 *self._succession.problems,
                 *self._nearby.problems,
                 *self._levels.problems,
-                *kept_order_problems(self.kind, self._settings.values()),
             ),
-            members=members,
-            servers=self._nearby.look(servers),
-            near_age=self._nearby.tier.age(self._link.now()),
         )
 
     def _figures(self) -> NearFigures:

@@ -24,6 +24,7 @@ __all__ = [
     "READ",
     "RELEASE",
     "RENEW",
+    "RESTORE",
     "TOUCH",
     "Script",
     "resent",
@@ -134,6 +135,29 @@ if ARGV[6] == '1' and live then
   px = left >= 0 and whole(left + ARGV[7]) or ''
 end
 store(KEYS[1], ARGV[3], px)
+return 1
+"""
+)
+
+# known, alive, value, px, version, overwrite -> 1 | 0 | head to judge
+RESTORE: Final = Script(
+    r"""
+local function lower(a, b)
+  local a1, a2 = struct.unpack('>I4I4', a)
+  local b1, b2 = struct.unpack('>I4I4', b)
+  return a1 < b1 or a1 == b1 and a2 < b2
+end
+local kind, v = look(KEYS[1])
+if kind == 'claim' then
+  if struct.unpack('>d', v, 18) > now() then return 0 end
+elseif (kind == 'live' or kind == 'foreign') and ARGV[6] ~= 'always' then
+  if ARGV[6] == 'never' or kind == 'live' and not lower(version(v), ARGV[5]) then
+    kind = judged(kind, v, ARGV[1], ARGV[2])
+    if kind == 'ask' then return head(v) end
+    if kind ~= 'dead' then return 0 end
+  end
+end
+store(KEYS[1], ARGV[3], ARGV[4])
 return 1
 """
 )
