@@ -19,7 +19,9 @@ from clusterdb.cache import (
     CacheConfig,
     ConfigError,
     Directory,
+    Disk,
     EntrySet,
+    Memory,
     UnknownBackup,
     UnknownRegion,
     WrongKey,
@@ -162,6 +164,21 @@ async def test_what_is_written_after_a_restore_is_newer_than_what_was_restored(m
         assert await cache.get("a") == "own"
 
 
+@pytest.mark.parametrize("kind", [Memory, Disk])
+async def test_what_is_written_after_a_loss_is_newer_than_the_backup(make, tmp_path, kind):
+    def backend(life: str) -> Memory | Disk:
+        return Disk(path=tmp_path / f"{life}.db") if kind is Disk else Memory()
+
+    async with make(backend=backend("first")) as cache:
+        await cache.set_many({"a": "then", "b": "then"})
+        await cache.backups.create()
+    async with make(backend=backend("second")) as cache:
+        await cache.set("a", "now")  # the first write of this life
+
+        assert (await cache.backups.restore()).kept == 1
+        assert await contents(cache) == {"a": "now", "b": "then"}
+
+
 async def test_only_what_was_asked_for_is_restored(make):
     async with make() as cache:
         await cache.set_many({"user:1": 1, "user:2": 2, "page:1": 3})
@@ -288,12 +305,13 @@ async def test_an_incremental_backup_holds_what_changed_and_knows_what_is_gone(m
         assert (await cache.lookup("k2")).expires_in > 4000
 
 
-async def test_a_memory_cache_that_counts_versions_anew_is_backed_up_right(make):
-    async with make(full_every=10) as cache:
+async def test_equal_versions_of_different_values_are_backed_up_right(make):
+    """As after a clock that was set back, where versions are counted."""
+    async with make(full_every=10, clock=ManualClock()) as cache:
         await cache.set("a", "first life")
         await cache.backups.create()
-    async with make(full_every=10) as cache:
-        await cache.set("a", "second life")  # the same version of another value
+    async with make(full_every=10, clock=ManualClock()) as cache:
+        await cache.set("a", "second life")
         assert (await cache.backups.create()).stored == 1
     async with make() as cache:
         await cache.backups.restore()
