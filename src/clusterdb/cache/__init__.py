@@ -64,6 +64,7 @@ from .config import (
     StorageBackend,
     TlsConfig,
     TwoQueue,
+    WarmStart,
     WriteAround,
     WriteBehind,
     WriteThrough,
@@ -142,6 +143,7 @@ from .stats import CacheStats, CircuitStats, RegionStats, StorageStats
 from .sync import SyncBackups, SyncCache, SyncRegion
 from .types import MISSING, Hit, Lookup, Miss, Stale
 from .units import ByteSize
+from .warming import Warmed
 
 __all__ = [
     "ARC",
@@ -299,6 +301,8 @@ __all__ = [
     "UnknownRegion",
     "VerifyReport",
     "WTinyLFU",
+    "WarmStart",
+    "Warmed",
     "WriteAround",
     "WriteBehind",
     "WriteOptions",

@@ -52,6 +52,7 @@ from .rows import Storage
 from .runtime import Runtime
 from .settings import DEFAULT_REGION, RegionSettings, inactive_settings, resolve_region
 from .stats import CacheStats
+from .warming import keep_hot_keys
 from .weigh import Weigher
 
 if TYPE_CHECKING:
@@ -150,6 +151,7 @@ class Cache(Listening, BackedUp, Region[Any]):
         runtime.wait(*_waits(config))
         if channel is not None:
             runtime.connect(channel, *_sent(config))
+        runtime.warm_start = config.warm_start
         super().__init__(runtime, DEFAULT_REGION)
         self._warn_inactive(config)
 
@@ -178,6 +180,7 @@ class Cache(Listening, BackedUp, Region[Any]):
         """Cancel running loads, end background work and subscriptions. Idempotent; any later call
         raises :class:`CacheClosed`.
         """
+        await keep_hot_keys(self._runtime)
         await self._runtime.aclose()
 
     async def __aenter__(self) -> Self:
@@ -308,7 +311,7 @@ class Cache(Listening, BackedUp, Region[Any]):
                     f"build a new Cache, or leave it as it is",
                     path=f"cache.{field}",
                 )
-        self._refuse_other_modes(config)
+        _refuse_other_modes(self._config, config, self._runtime)
         _check_metrics(config)
         named = {region.name for region in config.regions}
         kept = tuple([region for region in self._config.regions if region.name not in named])
@@ -321,6 +324,7 @@ class Cache(Listening, BackedUp, Region[Any]):
         self._runtime.configure(self._resolve(config, self._runtime))
         self._runtime.trace(tracer)
         self._config = config
+        self._runtime.warm_start = config.warm_start
         self._runtime.wait(*_waits(config))
         self._runtime.sampling.configure(config.monitoring, config.metrics)
         if changed:
@@ -410,26 +414,6 @@ class Cache(Listening, BackedUp, Region[Any]):
 
     # -- inside
 
-    def _refuse_other_modes(self, config: CacheConfig) -> None:
-        """A region's mode stays: copies made under one mode are not what another expects."""
-        named = {region.name: region for region in config.regions}
-        for name, region in named.items() if self._runtime.stored is None else ():
-            if config.mode_of(region) is not None:
-                raise ConfigError(
-                    f"region {name!r} can't have a mode: this cache was built without a storage; "
-                    f"build it with one, in coherence or in another region",
-                    path=f"regions.{name}.mode",
-                )
-        for name, state in self._runtime.states.items():
-            own = {region.name: region for region in self._config.regions}.get(name)
-            wanted = config.mode_of(named.get(name, own))
-            if wanted != state.settings.mode:
-                raise ConfigError(
-                    f"the mode of region {name!r} can't change while the cache runs, as what is "
-                    f"cached was cached by it: build a new Cache, or leave it as it is",
-                    path="coherence.mode",
-                )
-
     def _resolve(self, config: CacheConfig, runtime: Runtime) -> Sequence[RegionSettings]:
         """The settings of every region, the default one first."""
         weighed = [*self._weighers.values(), *([] if self._weigher is None else [self._weigher])]
@@ -465,6 +449,27 @@ class Cache(Listening, BackedUp, Region[Any]):
 def _makes_bytes(runtime: Runtime) -> bool:
     """Whether values become bytes at some point: a backend may keep objects, and persist them."""
     return runtime.encodes or "persistent" in runtime.backend.capabilities
+
+
+def _refuse_other_modes(before: CacheConfig, config: CacheConfig, runtime: Runtime) -> None:
+    """A region's mode stays: copies made under one mode are not what another expects."""
+    named = {region.name: region for region in config.regions}
+    for name, region in named.items() if runtime.stored is None else ():
+        if config.mode_of(region) is not None:
+            raise ConfigError(
+                f"region {name!r} can't have a mode: this cache was built without a storage; "
+                f"build it with one, in coherence or in another region",
+                path=f"regions.{name}.mode",
+            )
+    known = {region.name: region for region in before.regions}
+    for name, state in runtime.states.items():
+        wanted = config.mode_of(named.get(name, known.get(name)))
+        if wanted != state.settings.mode:
+            raise ConfigError(
+                f"the mode of region {name!r} can't change while the cache runs, as what is "
+                f"cached was cached by it: build a new Cache, or leave it as it is",
+                path="coherence.mode",
+            )
 
 
 def _check_metrics(config: CacheConfig) -> None:

@@ -20,7 +20,7 @@ from .breaker import CircuitState
 from .circuit import Circuit, GuardedBackend
 from .clock import Clock
 from .codec import RegionCodec
-from .config import BreakerConfig
+from .config import BreakerConfig, WarmStart
 from .errors import CacheClosed, CacheError, UnknownRegion, WrongLoop
 from .events import (
     CircuitTurned,
@@ -193,10 +193,10 @@ class Runtime:
         self.handlings: list[Handling] = []
         self.states: dict[str, RegionState] = {}
         self.started: float | None = None
-        self.closed = False
+        self.warm_start: WarmStart | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._opening: asyncio.Task[None] | None = None
-        self._opened = False
+        self._opened = self.closed = False
         self._closing: asyncio.Task[None] | None = None
         self._loads: Loads | None = None
         self._telling = 0

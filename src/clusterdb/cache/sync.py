@@ -46,6 +46,7 @@ from .processing import Handling
 from .regions import Region
 from .runtime import Runtime
 from .types import MISSING
+from .warming import Warmed
 from .weigh import Weigher
 
 if TYPE_CHECKING:
@@ -246,6 +247,31 @@ class SyncRegion(Generic[T]):
     invalidate_many = _blocking(Region[T].invalidate_many)
     invalidate_matching = _blocking(Region[T].invalidate_matching, may_wait=True)
     invalidate_tag = _blocking(Region[T].invalidate_tag)
+
+    @_with_text_of(Region.warm)
+    def warm(
+        self,
+        keys: Iterable[str] | None = None,
+        *,
+        loader: Callable[..., Any] | None = None,
+        type: Any = None,
+        ttl: TTL | UnsetType = UNSET,
+        tags: Iterable[str] = (),
+        rate: float | None = None,
+        concurrency: int = 4,
+        progress: Callable[[Warmed], None] | None = None,
+    ) -> Warmed:
+        work = self.face.warm(
+            keys if keys is None else list(keys),  # they may come from this door, in this thread
+            loader=loader,
+            type=type,
+            ttl=ttl,
+            tags=tags,
+            rate=rate,
+            concurrency=concurrency,
+            progress=progress,
+        )
+        return drive(self.runtime, work, may_wait=True)
 
     @_with_text_of(Region.get_or_load_many)
     def get_or_load_many(

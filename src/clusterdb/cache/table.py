@@ -35,7 +35,7 @@ from .stats import Counters
 from .tags import TagStates
 from .types import FOREVER, MISSING, Record, RemovalCause, Tier, Version
 
-__all__ = ["Check", "Overwrite", "Removal", "Stored", "Table", "When", "ordered"]
+__all__ = ["Check", "Overwrite", "Removal", "Stored", "Table", "When", "hottest", "ordered"]
 
 T = TypeVar("T")
 
@@ -426,3 +426,17 @@ def ordered(table: Table, now: float) -> list[Record]:
             if entry.deadline > now and valid(entry)
         ]
     )
+
+
+def hottest(table: Table, now: float, count: int) -> list[str]:
+    """The keys of at most ``count`` live entries, beginning with what would be evicted last.
+    O(n).
+    """
+    keys: list[str] = table.within(
+        lambda residents: [
+            entry.key
+            for entry in residents.policy.ordered()
+            if entry.deadline > now and valid(entry)
+        ]
+    )
+    return keys[: -count - 1 : -1]

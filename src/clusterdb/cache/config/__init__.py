@@ -48,6 +48,7 @@ from .policy import (
 from .region import CacheRegion, LoadConfig
 from .serialization import SchemaConfig, SerializationConfig
 from .storage import CallableStorage, PostgreSQL, RowMapping, SQLite, StorageBackend
+from .warm_start import WarmStart
 
 __all__ = [
     "ARC",
@@ -109,6 +110,7 @@ __all__ = [
     "TracingConfig",
     "TwoQueue",
     "WTinyLFU",
+    "WarmStart",
     "WriteAround",
     "WriteBehind",
     "WriteThrough",

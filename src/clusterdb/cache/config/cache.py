@@ -22,6 +22,7 @@ from .quantities import Items, Name, Ttl, preset
 from .region import CacheRegion
 from .serialization import SerializationConfig
 from .settings import Settings, require
+from .warm_start import WarmStart
 
 __all__ = ["CACHE_SECTION", "CacheConfig"]
 
@@ -55,6 +56,7 @@ class CacheConfig(Settings, frozen=True, kw_only=True):
     backup: BackupConfig | None = None
     metrics: MetricsConfig | None = None
     tracing: TracingConfig | None = None
+    warm_start: WarmStart | None = None
 
     def _check(self) -> None:
         """Check that no two regions have one name, and that a ring has what it needs."""
