@@ -21,6 +21,7 @@ from clusterdb.cache import (
     Directory,
     Disk,
     EntrySet,
+    InvalidArgument,
     Memory,
     UnknownBackup,
     UnknownRegion,
@@ -430,6 +431,19 @@ async def test_a_good_backup_is_verified(make):
         assert report.sampled == 100
 
 
+async def test_values_of_classes_that_only_programs_know_are_verified_too(make, tmp_path):
+    disk = Disk(path=tmp_path / "cache.db")
+    async with make(backend=disk) as cache:
+        await cache.set("u", User("Ann"))
+        await cache.backups.create()
+        report = await cache.backups.verify()
+        assert (report.problems, report.sampled) == ([], 1)
+
+        await cache.delete("u")
+        await cache.backups.restore()
+        assert await cache.get("u", type=User) == User("Ann")
+
+
 async def test_old_backups_are_removed_and_the_last_good_one_never(make):
     clock = ManualClock()
     async with make(clock=clock) as cache:
@@ -508,6 +522,35 @@ async def test_keys_are_changed_by_putting_a_new_one_in_front(make):
         assert (await cache.backups.verify(before.id)).good
         assert (await cache.backups.verify(after.id)).good
         await cache.backups.restore(before.id)
+
+
+# -- a warm start
+
+
+async def test_a_region_starts_warm_from_a_backup_and_keeps_what_it_has(make):
+    async with make() as cache:
+        await cache.set_many({"a": 1, "b": 2})
+        await cache.region("other").set("c", 3)
+        made = await cache.backups.create()
+    for name in ("latest", made.id):
+        async with make() as cache:
+            await cache.set("a", "mine")
+            told: list[Any] = []
+
+            warmed = await cache.warm(from_backup=name, progress=told.append)
+
+            assert (warmed.found, warmed.missing, warmed.failed) == (2, 0, 0)
+            assert [each.found for each in told] == [2]
+            assert await contents(cache) == {"a": "mine", "b": 2}
+            assert await contents(cache, "other") == {}
+
+
+async def test_a_warm_start_from_a_backup_takes_no_keys(make):
+    async with make() as cache:
+        with pytest.raises(InvalidArgument, match="leave keys and loader out"):
+            await cache.warm(["a"], from_backup="latest")
+        with pytest.raises(UnknownBackup):
+            await cache.warm(from_backup="latest")
 
 
 # -- speed

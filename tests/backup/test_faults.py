@@ -159,6 +159,19 @@ async def test_a_broken_backup_is_refused_before_anything_is_restored(make, plac
         assert listed.problem
 
 
+async def test_after_a_damaged_index_the_next_backup_is_a_full_one(make, place, caplog):
+    async with make(full_every=5) as cache:
+        await cache.set_many({f"k{at}": at for at in range(100)})
+        made = await cache.backups.create()
+        damage(place / "main" / made.id / "index.avro", 1000)
+
+        more = await cache.backups.create()
+
+        assert (more.kind, more.stored) == ("full", 100)
+        assert "index.avro" in caplog.text
+        assert (await cache.backups.verify()).good
+
+
 async def test_a_file_of_another_backup_does_not_pass_for_this_one(make, place):
     names = []
     async with make() as cache:

@@ -6,14 +6,14 @@ from collections.abc import Sequence
 
 from .backup import Backups, ObjectStore
 from .clock import Clock
-from .config import BackupConfig, CacheConfig
+from .config import BackupConfig
 from .errors import ConfigError
 from .events import EntrySet
 from .factory import make_object_store, make_scratch
 from .protocols import Backend, Exported, Written
 from .runtime import Runtime
 
-__all__ = ["BackedUp", "CacheHost"]
+__all__ = ["BackedUp", "CacheHost", "backups_of"]
 
 
 class CacheHost:
@@ -66,7 +66,6 @@ class CacheHost:
 class BackedUp:
     """The operation of a face that gives its backups."""
 
-    _config: CacheConfig
     _runtime: Runtime
 
     @property
@@ -75,11 +74,16 @@ class BackedUp:
 
         Raises :class:`ConfigError` where nothing says where they are kept.
         """
-        config = self._config.backup
-        if config is None:
-            raise ConfigError(
-                "backup: is not configured, so nothing says where backups are kept: "
-                "'backup: {schedule: ..., retention: ..., storage: ...}', or configure_backup()",
-                path="backup",
-            )
-        return Backups(config, CacheHost(self._runtime, config))
+        return backups_of(self._runtime)
+
+
+def backups_of(runtime: Runtime) -> Backups:
+    """The backups of a cache. Raises :class:`ConfigError` where it has no place for them."""
+    config = runtime.config.backup
+    if config is None:
+        raise ConfigError(
+            "backup: is not configured, so nothing says where backups are kept: "
+            "'backup: {schedule: ..., retention: ..., storage: ...}', or configure_backup()",
+            path="backup",
+        )
+    return Backups(config, CacheHost(runtime, config))

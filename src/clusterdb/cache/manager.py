@@ -151,7 +151,7 @@ class Cache(Listening, BackedUp, Region[Any]):
         runtime.wait(*_waits(config))
         if channel is not None:
             runtime.connect(channel, *_sent(config))
-        runtime.warm_start = config.warm_start
+        runtime.config = config
         super().__init__(runtime, DEFAULT_REGION)
         self._warn_inactive(config)
 
@@ -324,7 +324,7 @@ class Cache(Listening, BackedUp, Region[Any]):
         self._runtime.configure(self._resolve(config, self._runtime))
         self._runtime.trace(tracer)
         self._config = config
-        self._runtime.warm_start = config.warm_start
+        self._runtime.config = config
         self._runtime.wait(*_waits(config))
         self._runtime.sampling.configure(config.monitoring, config.metrics)
         if changed:

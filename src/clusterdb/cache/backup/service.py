@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import datetime as dt
+import logging
 import secrets
 from collections.abc import AsyncGenerator, Iterable, Sequence
 from contextlib import asynccontextmanager
@@ -18,7 +19,7 @@ import msgspec
 
 from ..clock import Clock
 from ..config import BackupConfig
-from ..errors import BackupError, CacheError, UnknownRegion
+from ..errors import BackupCorrupt, BackupError, CacheError, UnknownRegion
 from ..keys import matcher
 from ..protocols import Backend, Exported, Overwrite, Written
 from .chains import Catalog, abandoned, expired, next_sequence, pick, usable_parent
@@ -34,6 +35,7 @@ from .verifying import Verification, VerifyReport
 
 __all__ = ["BackupInfo", "Backups", "Host", "PruneReport"]
 
+_LOG: Final = logging.getLogger("clusterdb.cache")
 _NAMES_TRIED: Final = 5
 
 
@@ -147,8 +149,9 @@ class Backups:
                 parent = usable_parent(catalog, every, [first.id if first else ""])
             index = Index()
             try:
-                if parent is not None:
-                    await read_index(repository, parent, index)
+                if parent is not None and not await self._learn(repository, parent, index):
+                    await asyncio.to_thread(index.close)
+                    parent, index = None, Index()
                 about = await self._begin(repository, catalog, parent)
                 manifest = await Creation(
                     self._host.backend,
@@ -272,6 +275,17 @@ class Backups:
             yield Repository(store, self._host.name, self._keys)
         finally:
             await store.aclose()
+
+    async def _learn(self, repository: Repository, parent: Manifest, index: Index) -> bool:
+        """Let ``index`` know a backup; whether that one's index could be read. Where it is damaged
+        the next backup is a full one: better than none.
+        """
+        try:
+            await read_index(repository, parent, index)
+        except BackupCorrupt as error:
+            _LOG.warning("the next backup is a full one: %s", error)
+            return False
+        return True
 
     async def _begin(
         self, repository: Repository, catalog: Catalog, parent: Manifest | None
