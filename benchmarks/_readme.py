@@ -31,6 +31,7 @@ BENCHES = (
     "storage",
     "monitoring",
     "coherence",
+    "backup",
 )
 ELSEWHERE = ("nearcache_peers",)
 """Those that write their table into a page of their own."""
