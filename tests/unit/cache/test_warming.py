@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 from tests.encoding import BytesBackend
@@ -29,6 +30,7 @@ from clusterdb.cache import (
     WarmStart,
     WriteThrough,
 )
+from clusterdb.cache.cli import main
 from clusterdb.cache.testing import FaultyBackend, ManualClock
 from clusterdb.cache.types import Hit
 from clusterdb.cache.warming import Turns
@@ -233,3 +235,54 @@ async def test_the_keys_of_an_async_iterator_are_not_all_held(tmp_path: Path):
     async with Cache(config(tmp_path)) as cache:
         await cache.warm(keys(), concurrency=2, progress=lambda _: at_the_time.append(given_out))
     assert at_the_time[0] <= 300
+
+
+# -- the command
+
+
+def run_command(capsys: pytest.CaptureFixture[str], *words: str) -> tuple[int, str, str]:
+    capsys.readouterr()
+    code = main(["warm", *words])
+    return code, *capsys.readouterr()
+
+
+def test_a_command_copies_rows_into_the_cache(tmp_path: Path, capsys):
+    """Into a file that programs share: what it read is there afterwards, without the storage."""
+    rows = {"type": "sqlite", "path": str(tmp_path / "rows.db")}
+    stored = {"mode": {"type": "write_through", "backend": rows}}
+    place = tmp_path / "cache.yaml"
+    hot = tmp_path / "hot.keys"
+    cached = {"backend": {"type": "disk", "path": str(tmp_path / "cache.db")}}
+    whole = {"cache": cached, "coherence": stored, "warm_start": {"path": str(hot)}}
+    place.write_text(yaml.safe_dump(whole))
+    with Cache.from_file(str(place)).sync as cache:
+        cache.set_many({"a": User("Ada"), "b": 2, "c": 3})
+        cache.clear()  # of the copies
+    hot.write_text(json.dumps({"default": ["c", "gone"]}))
+    told = run_command(capsys, "--config", str(place), "a", "b", "absent")
+    assert told == (0, "2 cached, 1 not in the storage\n", "")
+    keys = tmp_path / "keys.txt"
+    keys.write_text("a\nb\n\n")
+    told = run_command(capsys, "--config", str(place), "--from", str(keys), "--json")
+    assert json.loads(told[1]) == {"region": "default", "found": 2, "missing": 0, "failed": 0}
+    told = run_command(capsys, "--config", str(place))
+    assert told == (0, "1 cached, 1 not in the storage\n", "")
+    assert json.loads(hot.read_text()) == {"default": ["c", "gone"]}, "the command wrote its own"
+    with Cache(CacheConfig(backend=Disk(path=tmp_path / "cache.db"))).sync as cache:
+        assert cache.get("b") == 2, "it is in the file, from where no storage is known"
+        assert cache.get("a", type=User) == User("Ada")
+
+
+def test_a_command_says_why_it_can_not(tmp_path: Path, capsys):
+    url = f"disk://{tmp_path}/cache.db"
+    with Cache.from_url(url).sync as cache:
+        cache.set("k", 1)
+    for words, said in (
+        (["--url", url, "k"], "has no storage behind it to copy from"),
+        (["--url", url], "which keys?"),
+        (["--url", url, "k", "--from", "x"], "and not both"),
+        (["--url", url, "--from", str(tmp_path / "absent")], "can't be read"),
+        (["--url", url, "--region", "nobody", "k"], "no region 'nobody'"),
+    ):
+        code, _, told = run_command(capsys, *words)
+        assert (code, said in told) == (2, True), told

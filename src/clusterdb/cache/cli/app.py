@@ -44,6 +44,7 @@ from .simulate import simulate
 from .status import regions, status
 from .storage import storage
 from .top import top
+from .warm import warm
 
 __all__ = ["app", "run"]
 
@@ -61,6 +62,7 @@ app.command()(touch)
 app.command()(scan)
 app.command()(clear)
 app.command()(invalidate)
+app.command()(warm)
 app.command(context_settings={"ignore_unknown_options": True})(increment)  # by -1
 app.command()(status)
 app.command()(regions)

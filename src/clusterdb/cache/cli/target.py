@@ -53,6 +53,7 @@ __all__ = [
     "on_cache",
     "on_region",
     "own_cache",
+    "region_in",
     "server_of",
 ]
 
@@ -139,7 +140,8 @@ def make_cache(file: Path | None, url: str | None, *, may_create: bool = False) 
             )
     with warnings.catch_warnings():  # `cache config check` tells them
         warnings.simplefilter("ignore", InactiveSetting)
-        return Cache(_as_stored(config))
+        # what was hot is told by the programs, not by a command
+        return Cache(structs.replace(_as_stored(config), warm_start=None))
 
 
 def own_cache(file: Path | None, url: str | None) -> Cache:
@@ -208,7 +210,7 @@ def on_region(
         return _run(work(ServedRegion(server, name)))
 
     async def in_region(cache: Cache) -> T:
-        return await work(cache if name is None else _region(cache, name))
+        return await work(cache if name is None else region_in(cache, name))
 
     return on_cache(file, url, in_region, may_create=may_create)
 
@@ -220,7 +222,8 @@ def _run(working: Awaitable[T]) -> T:
     return asyncio.run(session())
 
 
-def _region(cache: Cache, name: str) -> Region[Any]:
+def region_in(cache: Cache, name: str) -> Region[Any]:
+    """A region of a cache. Raises :class:`InvalidArgument` with the nearest name."""
     try:
         return cache.region(name)
     except UnknownRegion:
