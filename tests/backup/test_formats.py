@@ -95,6 +95,16 @@ def test_other_tools_open_a_file():
     assert [each["key"] for each in found] == ["key:1", "key:2", "key:3"]
 
 
+def test_large_values_go_into_blocks_of_their_own():
+    records = [entry(at, value=b"v" * 400_000) for at in range(10)]
+    data, file = made([records])
+
+    reader = FileReader(file, None)
+    assert [len(block) for block in reader.feed(data)] == [3, 3, 3, 1]
+    reader.end()
+    assert read(data, file) == records
+
+
 @pytest.mark.parametrize("cipher", [None, *CIPHERS])
 def test_no_flipped_bit_goes_unnoticed(cipher):
     key = None if cipher is None else SECRET

@@ -16,13 +16,14 @@ import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Iterator, Sequence
 from contextlib import aclosing, suppress
 from itertools import islice
-from typing import Any, Final, TypeVar
+from typing import Any, Final
 
 import msgspec
 
 from ..clock import Clock
 from ..errors import CacheError
 from ..protocols import Backend, Exported, NotExported
+from .ahead import one_ahead
 from .chains import HEARTBEAT
 from .files import FileWriter
 from .index import Index, IndexRow, row_of
@@ -32,8 +33,6 @@ from .repository import Repository
 from .throttle import Throttle
 
 __all__ = ["Creation", "Limits", "Progress"]
-
-T = TypeVar("T")
 
 Progress = Callable[[int], object]
 """Told how many entries more are done."""
@@ -129,7 +128,7 @@ class Creation:
         )
 
     async def _read_part(self, region: str, part: str) -> None:
-        batches = _one_ahead(self._backend.export(region, part=part, batch_size=_BATCH))
+        batches = one_ahead(self._backend.export(region, part=part, batch_size=_BATCH))
         async with aclosing(batches), aclosing(self._changed(region, batches)) as changed:
             while (first := await anext(changed, None)) is not None:
                 name = f"{self._about.id}/entries-{next(self._numbers):05d}.avro"
@@ -227,19 +226,6 @@ class Creation:
             problems=tuple(self._problems),
             files=tuple(sorted(self._files, key=lambda each: each.name)),
         )
-
-
-async def _one_ahead(batches: AsyncGenerator[T, None]) -> AsyncGenerator[T, None]:
-    """The same batches; while one is worked on the next is read."""
-    reading = asyncio.ensure_future(anext(batches, None))
-    try:
-        while (batch := await reading) is not None:
-            reading = asyncio.ensure_future(anext(batches, None))
-            yield batch
-    finally:
-        reading.cancel()
-        await asyncio.wait({reading})
-        await batches.aclose()
 
 
 async def all_of(works: Iterable[Awaitable[None]]) -> None:

@@ -20,6 +20,7 @@ from .sealing import Opener, Sealer, SecretKey
 
 __all__ = ["FileReader", "FileWriter"]
 
+_BLOCK: Final = 1024 * 1024
 _SCHEMAS: Final = {"entries": ENTRIES, "index": INDEX}
 
 
@@ -38,11 +39,11 @@ class FileWriter:
         self.records = 0
 
     def add(self, records: Sequence[Mapping[str, Any]]) -> bytes:
-        """The bytes of some more records, one block; of none, only what comes before it."""
+        """The bytes of some more records; of none, only what comes before the first."""
         if not records:
             return self._out(b"")
         self.records += len(records)
-        return self._out(self._blocks.block(records))
+        return b"".join([self._out(self._blocks.block(some)) for some in _blocks(records)])
 
     def end(self) -> bytes:
         """The last bytes."""
@@ -116,6 +117,20 @@ class FileReader:
             raise BackupCorrupt(
                 file.name, f"holds {self._records} records, and its manifest says {file.records}"
             )
+
+
+def _blocks(records: Sequence[Mapping[str, Any]]) -> Iterator[Sequence[Mapping[str, Any]]]:
+    """The records in blocks that are not much larger than a limit, so that who reads them needs no
+    more memory than that, or than one record.
+    """
+    first = size = 0
+    for at, record in enumerate(records, 1):
+        size += len(record.get("value", b""))
+        if size >= _BLOCK:
+            yield records[first:at]
+            first, size = at, 0
+    if first < len(records):
+        yield records[first:]
 
 
 def _metadata(name: str, region: str) -> Mapping[str, str]:

@@ -15,10 +15,11 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, Sequence
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from typing import Any, Final
 
 from ..errors import BackupCorrupt, BackupError, CacheError
+from .ahead import one_ahead
 from .chains import Catalog
 from .files import FileReader
 from .manifest import MANIFEST, MOST_MANIFEST, BackupFile, Manifest, dump_manifest, load_manifest
@@ -116,28 +117,16 @@ class Repository:
         """
         key = self.keys.find(manifest.key_id) if manifest.key_id else None
         reader = FileReader(file, key)
-        async with aclosing(self._stream(file)) as pieces:
+        async with aclosing(one_ahead(self._pieces(file))) as pieces:
             async for piece in pieces:
                 found = reader.feed(piece)
                 while (block := await asyncio.to_thread(next, found, None)) is not None:
                     yield block
         reader.end()
 
-    async def _stream(self, file: BackupFile) -> AsyncGenerator[bytes, None]:
-        """The bytes of a file, in pieces, one ahead of what is asked for."""
-        starts = range(0, file.size, _PIECE)
-        reading: asyncio.Task[bytes] | None = None
-        try:
-            for start in starts:
-                piece = await (reading or self._piece(file, start))
-                ahead = start + _PIECE
-                more = ahead < file.size
-                reading = asyncio.create_task(self._piece(file, ahead)) if more else None
-                yield piece
-        finally:
-            if reading is not None:
-                reading.cancel()
-                await asyncio.wait({reading})
+    async def _pieces(self, file: BackupFile) -> AsyncGenerator[bytes, None]:
+        for start in range(0, file.size, _PIECE):
+            yield await self._piece(file, start)
 
     async def _piece(self, file: BackupFile, start: int) -> bytes:
         length = min(_PIECE, file.size - start)
@@ -164,17 +153,22 @@ class Repository:
         return await self._store.upload(self._folder + check_name(name))
 
     async def complete(self, manifest: Manifest, key: SecretKey | None) -> None:
-        """Let a backup exist. Every file that it names must be there, whole."""
+        """Let a backup exist. Every file that it names must be there, whole, and every backup that
+        it needs.
+        """
         sizes: dict[str, int] = {}
         async for page in self._store.list(f"{self._folder}{manifest.id}/"):
             sizes |= {each.name.removeprefix(self._folder): each.size for each in page}
         for file in manifest.files:
             if sizes.get(file.name) != file.size:
                 raise BackupCorrupt(file.name, "was removed or changed while the backup was made")
+        for link in manifest.chain[:-1]:
+            await self._read(f"{link}/{MANIFEST}", 0, 1)  # it was not removed meanwhile
         name = f"{self._folder}{manifest.id}/{MANIFEST}"
         if not await self._store.create(name, dump_manifest(manifest, key)):
             raise BackupError(f"{name!r} is there already: another process made this backup")
-        await self._store.delete([f"{self._folder}{manifest.id}/{RUNNING}"])
+        with suppress(CacheError):  # it is no harm, and the backup is there
+            await self._store.delete([f"{self._folder}{manifest.id}/{RUNNING}"])
 
     async def remove(self, backup: str) -> None:
         """Remove a backup, its manifest first, so that no part of it counts as one meanwhile; or

@@ -158,7 +158,7 @@ class Restoration:
                 and row.sequence == sequence
                 and row.version == record["version"]
             ]
-        return [self._entry(record, wall) for record in records]
+        return [self._entry(record, wall) for record in _each_key_once(records)]
 
     def _entry(self, record: Mapping[str, Any], wall: float) -> Exported:
         left = record["expires_in"]
@@ -211,6 +211,16 @@ async def read_index(repository: Repository, manifest: Manifest, index: Index) -
             async with aclosing(repository.blocks(manifest, file)) as blocks:
                 async for block in blocks:
                     await asyncio.to_thread(index.learn, block)
+
+
+def _each_key_once(records: Sequence[dict[str, Any]]) -> Sequence[dict[str, Any]]:
+    """The latest of those with the same key, which was read twice as it moved between servers."""
+    latest: dict[str, dict[str, Any]] = {}
+    for record in records:
+        before = latest.get(record["key"])
+        if before is None or before["version"] < record["version"]:
+            latest[record["key"]] = record
+    return records if len(latest) == len(records) else list(latest.values())
 
 
 def _is_over(entry: Exported) -> bool:

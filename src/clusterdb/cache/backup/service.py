@@ -192,12 +192,15 @@ class Backups:
         """Read back every block of a backup (by default the last good one) and of those it needs,
         and restore some entries of each region for a trial.
 
-        Raises :class:`UnknownBackup`, :class:`WrongKey`, and :class:`BackupCorrupt` where a file is
-        missing; what is damaged is in the report.
+        Raises :class:`UnknownBackup`, :class:`WrongKey`, and :class:`NotSupported` for one of a
+        newer release; what is damaged or missing is in the report.
         """
         async with self._repository() as repository:
             catalog = await repository.catalog()
-            chain = catalog.chain(pick(catalog, backup))
+            try:
+                chain = catalog.chain(pick(catalog, backup))
+            except BackupCorrupt as error:
+                return VerifyReport(backup=backup or "", problems=[str(error)])
             looking = Verification(
                 repository, chain, self._host.scratch, self._host.regions, progress or _nobody
             )

@@ -30,7 +30,7 @@ class VerifyReport(msgspec.Struct, kw_only=True):
     """
 
     backup: str
-    chain: tuple[str, ...]
+    chain: tuple[str, ...] = ()
     files: int = 0
     records: int = 0
     size: int = 0
