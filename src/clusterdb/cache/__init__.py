@@ -6,7 +6,7 @@ from clusterdb.monitoring import AlertConfig, Health, HealthCheck, Metric, Metri
 from clusterdb.tracing import TracingConfig
 
 from .advice import Advice
-from .backup import BackupInfo, Backups, PruneReport, RestoreReport, VerifyReport
+from .backup import BackupInfo, Backups, PruneReport, RestoreReport, Throttle, VerifyReport
 from .batch import Batch, BatchOperation
 from .codec import Codec
 from .config import (
@@ -292,6 +292,7 @@ __all__ = [
     "SyncCache",
     "SyncRegion",
     "TagInvalidated",
+    "Throttle",
     "TlsConfig",
     "TracingConfig",
     "TwoQueue",
