@@ -32,6 +32,7 @@ BENCHES = (
     "monitoring",
     "maintenance",
     "coherence",
+    "backup",
 )
 ELSEWHERE = ("nearcache_peers",)
 """Those that write their table into a page of their own."""

@@ -6,6 +6,7 @@ from clusterdb.monitoring import AlertConfig, Health, HealthCheck, Metric, Metri
 from clusterdb.tracing import TracingConfig
 
 from .advice import Advice
+from .backup import BackupInfo, Backups, PruneReport, RestoreReport, Throttle, VerifyReport
 from .batch import Batch, BatchOperation
 from .codec import Codec
 from .config import (
@@ -20,6 +21,7 @@ from .config import (
     Adaptive,
     Admission,
     BackupConfig,
+    BackupEncryption,
     BackupStorage,
     BreakerConfig,
     CacheBackend,
@@ -72,6 +74,9 @@ from .decorators import AsyncCached, AsyncCachedMany, Cached, CachedMany, CacheI
 from .errors import (
     BackendSuspended,
     BackendUnavailable,
+    BackupCorrupt,
+    BackupError,
+    BackupUnavailable,
     BatchError,
     CacheClosed,
     CacheError,
@@ -99,13 +104,16 @@ from .errors import (
     Overloaded,
     ReentrantCall,
     ReentrantLoad,
+    RestoreStopped,
     RowRefused,
     ScanTimeout,
     SharedValueMutated,
     StorageUnavailable,
     TypeMismatch,
     TypeRequired,
+    UnknownBackup,
     UnknownRegion,
+    WrongKey,
     WrongLoop,
 )
 from .events import (
@@ -133,7 +141,7 @@ from .options import GetOptions, Pattern, PatternOptions, SetOptions, WriteOptio
 from .processing import Handling
 from .regions import Region
 from .stats import CacheStats, CircuitStats, RegionStats, StorageStats
-from .sync import SyncCache, SyncRegion
+from .sync import SyncBackups, SyncCache, SyncRegion
 from .types import MISSING, Hit, Lookup, Miss, Stale
 from .units import ByteSize
 from .warming import Warmed
@@ -158,7 +166,13 @@ __all__ = [
     "BackendSuspended",
     "BackendUnavailable",
     "BackupConfig",
+    "BackupCorrupt",
+    "BackupEncryption",
+    "BackupError",
+    "BackupInfo",
     "BackupStorage",
+    "BackupUnavailable",
+    "Backups",
     "Batch",
     "BatchError",
     "BatchOperation",
@@ -250,6 +264,7 @@ __all__ = [
     "PatternOptions",
     "PoolConfig",
     "PostgreSQL",
+    "PruneReport",
     "ReadThrough",
     "Rebalance",
     "Redis",
@@ -260,6 +275,8 @@ __all__ = [
     "Region",
     "RegionStats",
     "ReplicationConfig",
+    "RestoreReport",
+    "RestoreStopped",
     "RowMapping",
     "RowRefused",
     "SQLite",
@@ -274,15 +291,19 @@ __all__ = [
     "StorageStats",
     "StorageUnavailable",
     "Subscription",
+    "SyncBackups",
     "SyncCache",
     "SyncRegion",
     "TagInvalidated",
+    "Throttle",
     "TlsConfig",
     "TracingConfig",
     "TwoQueue",
     "TypeMismatch",
     "TypeRequired",
+    "UnknownBackup",
     "UnknownRegion",
+    "VerifyReport",
     "WTinyLFU",
     "WarmStart",
     "Warmed",
@@ -290,5 +311,6 @@ __all__ = [
     "WriteBehind",
     "WriteOptions",
     "WriteThrough",
+    "WrongKey",
     "WrongLoop",
 ]

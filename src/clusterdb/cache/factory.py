@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 from urllib.parse import urlsplit
 
+from msgspec import structs
+
 from .clock import Clock
 from .config import (
+    S3,
+    Admission,
+    BackupStorage,
     BreakerConfig,
     CacheConfig,
     CacheRegion,
     CallableStorage,
     Cleanup,
     Compact,
+    Directory,
     Disk,
     MaintenanceConfig,
     MaintenanceTask,
@@ -37,12 +43,14 @@ from .maintenance.rebalance import RebalanceJob
 from .protocols import Backend, Channel
 from .rows import Storage, StorageSetup
 from .schedule import Schedule
+from .settings import RegionSettings
 from .write_modes import Stores, Volatile
 
 if TYPE_CHECKING:
     from clusterdb.tracing import Tracer
 
     from .backends.redis.reads import RedisReads
+    from .backup import ObjectStore
     from .runtime import Runtime
 
 __all__ = [
@@ -50,8 +58,10 @@ __all__ = [
     "lease_of",
     "make_backend",
     "make_channel",
+    "make_object_store",
     "make_plans",
     "make_reads",
+    "make_scratch",
     "make_setup",
     "make_storage",
     "make_stores",
@@ -169,6 +179,32 @@ def storages_of(config: CacheConfig) -> dict[str, StorageBackend]:
         if backend is not None and backend not in found.values():
             found[place] = backend
     return found
+
+
+def make_object_store(config: BackupStorage) -> ObjectStore:
+    """The place of backups that ``config`` names. Does no I/O."""
+    match config:
+        case Directory(path=path):
+            from .backup.directory import DirectoryStore
+
+            return DirectoryStore(Path(path).expanduser())
+        case S3() as s3:
+            try:
+                from .backup.s3 import S3Store
+            except ImportError as error:
+                raise MissingExtra("a backup to S3", "s3") from error
+            return S3Store(s3)
+    raise NotSupported(f"no place of backups is made of a {type(config).__name__}")
+
+
+def make_scratch(regions: Iterable[RegionSettings], clock: Clock) -> Backend:
+    """An empty backend in memory, with these regions and without their limits, for a trial."""
+    from .backends.memory import MemoryBackend
+
+    backend = MemoryBackend(clock)
+    unlimited = {"max_items": None, "max_weight": None, "admission": Admission(), "weigher": None}
+    backend.configure({each.name: structs.replace(each, **unlimited) for each in regions})
+    return backend
 
 
 class _Stores:

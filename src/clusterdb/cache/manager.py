@@ -21,6 +21,7 @@ from clusterdb.monitoring import Health, Metric, MetricsConfig
 from clusterdb.tracing import TracingConfig
 
 from .advice import Advice
+from .backing import BackedUp
 from .callers import caller
 from .checking import collect_health
 from .clock import Clock, SystemClock
@@ -120,7 +121,7 @@ class CacheMonitor(Protocol):
         ...
 
 
-class Cache(Maintaining, Listening, Region[Any]):
+class Cache(Maintaining, Listening, BackedUp, Region[Any]):
     """A cache.
 
     ``config`` defaults to an embedded cache in process memory. ``weigher`` weighs the entries of
@@ -161,7 +162,7 @@ class Cache(Maintaining, Listening, Region[Any]):
         runtime.maintenance.configure(make_plans(config, runtime), lease_of(config))
         if channel is not None:
             runtime.connect(channel, *_sent(config))
-        runtime.warm_start = config.warm_start
+        runtime.config = config
         super().__init__(runtime, DEFAULT_REGION)
         self._warn_inactive(config)
 
@@ -335,7 +336,7 @@ class Cache(Maintaining, Listening, Region[Any]):
         self._runtime.configure(self._resolve(config, self._runtime))
         self._runtime.trace(tracer)
         self._config = config
-        self._runtime.warm_start = config.warm_start
+        self._runtime.config = config
         self._runtime.wait(*_waits(config))
         self._runtime.sampling.configure(config.monitoring, config.metrics)
         self._runtime.maintenance.configure(plans, lease_of(config))
@@ -362,7 +363,7 @@ class Cache(Maintaining, Listening, Region[Any]):
         await self.configure(structs.replace(self._config, maintenance=maintenance))
 
     async def configure_backup(self, backup: BackupConfig) -> None:
-        """Set what is backed up, when and where."""
+        """Set when and where the cache is backed up; ``cache.backups`` works there from now on."""
         await self.configure(structs.replace(self._config, backup=backup))
 
     async def configure_monitoring(self, monitoring: MonitoringConfig | MetricsConfig) -> None:

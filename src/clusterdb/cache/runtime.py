@@ -19,7 +19,7 @@ from .breaker import CircuitState
 from .circuit import Circuit, GuardedBackend
 from .clock import Clock
 from .codec import RegionCodec
-from .config import BreakerConfig, WarmStart
+from .config import BreakerConfig, CacheConfig
 from .departures import Departures
 from .errors import CacheClosed, CacheError, UnknownRegion, WrongLoop
 from .events import (
@@ -193,7 +193,7 @@ class Runtime:
         self.handlings: list[Handling] = []
         self.states: dict[str, RegionState] = {}
         self.started: float | None = None
-        self.warm_start: WarmStart | None = None
+        self.config = CacheConfig()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._opening: asyncio.Task[None] | None = None
         self._opened = self.closed = False

@@ -244,9 +244,11 @@ def _setting(config: CacheConfig, name: str) -> object:
     """A setting by its path; what is not there is as its parts are by default."""
     if name.startswith("coherence.") and config.coherence is None:
         return attrgetter(name.removeprefix("coherence."))(CacheCoherence())
+    if name.startswith("backup.") and config.backup is None:
+        return None
     return attrgetter(name)(config)
 
 
 _DEFAULTS = CacheConfig()
 _ENCODING = ("policy.compression", "serialization")
-_LATER = ("backup",)
+_LATER: tuple[str, ...] = ()

@@ -30,6 +30,7 @@ from typing import (
 from msgspec import UNSET, UnsetType
 
 from .atomic import AtomicChanges
+from .backup import Backups
 from .batch import BatchOperation
 from .codec import Codec
 from .config import CacheConfig, CacheRegion
@@ -51,7 +52,15 @@ from .weigh import Weigher
 if TYPE_CHECKING:
     from .decorators import Caching, CachingMany
 
-__all__ = ["SyncAtomic", "SyncBatch", "SyncCache", "SyncRegion", "SyncSubscription", "drive"]
+__all__ = [
+    "SyncAtomic",
+    "SyncBackups",
+    "SyncBatch",
+    "SyncCache",
+    "SyncRegion",
+    "SyncSubscription",
+    "drive",
+]
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -248,6 +257,7 @@ class SyncRegion(Generic[T]):
         type: Any = None,
         ttl: TTL | UnsetType = UNSET,
         tags: Iterable[str] = (),
+        from_backup: str | None = None,
         rate: float | None = None,
         concurrency: int = 4,
         progress: Callable[[Warmed], None] | None = None,
@@ -258,6 +268,7 @@ class SyncRegion(Generic[T]):
             type=type,
             ttl=ttl,
             tags=tags,
+            from_backup=from_backup,
             rate=rate,
             concurrency=concurrency,
             progress=progress,
@@ -364,6 +375,19 @@ async def _some(keys: AsyncIterator[str]) -> list[str]:
     return found
 
 
+class SyncBackups:
+    """The backups of a cache without ``await``: ``cache.sync.backups``."""
+
+    def __init__(self, runtime: Runtime, face: Backups) -> None:
+        self.runtime, self.face = runtime, face
+
+    create = _blocking(Backups.create, may_wait=True)
+    list = _blocking(Backups.list, may_wait=True)
+    verify = _blocking(Backups.verify, may_wait=True)
+    restore = _blocking(Backups.restore, may_wait=True)
+    prune = _blocking(Backups.prune, may_wait=True)
+
+
 class SyncCache(SyncRegion[Any]):
     """A cache without ``await``: ``with Cache().sync as cache:``."""
 
@@ -423,6 +447,11 @@ class SyncCache(SyncRegion[Any]):
     def regions(self) -> tuple[str, ...]:
         """The names of all regions."""
         return self.face.regions
+
+    @property
+    def backups(self) -> SyncBackups:
+        """The backups of this cache: see :attr:`Cache.backups`."""
+        return SyncBackups(self.runtime, self.face.backups)
 
     @overload
     def region(self, name: str) -> SyncRegion[Any]: ...

@@ -15,7 +15,7 @@ from typing import Final, Self
 from .clock import Clock
 from .types import Version
 
-__all__ = ["RANDOM_BITS", "Versions", "above"]
+__all__ = ["RANDOM_BITS", "Versions", "above", "first_version"]
 
 RANDOM_BITS: Final = 12
 """The low bits of a version, which say nothing of the time."""
@@ -62,6 +62,14 @@ class Versions:
 
     def _now(self) -> Version:
         return int(self._wall() * 1_000_000) << RANDOM_BITS
+
+
+def first_version(wall: float) -> Version:
+    """Where versions that are only counted begin, at a time in seconds since 1970: above all that
+    were counted before, in an earlier process or another file, as long as clocks are about right.
+    So what is written after a loss is newer than a backup of before it.
+    """
+    return int(wall * 1_000_000) << RANDOM_BITS
 
 
 def above(versions: Iterator[Version], version: Version) -> Iterator[Version]:

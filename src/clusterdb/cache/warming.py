@@ -24,6 +24,8 @@ import msgspec
 from msgspec import UNSET, UnsetType
 
 from .access import Access
+from .backing import backups_of
+from .backup import Throttle
 from .config import WarmStart
 from .errors import InvalidArgument, TypeMismatch, TypeRequired
 from .keys import check_key, shown
@@ -87,6 +89,7 @@ class Warming:
         type: Any = None,
         ttl: TTL | UnsetType = UNSET,
         tags: Iterable[str] = (),
+        from_backup: str | None = None,
         rate: float | None = None,
         concurrency: int = 4,
         progress: Callable[[Warmed], None] | None = None,
@@ -98,11 +101,16 @@ class Warming:
         ``keys`` may be an async iterator, such as ``cache.scan("user:*")``. What nobody has is
         loaded by ``loader``, with ``ttl`` and ``tags``, as in :meth:`get_or_load_many`; a backend
         in this process has nothing to read without one, but from a storage. ``type``: see
-        :meth:`get`. At most ``rate`` keys a second, in batches of up to 100, ``concurrency`` of
-        them at a time; ``progress`` is told after each how far it is. Raises
-        :class:`BackendUnavailable`, and :class:`TypeRequired`. One round trip a batch and node.
+        :meth:`get`. ``from_backup`` takes what is not there from that backup instead (``latest``:
+        the last good one), all of this region. At most ``rate`` keys a second, in batches of up to
+        100, ``concurrency`` of them at a time; ``progress`` is told after each how far it is.
+        Raises :class:`BackendUnavailable`, and :class:`TypeRequired`. One round trip a batch and
+        node.
         """
         access = self._access
+        if from_backup is not None:
+            named = keys is not None or loader is not None
+            return await _restored(access, from_backup, rate, progress, named=named)
         _check(access, rate, concurrency, loader)
         if keys is None:
             keys = await asyncio.to_thread(hot_keys, _kept(access.runtime), access.region)
@@ -162,6 +170,38 @@ class _Warmup:
                 self._progress(self._warmed)
 
 
+async def _restored(
+    access: Access,
+    backup: str,
+    rate: float | None,
+    progress: Callable[[Warmed], None] | None,
+    *,
+    named: bool,
+) -> Warmed:
+    """Take from a backup what a region lacks. ``missing`` is what has expired since."""
+    _check_rate(rate)
+    if named:
+        raise InvalidArgument(
+            "from_backup takes all of a region's entries as they are: leave keys and loader out"
+        )
+    done = 0
+
+    def tell(count: int) -> None:
+        nonlocal done
+        done += count
+        if progress is not None:
+            progress(Warmed(found=done))
+
+    report = await backups_of(access.runtime).restore(
+        None if backup == "latest" else backup,
+        regions=[access.region],
+        overwrite="never",
+        throttle=Throttle(rate, None),
+        progress=tell,
+    )
+    return Warmed(found=report.restored + report.kept, missing=report.expired, failed=report.failed)
+
+
 async def _batches(keys: Iterable[str] | AsyncIterable[str], size: int) -> AsyncIterator[list[str]]:
     """The keys, each once in its batch."""
     batch: dict[str, None] = {}
@@ -203,8 +243,7 @@ def _counted(batch: list[str], found: Mapping[str, object]) -> Warmed:
 def _check(
     access: Access, rate: float | None, concurrency: int, loader: Callable[..., Any] | None
 ) -> None:
-    if rate is not None and not rate > 0:
-        raise InvalidArgument(f"rate is keys a second, above 0, not {shown(rate)}")
+    _check_rate(rate)
     if isinstance(concurrency, bool) or not isinstance(concurrency, int) or concurrency < 1:
         raise InvalidArgument(f"concurrency is an int from 1, not {shown(concurrency)}")
     if loader is None and not access.encodes:
@@ -214,16 +253,21 @@ def _check(
         )
 
 
+def _check_rate(rate: float | None) -> None:
+    if rate is not None and not rate > 0:
+        raise InvalidArgument(f"rate is keys a second, above 0, not {shown(rate)}")
+
+
 # -- the keys of the last run
 
 
 def _kept(runtime: Runtime) -> WarmStart:
-    if runtime.warm_start is None:
+    if runtime.config.warm_start is None:
         raise InvalidArgument(
             "which keys? Name them, or have the hottest kept from run to run: "
             "CacheConfig(warm_start=WarmStart(path=...))"
         )
-    return runtime.warm_start
+    return runtime.config.warm_start
 
 
 def hot_keys(kept: WarmStart, region: str) -> list[str]:
@@ -242,7 +286,7 @@ def hot_keys(kept: WarmStart, region: str) -> list[str]:
 
 async def keep_hot_keys(runtime: Runtime) -> None:
     """Write the hottest keys of each region that keeps something in this process, at its end."""
-    kept = runtime.warm_start
+    kept = runtime.config.warm_start
     if kept is None or not runtime.running:
         return
     now = runtime.clock.now()

@@ -48,7 +48,7 @@ from ..shares import Shares
 from ..table import Table
 from ..tags import TagStates
 from ..types import FOREVER, Record, Version
-from ..versions import above
+from ..versions import above, first_version
 from .moving import Restoring, export_table
 from .pressure import Pressure
 from .restoring import ALL, check_part, highest
@@ -79,7 +79,7 @@ class MemoryBackend:
         self._lock = TableLock()
         self._guard = Guard(self._lock)
         self._tags = TagStates()
-        self._versions: Iterator[Version] = count(1)
+        self._versions: Iterator[Version] = count(first_version(clock.wall()))
         self._dated = False
         self._tables: dict[str, Table] = {}
         self._settings: dict[str, RegionSettings] = {}

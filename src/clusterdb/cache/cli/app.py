@@ -19,8 +19,9 @@ from clusterdb.cache import (
     NotSupported,
 )
 
-from ..errors import NoStorage, StorageUnavailable
+from ..errors import BackupUnavailable, NoStorage, StorageUnavailable, UnknownBackup
 from .advise import advise
+from .backup import backup
 from .change import delete, increment, touch
 from .completion import completion
 from .config import config
@@ -76,6 +77,7 @@ storage.command()(pending)
 storage.command()(flush)
 app.add_typer(storage)
 app.add_typer(maintenance)
+app.add_typer(backup)
 app.add_typer(config)
 app.command()(doctor)
 app.command()(record)
@@ -121,9 +123,9 @@ def run(argv: Sequence[str]) -> int:
 
 
 def _code(error: CacheError) -> int:
-    if isinstance(error, BackendUnavailable | StorageUnavailable):
+    if isinstance(error, BackendUnavailable | StorageUnavailable | BackupUnavailable):
         return _UNAVAILABLE
-    wrong = InvalidArgument, NotSupported, MissingExtra, NoStorage
+    wrong = InvalidArgument, NotSupported, MissingExtra, NoStorage, UnknownBackup
     return _WRONG_USAGE if isinstance(error, wrong) else _FAILED
 
 

@@ -12,8 +12,9 @@ from clusterdb.monitoring.config import MetricsConfig
 from clusterdb.tracing.config import TracingConfig
 
 from .backend import CacheBackend, Memory, Redis
+from .backup import BackupConfig
 from .coherence import CacheCoherence, CoherenceMode, InvalidationConfig, WriteBehind
-from .management import BackupConfig, MaintenanceConfig
+from .management import MaintenanceConfig
 from .observation import MonitoringConfig
 from .partitioning import PartitioningConfig
 from .policy import CachePolicy

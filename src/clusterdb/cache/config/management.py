@@ -1,25 +1,20 @@
-"""Maintenance and backup: what runs by itself, when, and where copies go."""
+"""Maintenance: what runs by itself, and when."""
 
 from __future__ import annotations
 
 from typing import Annotated, TypeAlias
-from urllib.parse import urlsplit
 
 from msgspec import Meta
 
 from ..errors import InvalidArgument
 from .cron import check_schedule
-from .quantities import Count, Duration, FilePath, Items, OptionalDuration, preset
+from .quantities import Count, Duration, Items, OptionalDuration, preset
 from .secrets import shown
 from .settings import Settings, require
 
 __all__ = [
-    "S3",
-    "BackupConfig",
-    "BackupStorage",
     "Cleanup",
     "Compact",
-    "Directory",
     "MaintenanceConfig",
     "MaintenanceTask",
     "Rebalance",
@@ -89,47 +84,3 @@ class MaintenanceConfig(Settings, frozen=True, kw_only=True):
         budget = self.time_budget
         require(budget is None or budget > 0, "time_budget", "must be above 0 seconds, or null")
         require(self.lease >= 1, "lease", "must be at least 1 second")
-
-
-class S3(Settings, frozen=True, kw_only=True, tag_field="type", tag="s3"):
-    """A bucket of S3 or of a store that speaks its protocol (`endpoint`)."""
-
-    bucket: str
-    prefix: str = ""
-    region: str | None = None
-    endpoint: str | None = None
-
-    def _check(self) -> None:
-        """Check that the bucket has a name and the endpoint is a web address."""
-        require(bool(self.bucket) and "/" not in self.bucket, "bucket", "needs a name without '/'")
-        web = self.endpoint is None or _is_web(self.endpoint)
-        require(web, "endpoint", "expected http(s)://host[:port]")
-
-
-class Directory(Settings, frozen=True, kw_only=True, tag_field="type", tag="directory"):
-    """A directory of this machine."""
-
-    path: FilePath
-
-
-BackupStorage: TypeAlias = S3 | Directory
-
-
-class BackupConfig(Settings, frozen=True, kw_only=True):
-    """A backup on a schedule; those older than `retention` are removed."""
-
-    schedule: Schedule
-    retention: Duration
-    storage: BackupStorage
-
-    def _check(self) -> None:
-        """Check that backups are kept for a while."""
-        require(self.retention > 0, "retention", "must be above 0 seconds")
-
-
-def _is_web(url: str) -> bool:
-    try:
-        parts = urlsplit(url)
-        return parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
-    except ValueError:
-        return False

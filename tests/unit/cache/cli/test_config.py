@@ -53,7 +53,7 @@ def test_a_valid_file_is_summed_up(shop: Path):
     assert ["default", "adaptive", "1,000,000", "no", "limit", "1h"] in lines
     assert ["session", "adaptive", "no", "limit", "64MiB", "30m"] in lines
     assert ["users", "lfu", "5,000", "no", "limit", "no", "expiry"] in lines
-    assert "'backup' was checked and kept" in done.output
+    assert "'backup.schedule' was checked and kept" in done.output
 
 
 def test_json_says_the_same(shop: Path):
@@ -62,7 +62,7 @@ def test_json_says_the_same(shop: Path):
     assert done.exit_code == 0
     said = json.loads(done.output)
     [inactive] = said.pop("inactive")
-    assert "'backup'" in inactive
+    assert "'backup.schedule'" in inactive
     assert said == {
         "ok": True,
         "file": str(shop),
