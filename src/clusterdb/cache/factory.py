@@ -13,6 +13,7 @@ from .clock import Clock
 from .config import (
     S3,
     Admission,
+    BackupConfig,
     BackupStorage,
     BreakerConfig,
     CacheConfig,
@@ -37,6 +38,7 @@ from .config import (
 from .errors import ConfigError, MissingExtra, NotSupported
 from .intents import Intent, Intents, PutAside
 from .maintenance import Job, Plan
+from .maintenance.backing_up import BackupJob, BackupMaker
 from .maintenance.cleanup import CleanupJob
 from .maintenance.compact import CompactJob
 from .maintenance.rebalance import RebalanceJob
@@ -291,14 +293,20 @@ def stored_regions(config: CacheConfig) -> dict[str, CacheRegion]:
 
 
 def make_plans(config: CacheConfig, runtime: Runtime) -> tuple[Plan, ...]:
-    """What is run now and then, as ``config.maintenance`` says. Raises :class:`ConfigError` for a
-    schedule that never comes due, :class:`MissingExtra` without the extra ``schedule``.
+    """What is run now and then, as ``config.maintenance`` and ``config.backup`` say. Raises
+    :class:`ConfigError` for a schedule that never comes due, :class:`MissingExtra` without the
+    extra ``schedule``.
     """
-    wanted = config.maintenance
-    if wanted is None:
-        return ()
-    path = "maintenance"
-    schedule = Schedule(wanted.schedule, wanted.timezone, wanted.jitter, path=path)
+    plans: list[Plan] = []
+    if config.maintenance is not None:
+        plans.append(_maintenance(config.maintenance, runtime))
+    if config.backup is not None:
+        plans.append(_backup(config.backup, runtime))
+    return tuple(plans)
+
+
+def _maintenance(wanted: MaintenanceConfig, runtime: Runtime) -> Plan:
+    schedule = Schedule(wanted.schedule, wanted.timezone, wanted.jitter, path="maintenance")
     upkeep: object = getattr(runtime.backend, "upkeep", None)
 
     def storages() -> list[Storage]:
@@ -311,7 +319,17 @@ def make_plans(config: CacheConfig, runtime: Runtime) -> tuple[Plan, ...]:
         like = sum([job.name.partition("-")[0] == kind for job in jobs])
         name = f"{kind}-{like + 1}" if like else str(kind)
         jobs.append(_job(task, name, upkeep, storages))
-    return (Plan(path, jobs, schedule, wanted.time_budget, wanted.rate_limit),)
+    return Plan("maintenance", jobs, schedule, wanted.time_budget, wanted.rate_limit)
+
+
+def _backup(wanted: BackupConfig, runtime: Runtime) -> Plan:
+    def backups() -> BackupMaker:
+        from .backing import CacheHost
+        from .backup import Backups
+
+        return Backups(wanted, CacheHost(runtime, wanted))
+
+    return Plan("backup", [BackupJob(backups)], Schedule(wanted.schedule, path="backup"))
 
 
 def _job(

@@ -15,15 +15,14 @@ from typing import Annotated, Any, Protocol
 import pytest
 
 from clusterdb.cache import (
-    BackupConfig,
     Cache,
     CacheConfig,
     CacheRegion,
     ConfigError,
-    Directory,
     InactiveSetting,
     InvalidArgument,
     ReentrantCall,
+    SerializationConfig,
 )
 from clusterdb.cache.guard import Guard, TableLock
 from clusterdb.cache.weigh import weigh
@@ -141,10 +140,11 @@ async def test_what_cannot_be_weighed_is_refused_and_harms_no_load():
 
 async def test_a_warning_that_is_an_error_changes_nothing():
     async with Cache() as cache:
-        backup = BackupConfig(schedule="0 * * * *", retention="7d", storage=Directory(path="/b"))
+        before = cache.config
+        json = CacheConfig(serialization=SerializationConfig(format="json"))
         with pytest.raises(InactiveSetting):  # warnings are errors in these tests
-            await cache.configure_backup(backup)
-        assert cache.config.backup is None
+            await cache.configure(json)
+        assert cache.config == before
 
 
 class Shape(Protocol):

@@ -8,11 +8,11 @@ import sys
 from dataclasses import dataclass
 
 import pytest
+from msgspec import structs
 
 from clusterdb.cache import (
     FIFO,
     LRU,
-    BackupConfig,
     Cache,
     CacheClosed,
     CacheConfig,
@@ -21,7 +21,6 @@ from clusterdb.cache import (
     CachePolicy,
     CacheRegion,
     ConfigError,
-    Directory,
     Disk,
     EntryTooLarge,
     GetOptions,
@@ -30,6 +29,7 @@ from clusterdb.cache import (
     InvalidArgument,
     MissingExtra,
     ScanTimeout,
+    SerializationConfig,
     SharedValueMutated,
     Stale,
     TypeMismatch,
@@ -198,13 +198,11 @@ async def test_a_failing_weigher_changes_nothing():
         assert await cache.get("k") == 1
 
 
-async def test_settings_whose_part_is_not_there_are_kept_and_said(cache, tmp_path):
-    backup = BackupConfig(
-        schedule="0 0 * * *", retention="7d", storage=Directory(path=str(tmp_path))
-    )
-    with pytest.warns(InactiveSetting, match=r"'backup\.schedule' was checked and kept"):
-        await cache.configure_backup(backup)
-    assert cache.config.backup == backup
+async def test_settings_whose_part_is_not_there_are_kept_and_said(cache):
+    wanted = structs.replace(cache.config, serialization=SerializationConfig(format="json"))
+    with pytest.warns(InactiveSetting, match=r"'serialization' was checked and kept"):
+        await cache.configure(wanted)
+    assert cache.config == wanted
     health = await cache.get_health()
     assert health.status == "degraded"
 

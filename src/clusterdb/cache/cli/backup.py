@@ -220,6 +220,7 @@ def _with_cache(
 
     async def session() -> T:
         cache = make()
+        cache.access.runtime.maintenance.duties = "none"  # only what the command is for
         try:
             if storage is not None:
                 await cache.configure_backup(_placed(cache.config.backup, storage))

@@ -151,7 +151,9 @@ def make_cache(
     with warnings.catch_warnings():  # `cache config check` tells them
         warnings.simplefilter("ignore", InactiveSetting)
         # what was hot is told by the programs, not by a command
-        return Cache(structs.replace(_as_stored(config), warm_start=None))
+        cache = Cache(structs.replace(_as_stored(config), warm_start=None))
+    cache.access.runtime.maintenance.duties = "none"  # a command starts nothing by itself
+    return cache
 
 
 def own_cache(file: Path | None, url: str | None) -> Cache:

@@ -105,9 +105,11 @@ class JobContext:
         freed: int = 0,
         total: int | None = None,
         keep: bool = False,
+        paced: bool = True,
     ) -> None:
-        """A step is done: add what it did, and wait for the next one's turn. ``keep``: the cursor
-        is to be stored before the job goes on, whatever that costs. Raises :class:`Stopped`.
+        """A step is done: add what it did, and wait for the next one's turn, unless the job has a
+        pace of its own (not ``paced``). ``keep``: the cursor is to be stored before the job goes
+        on, whatever that costs. Raises :class:`Stopped`.
         """
         before = self.progress
         self.progress = structs.replace(
@@ -124,7 +126,7 @@ class JobContext:
         if keep or self._now() - self._saved_at >= _SAVE_EVERY:
             await self._keep()
         pause = self._throttle.pause(looked + moved, self._now() - self._stepped_at)
-        if pause:
+        if pause and paced:
             await asyncio.sleep(pause)
         self._stop_if_halted()
         self._stepped_at = self._now()

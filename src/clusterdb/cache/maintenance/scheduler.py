@@ -147,7 +147,7 @@ class Maintenance:
         """Ask whoever leads to run a plan now, or some jobs of it, with ``options`` for this run;
         the number of the request.
         """
-        self._check()
+        self._check(plan)
         known = [job.name for each in self._plans if each.name == plan for job in each.jobs]
         for job in jobs:
             if job not in known:
@@ -189,11 +189,11 @@ class Maintenance:
                     raise CacheError(why)
             await asyncio.sleep(_FOLLOW)
 
-    def _check(self) -> None:
-        if not self._plans:
+    def _check(self, plan: str = "") -> None:
+        if not self._plans or (plan and plan not in [each.name for each in self._plans]):
             raise NotSupported(
-                "no maintenance is configured for this cache: configure_maintenance(), or section "
-                "'maintenance' of its file"
+                f"no {plan or 'maintenance'} is configured for this cache: give its file a section "
+                f"{plan or 'maintenance'!r}"
             )
 
     # -- at work
