@@ -378,6 +378,29 @@ def test_any_point_of_any_chain_is_restored_exactly(tmp_path_factory, steps):
     asyncio.run(run())
 
 
+async def test_a_key_that_was_read_twice_is_restored_once_in_its_later_state(make, monkeypatch):
+    """As where keys move between servers while a backup is made."""
+    async with make() as cache:
+        backend: Any = cache._runtime.backend
+        await cache.set("a", "old")
+        [[old]] = [batch async for batch in backend.export("default")]
+        await cache.set("a", "new")
+        [[new]] = [batch async for batch in backend.export("default")]
+
+        async def twice(region, **options):
+            if region == "default":
+                yield [new, old, new]
+
+        with monkeypatch.context() as patch:
+            patch.setattr(type(backend), "export", lambda self, *args, **options: twice(*args))
+            made = await cache.backups.create()
+        await cache.delete("a")
+        report = await cache.backups.restore(made.id, overwrite="always")
+
+        assert (report.restored, report.kept) == (1, 0)
+        assert await cache.get("a") == "new"
+
+
 # -- many at once
 
 

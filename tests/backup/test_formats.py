@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from tests.backup.conftest import KEY, OTHER_KEY
 
 from clusterdb.cache import BackupCorrupt, BackupEncryption, NotSupported, WrongKey
+from clusterdb.cache.backup.container import ENTRIES, BlockReader, BlockWriter, MalformedFile
 from clusterdb.cache.backup.files import FileReader, FileWriter
 from clusterdb.cache.backup.manifest import (
     BackupFile,
@@ -184,6 +185,16 @@ def test_nothing_of_an_entry_is_readable_without_the_key_and_no_two_files_are_al
     assert b"customer" not in one
     assert b"secret" not in one
     assert one[46:] != two[46:]
+
+
+def test_a_block_with_more_than_it_says_is_refused():
+    writer = BlockWriter(ENTRIES, {})
+    block = writer.block([entry(1), entry(2)])
+    assert block[0] == 4  # two, as Avro writes a number
+    reader = BlockReader(ENTRIES, {})
+
+    with pytest.raises(MalformedFile, match="more than its records"):
+        list(reader.feed(writer.header + b"\x02" + block[1:]))
 
 
 def test_a_file_of_another_format_is_refused():

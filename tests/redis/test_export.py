@@ -181,6 +181,19 @@ async def test_a_server_that_is_lost_on_the_way_is_an_error_and_no_short_export(
             await _rest(export)
 
 
+async def test_what_was_read_from_a_primary_of_before_is_read_again(sentinel: Deployment):
+    """A server that was replaced meanwhile answers on, with what it had."""
+    flush(sentinel)
+    async with opened(sentinel) as backend:
+        await fill(backend, ["a", "b"])
+        inner: Any = backend._backend
+        topology = inner._link.topology
+        [place] = topology.places("all")
+        assert await topology.followed(place, now() + 5) == []
+        before = place._replace(node=Interrupted(place.node, ("PING",)))
+        assert await topology.followed(before, now() + 5) == [place]
+
+
 async def _rest(export: AsyncIterator[object]) -> list[object]:
     return [batch async for batch in export]
 

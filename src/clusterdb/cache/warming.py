@@ -275,7 +275,8 @@ def hot_keys(kept: WarmStart, region: str) -> list[str]:
     yet, or nobody can read it, which is logged. For a thread.
     """
     try:
-        found = msgspec.json.decode(Path(kept.path).read_bytes(), type=dict[str, list[str]])
+        data = Path(kept.path).expanduser().read_bytes()
+        found = msgspec.json.decode(data, type=dict[str, list[str]])
     except FileNotFoundError:
         return []
     except (OSError, msgspec.DecodeError, UnicodeDecodeError) as error:
@@ -292,7 +293,8 @@ async def keep_hot_keys(runtime: Runtime) -> None:
     now = runtime.clock.now()
     found: dict[str, list[str]] = {}
     for name in runtime.states:
-        table = runtime.backend.table(name)
+        stored = runtime.stored
+        table = runtime.backend.table(name) if stored is None else stored.copies(name)
         if table is not None and len(table):
             found[name] = hottest(table, now, kept.max_keys)
     if found:

@@ -204,6 +204,21 @@ async def test_the_hottest_keys_are_kept_for_the_next_run(tmp_path: Path):
         assert await cache.region("no").warm() == Warmed()
 
 
+async def test_copies_of_a_storage_are_warm_again(tmp_path: Path):
+    """In memory, which is empty at each start: the hottest rows are read before they are asked."""
+    mode = WriteThrough(backend=SQLite(path=tmp_path / "rows.db"))
+    kept = WarmStart(path=tmp_path / "hot.keys", max_keys=2)
+    settings = CacheConfig(coherence=CacheCoherence(mode=mode), warm_start=kept)
+    async with Cache(settings) as cache:
+        await cache.set_many({f"k{number}": number for number in range(10)})
+        for key in ("k3", "k7"):
+            await cache.get(key)
+    async with Cache(settings) as cache:
+        assert await tier(cache, "k1") == "storage"
+        assert await cache.warm() == Warmed(found=2)
+        assert await tier(cache, "k7") == "memory"
+
+
 async def test_a_file_that_can_not_be_read_is_told_and_harms_nothing(tmp_path: Path, caplog):
     place = tmp_path / "hot.keys"
     settings = config(tmp_path, warm_start=WarmStart(path=place))

@@ -30,7 +30,7 @@ from .index import Index, IndexRow, row_of
 from .manifest import BackupFile, Manifest, RegionCounts
 from .objects import Upload
 from .repository import Repository
-from .throttle import Throttle
+from .throttle import Pace
 
 __all__ = ["Creation", "Limits", "Progress"]
 
@@ -73,7 +73,7 @@ class Creation:
         index: Index,
         *,
         limits: Limits,
-        throttle: Throttle,
+        throttle: Pace,
         progress: Progress,
     ) -> None:
         self._backend, self._repository, self._clock = backend, repository, clock

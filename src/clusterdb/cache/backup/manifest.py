@@ -59,11 +59,12 @@ class RegionCounts(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
 class Manifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What a backup holds. ``sequence`` grows by one with each backup of a cache; ``chain`` are the
     backups it needs, from the full one to itself; ``gone`` is how many entries of the backup before
-    were not there any more, ``repeated`` how many were given twice. Times are seconds since the
-    Unix epoch.
+    were not there any more, ``repeated`` how many were given twice. ``release`` wrote it. Times are
+    seconds since the Unix epoch.
     """
 
     format: int = FORMAT
+    release: str = ""
     id: str
     cache: str
     backend: str

@@ -25,7 +25,7 @@ from .creating import Progress, all_of
 from .index import Index, key_hash
 from .manifest import BackupFile, Manifest
 from .repository import Repository
-from .throttle import Throttle
+from .throttle import Pace
 
 __all__ = ["Restoration", "RestoreReport", "Selection", "read_index"]
 
@@ -82,7 +82,7 @@ class Restoration:
         selection: Selection,
         *,
         parallel: int,
-        throttle: Throttle,
+        throttle: Pace,
         progress: Progress,
         told: Callable[[str, Sequence[tuple[Exported, Written]]], None],
     ) -> None:

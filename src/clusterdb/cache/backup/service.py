@@ -13,6 +13,8 @@ import logging
 import secrets
 from collections.abc import AsyncGenerator, Iterable, Sequence
 from contextlib import asynccontextmanager
+from functools import cache
+from importlib import metadata
 from typing import Final, Literal, Protocol
 
 import msgspec
@@ -30,7 +32,7 @@ from .objects import ObjectStore
 from .repository import Repository
 from .restoring import Restoration, RestoreReport, Selection, read_index
 from .sealing import Keyring
-from .throttle import Throttle
+from .throttle import Pace, Throttle
 from .verifying import Verification, VerifyReport
 
 __all__ = ["BackupInfo", "Backups", "Host", "PruneReport"]
@@ -132,7 +134,7 @@ class Backups:
         *,
         kind: Literal["full", "incremental"] | None = None,
         progress: Progress | None = None,
-        throttle: Throttle | None = None,
+        throttle: Pace | None = None,
     ) -> BackupInfo:
         """Back up all regions, no faster than the configuration allows, or ``throttle``.
 
@@ -216,7 +218,7 @@ class Backups:
         ttl: Literal["absolute", "remaining"] = "absolute",
         dry_run: bool = False,
         progress: Progress | None = None,
-        throttle: Throttle | None = None,
+        throttle: Pace | None = None,
     ) -> RestoreReport:
         """Put back what a backup holds: by default the last good one, all regions, all keys.
 
@@ -304,6 +306,7 @@ class Backups:
             raise BackupError(f"no name was free in {repository.place!r}: try again")
         first = self._keys.first
         return Manifest(
+            release=_release(),
             id=name,
             cache=self._host.name,
             backend=self._host.backend.kind,
@@ -368,6 +371,15 @@ def _problem(catalog: Catalog, manifest: Manifest) -> str:
 
 def _nobody(done: int) -> None:
     """Nobody wants to know."""
+
+
+@cache
+def _release() -> str:
+    """The version of this package; empty in a source tree that was never installed."""
+    try:
+        return metadata.version("clusterdb-cache")
+    except metadata.PackageNotFoundError:
+        return ""
 
 
 def _stamp(wall: float) -> str:

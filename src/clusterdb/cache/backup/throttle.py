@@ -10,11 +10,19 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable
-from typing import Final
+from typing import Final, Protocol
 
-__all__ = ["Throttle"]
+__all__ = ["Pace", "Throttle"]
 
 _BURST: Final = 0.1
+
+
+class Pace(Protocol):
+    """Decides when the next step of a backup may come, and whether: what it raises ends it."""
+
+    async def spend(self, entries: int, size: int) -> None:
+        """So much was read, or is to be written: wait until more may be."""
+        ...
 
 
 class Throttle:
@@ -33,7 +41,6 @@ class Throttle:
         self._free_at = now()
 
     async def spend(self, entries: int, size: int) -> None:
-        """So much was read: wait until more may be."""
         cost = max(entries * self._cost_of_entry, size * self._cost_of_byte)
         now = self._now()
         self._free_at = max(self._free_at, now - _BURST) + cost

@@ -152,6 +152,10 @@ class StoredBackend(ForwardingBackend):
         stored_as_bytes = "objects" in self._backend.capabilities and region in self._regions
         return None if stored_as_bytes else self._backend.table(region)
 
+    def copies(self, region: str) -> Table | None:
+        """The table of a region in this process, whether its hits are values or bytes."""
+        return self._backend.table(region)
+
     def fork(self, moment: Literal["before", "parent", "child"]) -> None:
         self._backend.fork(moment)
         if moment == "child":

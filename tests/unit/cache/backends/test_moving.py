@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import threading
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
 from typing import Any
 
+import pytest
 from msgspec.structs import replace
 from tests.layers import innermost
 
@@ -29,7 +31,9 @@ from clusterdb.cache.errors import (
     TypeRequired,
     Undecodable,
 )
-from clusterdb.cache.protocols import Backend, Exported, NotExported, Written
+from clusterdb.cache.protocols import Backend, Exported, NotExported, Put, Written
+
+CODEC = region_codec("default", SerializationConfig(), None)
 
 
 @dataclass
@@ -70,6 +74,49 @@ async def test_objects_come_back_as_what_they_were():
         assert await two.get("user") == user
         assert type(await two.get("user")) is User
         assert await two.get("plain") == [1, {"a": b"x"}]
+
+
+async def test_entries_are_whole_while_threads_write():
+    """The memory backend may be written from any thread: all of an entry is of one write."""
+    async with Cache() as cache:
+        backend, stop = backend_of(cache), threading.Event()
+
+        def write(first: int) -> None:
+            for number in count(first, 2):
+                if stop.is_set():
+                    return
+                ttl = None if number % 2 else 60.0
+                moving = Put("moving", number, ttl, (f"t{number}",))
+                at_once(backend.write("default", [moving, Put(f"new{number % 50}", number)]))
+
+        await cache.set_many({f"stable{number}": number for number in range(300)})
+        await cache.set("moving", 1, tags=("t1",))
+        writers = [threading.Thread(target=write, args=(first,)) for first in (3, 4)]
+        for writer in writers:
+            writer.start()
+        try:
+            versions = set()
+            for _ in range(20):
+                found: Any = await exported(cache)
+                assert sum(key.startswith("stable") for key in found) == 300
+                moving = found["moving"]
+                sealed = CODEC.unseal("moving", moving.value)
+                number: Any = CODEC.decode(sealed.encoded)
+                assert moving.tags == (f"t{number}",)
+                assert (moving.expires_in is None) == (number % 2 == 1)
+                assert moving.version == sealed.version
+                versions.add(moving.version)
+        finally:
+            stop.set()
+            for writer in writers:
+                writer.join()
+        assert len(versions) > 1, "nothing was written meanwhile"
+
+
+def at_once(call: Any) -> None:
+    """A call that never waits."""
+    with pytest.raises(StopIteration):
+        call.send(None)
 
 
 async def test_what_has_no_bytes_is_told_and_stops_nothing():

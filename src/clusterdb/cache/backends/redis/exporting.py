@@ -1,10 +1,11 @@
 """Entries of servers on their way out: each share scanned, its entries read in pipelined batches.
 
 **Cost.** Two round trips a batch and server, one more where entries have tags: a ``SCAN``, and one
-pipeline that reads what it named. **Whole.** Value and version are one string, and so of one
-moment; the time it has left is a reply of its own. So the version is read once more behind it: an
-entry that was written in between is read again by a script, in one step, and so is one that is
-large (one at a time, on the connection for large values), or that another server has by now.
+pipeline that reads what it named, or several where values are large. **Whole.** Value and version
+are one string, and so of one moment; the time it has left is a reply of its own. So the version is
+read once more behind it: an entry that was written in between is read again by a script, in one
+step, and so is one that is large (one at a time, on the connection for large values), or that
+another server has by now.
 **No trace.** No near tier and no index of a region hears of it. The servers' own order of eviction
 (``maxmemory``) is spared by ``CLIENT NO-TOUCH``, which Redis has since 7.2; an older one takes an
 export for a use of each key. **Moves.** See :mod:`clusterdb.cache.transport.shares`.
@@ -16,6 +17,7 @@ nonces of tags; one script for a whole batch, which a Cluster refuses for keys o
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from itertools import islice
 from typing import Final, NamedTuple
 
 from ...codec import RegionCodec
@@ -39,6 +41,10 @@ __all__ = ["Exporting"]
 _LEAST: Final = 10
 _MOST: Final = 10_000
 _MOVES: Final = 16
+_FIRST_LOOK: Final = 100
+_BYTES: Final = 4 << 20
+"""About so many bytes of values travel together: as many keys as come to that by the last look."""
+
 _HEAD: Final = 512
 _FIRST, _LAST = 7, 14
 """Where the version is in an envelope."""
@@ -112,20 +118,22 @@ class Exporting:
     ) -> AsyncGenerator[list[Exported | NotExported], None]:
         """What one server has of a share, whether all of it has stayed there or not."""
         matches, pattern = matcher(glob), self._names.pattern(region, glob)
-        size, cursor = min(max(batch_size, _LEAST), _MOST), b""
+        named, cursor = min(max(batch_size, _LEAST), _MOST), b""
+        together, wanted = min(batch_size, _FIRST_LOOK), dict[str, bytes]()
         while cursor != b"0":
-            command = ("SCAN", cursor or b"0", "MATCH", pattern, "COUNT", size)
+            command = ("SCAN", cursor or b"0", "MATCH", pattern, "COUNT", named)
             try:
                 cursor, names = await place.node.call(command, self._link.deadline())
             except ServerError as error:
                 raise _refused(place.node, error) from None
-            wanted = self._wanted(region, place, names, matches)
-            keys = list(wanted)
-            for start in range(0, len(keys), batch_size):  # a server may name more than asked for
-                some = keys[start : start + batch_size]
-                batch = await self._entries(
-                    region, place.node, {key: wanted[key] for key in some}, values
-                )
+            wanted |= self._wanted(region, place, names, matches)
+            while len(wanted) >= together or (wanted and cursor == b"0"):
+                some = dict(islice(wanted.items(), together))
+                for key in some:
+                    del wanted[key]
+                batch = await self._entries(region, place.node, some, values)
+                size = sum([len(each.value) for each in batch if isinstance(each, Exported)])
+                together = min(batch_size, max(_LEAST, _BYTES * len(some) // max(1, size)))
                 if batch:
                     yield batch
 
