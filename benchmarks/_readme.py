@@ -30,7 +30,9 @@ BENCHES = (
     "near",
     "storage",
     "monitoring",
+    "maintenance",
     "coherence",
+    "backup",
 )
 ELSEWHERE = ("nearcache_peers",)
 """Those that write their table into a page of their own."""

@@ -8,6 +8,7 @@ import copy
 import unicodedata
 from collections.abc import Callable, Iterator
 from itertools import count, repeat
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -16,6 +17,7 @@ from tests.builds import needs_pure
 from tests.conformance.test_memory import MemoryHarness
 
 import clusterdb.cache.backends.memory as memory_module
+from clusterdb.cache.backends import moving
 from clusterdb.cache.backends.memory import MemoryBackend
 from clusterdb.cache.claims import Claims
 from clusterdb.cache.entries import TagState
@@ -795,6 +797,80 @@ def counts_removals_of_nothing(original, self, *args):
 @mutant("a_description_stands_still")
 def describes_the_live_counters(monkeypatch):
     monkeypatch.setattr("clusterdb.cache.backends.memory.replace", lambda counters: counters)
+
+
+# -- export and restore
+
+
+@mutant("an_export_gives_what_lives")
+def exports_what_is_in_its_grace(monkeypatch):
+    original: Any = Table.peek
+    graced = _exporting(lambda *args: original(*args, True))
+    monkeypatch.setattr(memory_module, "export_table", graced)
+
+
+def _exporting(peek: Any) -> Any:
+    original: Any = moving.export_table
+
+    async def export(table: Any, codec: Any, now: Any, *options: Any) -> Any:
+        twin = SimpleNamespace(keys=table.keys, peek=lambda key, time: peek(table, key, time))
+        async for batch in original(twin, codec, now, *options):
+            yield batch
+
+    return export
+
+
+@replace(moving, "exported_object", "an_export_gives_what_lives", "tags_live_again")
+def exports_no_tags(original, codec, record, values):
+    return original(codec, replace_field(record, tags=()), values)
+
+
+@replace(moving, "exported_object", "an_export_without_values_says_the_rest")
+def exports_values_unasked(original, codec, record, values):
+    return original(codec, record, True)
+
+
+@replace(moving, "is_over", "what_is_restored_expires")
+def restores_what_is_over(original, entry):
+    return False
+
+
+@replace(Table, "restore", "a_newer_entry_stays", "overwriting_is_chosen")
+def restores_over_what_is_newer(original, self, stored, version, over, now):
+    return original(self, stored, version, "always", now)
+
+
+@replace(Table, "restore", "a_newer_entry_stays", "overwriting_is_chosen")
+def restores_only_what_is_absent(original, self, stored, version, over, now):
+    return original(self, stored, version, "never", now)
+
+
+@replace(Table, "restore", "what_is_restored_is_as_it_was", "a_newer_entry_stays")
+def restores_under_new_versions(original, self, stored, version, over, now):
+    return original(self, stored, 0, over, now)
+
+
+@replace(Claims, "held", "a_restore_leaves_claims_alone")
+def restores_over_claims(original, self, key):
+    return False
+
+
+@replace(memory_module, "above", "later_versions_are_higher")
+def goes_on_counting(original, versions, version):
+    return versions
+
+
+@replace(moving, "opened", "what_was_not_sealed_for_a_key_is_refused")
+def believes_what_it_gets(original, codec, entry):
+    try:
+        return original(codec, entry)
+    except CacheError:
+        return codec.encode(None)
+
+
+@replace(TagStates, "acquire", "tags_live_again")
+def restores_without_tags(original, self, names):
+    return original(self, () if names == ("t", "u") else names)
 
 
 # -- life

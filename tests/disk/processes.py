@@ -121,7 +121,7 @@ def check_file(path: Path) -> None:
         ).fetchall():
             rows = db.execute(
                 "SELECT count(*), coalesce(sum(weight), 0) FROM entries"
-                " WHERE region = ? AND version > ?",
+                " WHERE region = ? AND written > ?",
                 (region, cleared),
             ).fetchone()
             assert (items, weight) == rows

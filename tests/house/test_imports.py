@@ -36,10 +36,11 @@ INPUT_AND_OUTPUT = {"asyncio", "selectors", "socket", "sqlite3", "ssl", "subproc
 # Where each third-party package is at home. `testing` and `contrib` may use any of them.
 HOMES = {
     "asyncpg": {"storage"},
+    "cryptography": {"backup"},
     "cronsim": {"schedule"},
-    "fastavro": {"codec"},
+    "fastavro": {"codec", "backup"},
     "hiredis": {"transport"},
-    "lz4": {"codec", "backup"},
+    "lz4": {"codec"},
     "obstore": {"backup"},
     "opentelemetry": {"tracing"},
     "prometheus_client": {"monitoring"},

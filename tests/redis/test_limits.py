@@ -19,7 +19,7 @@ from clusterdb.cache.claims import Claim
 from clusterdb.cache.codec import region_codec
 from clusterdb.cache.config import SerializationConfig
 from clusterdb.cache.errors import EntryTooLarge
-from clusterdb.cache.protocols import Add, Drop, Put, Touch, Written
+from clusterdb.cache.protocols import Add, Drop, Exported, Put, Touch, Written
 from clusterdb.cache.table import When
 from clusterdb.cache.testing import EncodingBackend
 from clusterdb.cache.testing.conformance import region_settings
@@ -161,6 +161,26 @@ class TestBounds:
             assert isinstance(outcome, EntryTooLarge)
             assert await keys_of(backend) == ["k", "l"]
             assert (await backend.describe()).regions["main"].counters.rejections == 3
+
+    async def test_what_is_restored_is_counted_and_may_be_too_large(self, servers):
+        async with limited(servers, max_weight=1_000_000) as backend:
+            await backend.write("main", [Put(f"k{n}", bytes(50)) for n in range(10)])
+            await backend.write("main", [Put("large", bytes(300))])
+            batches = [batch async for batch in backend.export("main")]
+            entries = [each for batch in batches for each in batch if isinstance(each, Exported)]
+            before = await totals(backend)
+            await backend.clear(["main"])
+            assert await totals(backend) == (0, 0)
+            await backend.restore("main", entries)
+            assert await totals(backend) == before
+        async with limited(servers, max_weight=200) as backend:
+            outcomes = await backend.restore("main", entries, overwrite="always")
+            refused = [
+                entry.key
+                for entry, outcome in zip(entries, outcomes, strict=True)
+                if isinstance(outcome, EntryTooLarge)
+            ]
+            assert refused == ["large"]
 
     async def test_each_kind_of_change_is_counted(self, servers):
         async with limited(servers, max_items=100, max_weight=10_000) as backend:

@@ -36,6 +36,8 @@ from clusterdb.cache import (
     PartitioningConfig,
     Redis,
     Region,
+    Warmed,
+    WarmStart,
 )
 from clusterdb.cache.backends.redis import RedisBackend, nearby, succession
 from clusterdb.cache.backends.redis.sweeping import Pace
@@ -700,3 +702,18 @@ def own(tmp_path):
     yield opener
     for deployment in started:
         deployment.stop()
+
+
+async def test_what_is_warmed_is_near_and_the_hottest_are_warm_again(standalone, tmp_path):
+    flush(standalone)
+    kept = WarmStart(path=tmp_path / "hot.keys", max_keys=3)
+    async with caches(standalone, 1, warm_start=kept) as [cache]:
+        await cache.set_many({f"k{number}": number for number in range(300)}, ttl=60)
+        assert await cache.warm(cache.scan("k*")) == Warmed(found=300)
+        assert [await tier(cache, key) for key in ("k0", "k299")] == ["near", "near"]
+        for key in ("k1", "k2", "k3"):
+            await cache.get(key)
+    async with caches(standalone, 1, warm_start=kept) as [cache]:
+        assert await cache.warm() == Warmed(found=3)
+        backend = backend_of(cache)
+        assert sorted(backend._nearby.tier.table("default").keys()) == ["k1", "k2", "k3"]

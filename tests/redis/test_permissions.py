@@ -28,6 +28,7 @@ from clusterdb.cache import (
 from clusterdb.cache.backends.redis import RedisBackend, membership, sweeping
 from clusterdb.cache.claims import Claim
 from clusterdb.cache.clock import SystemClock
+from clusterdb.cache.protocols import Exported, Written
 from clusterdb.cache.testing import EncodingBackend
 from clusterdb.cache.testing.conformance import region_settings
 
@@ -92,6 +93,7 @@ async def everything(config: CacheConfig) -> None:
             assert await region.get_many(["{k}a", "{k}b"]) == {"{k}a": 1, "{k}b": 3}
             assert await region.lookup("{k}a")
             assert await region.exists("{k}a")
+            await move(cache, name)
             await region.touch("{k}a", 90)
             await region.touch("{k}a", None)
             assert await region.increment("{k}n", 1, initial=5, ttl=60) == 6
@@ -112,6 +114,16 @@ async def everything(config: CacheConfig) -> None:
         await cache.get_statistics()
         assert (await cache.get_health()).status
         await cache.clear()
+
+
+async def move(cache: Cache, region: str) -> None:
+    """Entries out and in again."""
+    backend = cache.access.runtime.backend
+    async for batch in backend.export(region):
+        entries = [each for each in batch if isinstance(each, Exported)]
+        assert len(entries) == len(batch) > 0
+        for outcome in await backend.restore(region, entries, overwrite="always"):
+            assert isinstance(outcome, Written)
 
 
 async def a_long_load(redis: Redis, config: CacheConfig, renewed: Callable[[], bool]) -> None:

@@ -7,8 +7,9 @@ import pytest
 
 from clusterdb.cache import Cache, Region, SyncCache, SyncRegion
 from clusterdb.cache.atomic import Atomic
+from clusterdb.cache.backup import Backups
 from clusterdb.cache.batch import Batch
-from clusterdb.cache.sync import SyncAtomic, SyncBatch
+from clusterdb.cache.sync import SyncAtomic, SyncBackups, SyncBatch
 
 # What one face has and the other has not, and why.
 ONLY_ASYNC = {
@@ -23,7 +24,13 @@ ONLY_ASYNC = {
 }
 ONLY_SYNC = {"close": "aclose of the other face"}
 SHARED = {"commit"}  # of the changes themselves, which the sync face drives
-FACES = [(Region, SyncRegion), (Cache, SyncCache), (Batch, SyncBatch), (Atomic, SyncAtomic)]
+FACES = [
+    (Region, SyncRegion),
+    (Cache, SyncCache),
+    (Batch, SyncBatch),
+    (Atomic, SyncAtomic),
+    (Backups, SyncBackups),
+]
 
 
 def names(kind: type) -> set[str]:

@@ -6,6 +6,7 @@ from clusterdb.monitoring import AlertConfig, Health, HealthCheck, Metric, Metri
 from clusterdb.tracing import TracingConfig
 
 from .advice import Advice
+from .backup import BackupInfo, Backups, PruneReport, RestoreReport, Throttle, VerifyReport
 from .batch import Batch, BatchOperation
 from .codec import Codec
 from .config import (
@@ -20,6 +21,7 @@ from .config import (
     Adaptive,
     Admission,
     BackupConfig,
+    BackupEncryption,
     BackupStorage,
     BreakerConfig,
     CacheBackend,
@@ -62,6 +64,7 @@ from .config import (
     StorageBackend,
     TlsConfig,
     TwoQueue,
+    WarmStart,
     WriteAround,
     WriteBehind,
     WriteThrough,
@@ -71,6 +74,9 @@ from .decorators import AsyncCached, AsyncCachedMany, Cached, CachedMany, CacheI
 from .errors import (
     BackendSuspended,
     BackendUnavailable,
+    BackupCorrupt,
+    BackupError,
+    BackupUnavailable,
     BatchError,
     CacheClosed,
     CacheError,
@@ -98,13 +104,16 @@ from .errors import (
     Overloaded,
     ReentrantCall,
     ReentrantLoad,
+    RestoreStopped,
     RowRefused,
     ScanTimeout,
     SharedValueMutated,
     StorageUnavailable,
     TypeMismatch,
     TypeRequired,
+    UnknownBackup,
     UnknownRegion,
+    WrongKey,
     WrongLoop,
 )
 from .events import (
@@ -126,14 +135,16 @@ from .events import (
     TagInvalidated,
 )
 from .loading import LoadContext
+from .maintenance import MaintenanceRun, MaintenanceState
 from .manager import Cache, CacheManager, CacheMonitor
 from .options import GetOptions, Pattern, PatternOptions, SetOptions, WriteOptions
 from .processing import Handling
 from .regions import Region
 from .stats import CacheStats, CircuitStats, RegionStats, StorageStats
-from .sync import SyncCache, SyncRegion
+from .sync import SyncBackups, SyncCache, SyncRegion
 from .types import MISSING, Hit, Lookup, Miss, Stale
 from .units import ByteSize
+from .warming import Warmed
 
 __all__ = [
     "ARC",
@@ -155,7 +166,13 @@ __all__ = [
     "BackendSuspended",
     "BackendUnavailable",
     "BackupConfig",
+    "BackupCorrupt",
+    "BackupEncryption",
+    "BackupError",
+    "BackupInfo",
     "BackupStorage",
+    "BackupUnavailable",
+    "Backups",
     "Batch",
     "BatchError",
     "BatchOperation",
@@ -220,6 +237,8 @@ __all__ = [
     "LoaderSuspended",
     "Lookup",
     "MaintenanceConfig",
+    "MaintenanceRun",
+    "MaintenanceState",
     "MaintenanceTask",
     "MatchingInvalidated",
     "Memory",
@@ -245,6 +264,7 @@ __all__ = [
     "PatternOptions",
     "PoolConfig",
     "PostgreSQL",
+    "PruneReport",
     "ReadThrough",
     "Rebalance",
     "Redis",
@@ -255,6 +275,8 @@ __all__ = [
     "Region",
     "RegionStats",
     "ReplicationConfig",
+    "RestoreReport",
+    "RestoreStopped",
     "RowMapping",
     "RowRefused",
     "SQLite",
@@ -269,19 +291,26 @@ __all__ = [
     "StorageStats",
     "StorageUnavailable",
     "Subscription",
+    "SyncBackups",
     "SyncCache",
     "SyncRegion",
     "TagInvalidated",
+    "Throttle",
     "TlsConfig",
     "TracingConfig",
     "TwoQueue",
     "TypeMismatch",
     "TypeRequired",
+    "UnknownBackup",
     "UnknownRegion",
+    "VerifyReport",
     "WTinyLFU",
+    "WarmStart",
+    "Warmed",
     "WriteAround",
     "WriteBehind",
     "WriteOptions",
     "WriteThrough",
+    "WrongKey",
     "WrongLoop",
 ]

@@ -286,7 +286,7 @@ class Access:
         write = self.runtime.backend.write
         if not self.runtime.events.active:
             return self._results(changes, await write(self.region, changes))
-        with self.runtime.telling():
+        with self.runtime.departures.telling():
             return self._results(changes, await write(self.region, changes))
 
     async def invalidate(self, keys: Sequence[str]) -> int:
@@ -341,7 +341,7 @@ class Access:
         if self.runtime.waiting:
             keys = [*[key for key, _ in checks], *[change.key for change in changes]]
             await self.runtime.waiting.settle(self.region, keys)
-        with self.runtime.telling():
+        with self.runtime.departures.telling():
             committed = await self.runtime.backend.commit(self.region, checks, changes)
             if committed is None:
                 return False

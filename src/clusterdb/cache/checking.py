@@ -47,6 +47,7 @@ async def collect_health(runtime: Runtime, inactive: Mapping[str, str]) -> Healt
             *_turned(runtime),
             *_backend(info, copies_of(runtime)),
             *_channel(runtime),
+            *_maintenance(runtime),
             *[HealthCheck("alert", "degraded", alert.text) for alert in runtime.sampling.alerts],
             *[_inactive(part, reason) for part, reason in inactive.items()],
         )
@@ -80,6 +81,12 @@ def _channel(runtime: Runtime) -> Iterator[HealthCheck]:
             "again by itself, and near tiers do without it"
         )
         yield HealthCheck("channel", "degraded", runtime.exchange.problem, remedy)
+
+
+def _maintenance(runtime: Runtime) -> Iterator[HealthCheck]:
+    if runtime.maintenance.problem:
+        remedy = "mend what it names; it is tried again by itself"
+        yield HealthCheck("maintenance", "degraded", runtime.maintenance.problem, remedy)
 
 
 def _inactive(part: str, reason: str) -> HealthCheck:

@@ -7,34 +7,19 @@ fail open without waiting for a timeout.
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Callable, Coroutine, Iterator, Mapping, Sequence
-from contextlib import aclosing
-from typing import Any, Literal, TypeVar
+from collections.abc import AsyncGenerator, Callable, Coroutine
+from typing import Any, ParamSpec, TypeVar
 
 from .breaker import Breaker, CircuitState
-from .claims import Claim
 from .config import BreakerConfig
 from .errors import BackendSuspended, BackendUnavailable, CacheError, Degraded
-from .protocols import (
-    Backend,
-    BackendInfo,
-    Capability,
-    Change,
-    Check,
-    Committed,
-    Drop,
-    Follower,
-    Observer,
-    Put,
-    Written,
-)
-from .settings import RegionSettings
+from .forwarding import ForwardingBackend
+from .protocols import Backend, BackendInfo
 from .stats import CircuitStats
-from .table import Table
-from .types import Record, Version
 
 __all__ = ["Circuit", "GuardedBackend"]
 
+P = ParamSpec("P")
 R = TypeVar("R")
 
 
@@ -107,22 +92,29 @@ class Circuit:
             self._on_turn(self, state)
 
 
-class GuardedBackend:
+class GuardedBackend(ForwardingBackend):
     """``backend`` behind ``circuit``. What does no I/O, and ``describe``, by which a person looks,
     go past it.
     """
 
     def __init__(self, backend: Backend, circuit: Circuit) -> None:
-        self._backend = backend
+        super().__init__(backend)
         self.circuit = circuit
 
-    async def _call(self, call: Coroutine[Any, Any, R]) -> R:
+    async def _call(
+        self,
+        operation: str,  # noqa: ARG002 - all are guarded alike
+        region: str,  # noqa: ARG002
+        count: int,  # noqa: ARG002
+        call: Callable[P, Coroutine[Any, Any, R]],
+        *arguments: P.args,
+        **options: P.kwargs,
+    ) -> R:
         circuit = self.circuit
         if not circuit.admits():
-            call.close()
             raise BackendSuspended(self.kind, circuit.in_row, circuit.retry_in)
         try:
-            answer = await call
+            answer = await call(*arguments, **options)
         except Degraded:  # some copies took it
             circuit.succeeded()
             raise
@@ -138,111 +130,10 @@ class GuardedBackend:
         circuit.succeeded()
         return answer
 
-    @property
-    def kind(self) -> str:
-        return self._backend.kind
+    def _batches(
+        self, operation: str, region: str, batches: AsyncGenerator[list[R], None]
+    ) -> AsyncGenerator[list[R], None]:
+        return self._one_by_one(operation, region, batches)
 
-    @property
-    def capabilities(self) -> frozenset[Capability]:
-        return self._backend.capabilities
-
-    async def open(self) -> None:
-        await self._call(self._backend.open())
-
-    async def aclose(self) -> None:
-        await self._backend.aclose()
-
-    @property
-    def inline(self) -> bool:
-        return self._backend.inline
-
-    def configure(self, regions: Mapping[str, RegionSettings]) -> None:
-        self._backend.configure(regions)
-
-    def table(self, region: str) -> Table | None:
-        return self._backend.table(region)
-
-    def observe(self, observer: Observer | None) -> None:
-        self._backend.observe(observer)
-
-    def follow(self, follower: Follower | None) -> None:
-        self._backend.follow(follower)
-
-    def fork(self, moment: Literal["before", "parent", "child"]) -> None:
-        self._backend.fork(moment)
-
-    async def read(
-        self,
-        region: str,
-        keys: Sequence[str],
-        *,
-        stale: bool = False,
-        consistent: bool = False,
-        brief: bool = False,
-    ) -> list[Record | None]:
-        return await self._call(
-            self._backend.read(region, keys, stale=stale, consistent=consistent, brief=brief)
-        )
-
-    async def peek(
-        self, region: str, keys: Sequence[str], *, stale: bool = False
-    ) -> list[Record | None]:
-        return await self._call(self._backend.peek(region, keys, stale=stale))
-
-    def last_known(self, region: str, keys: Sequence[str]) -> list[Record | None]:
-        return self._backend.last_known(region, keys)
-
-    def keep(self, region: str, record: Record, value: object) -> None:
-        self._backend.keep(region, record, value)
-
-    def drop_near(self, region: str, keys: Sequence[str]) -> None:
-        self._backend.drop_near(region, keys)
-
-    def order(self, versions: Iterator[Version]) -> bool:
-        return self._backend.order(versions)
-
-    async def write(self, region: str, changes: Sequence[Change]) -> list[Written | CacheError]:
-        return await self._call(self._backend.write(region, changes))
-
-    async def commit(
-        self, region: str, checks: Sequence[Check], changes: Sequence[Put | Drop]
-    ) -> Committed | None:
-        return await self._call(self._backend.commit(region, checks, changes))
-
-    async def claim(
-        self, region: str, keys: Sequence[str], tags: tuple[str, ...], lease: float
-    ) -> list[Record | Claim | None]:
-        return await self._call(self._backend.claim(region, keys, tags, lease))
-
-    async def fence(self, region: str, keys: Sequence[str], lease: float) -> list[Claim]:
-        return await self._call(self._backend.fence(region, keys, lease))
-
-    async def extend(self, region: str, claims: Sequence[Claim], tags: tuple[str, ...]) -> None:
-        await self._call(self._backend.extend(region, claims, tags))
-
-    async def fill(
-        self, region: str, fills: Sequence[tuple[Claim, Put]]
-    ) -> list[Written | CacheError]:
-        return await self._call(self._backend.fill(region, fills))
-
-    async def release(self, region: str, claims: Sequence[Claim]) -> None:
-        await self._call(self._backend.release(region, claims))
-
-    async def invalidate_tags(self, tags: Sequence[str]) -> int:
-        return await self._call(self._backend.invalidate_tags(tags))
-
-    async def scan(
-        self, region: str, glob: str, batch_size: int, *, dead: bool = False
-    ) -> AsyncGenerator[list[str], None]:
-        async with aclosing(self._backend.scan(region, glob, batch_size, dead=dead)) as batches:
-            while True:
-                try:
-                    yield await self._call(anext(batches))
-                except StopAsyncIteration:
-                    return
-
-    async def clear(self, regions: Sequence[str]) -> int:
-        return await self._call(self._backend.clear(regions))
-
-    async def describe(self) -> BackendInfo:
-        return await self._backend.describe()
+    def describe(self) -> Coroutine[Any, Any, BackendInfo]:
+        return self._backend.describe()

@@ -58,6 +58,11 @@ class Claims:
         claim = self._claims[key] = Claim(key, self._tags.acquire(tags))
         return claim
 
+    def held(self, key: str) -> bool:
+        """Whether a live claim is on ``key``."""
+        held = self._claims.get(key)
+        return held is not None and held.live()
+
     def fence(self, key: str) -> Claim:
         """Claim ``key``, whoever holds it; an invalidation leaves this claim alone."""
         self.drop(key)

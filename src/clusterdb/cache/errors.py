@@ -38,6 +38,12 @@
     │   ├── LoadCancelled                 the loader was cancelled from inside
     │   ├── LoaderSuspended               it failed so often that it is not called for a while
     │   └── ReentrantLoad                 a loader waits for the load it is part of
+    ├── BackupError                       a backup was not made, read or restored
+    │   ├── BackupUnavailable             the place of backups can't be reached, or is full
+    │   ├── BackupCorrupt                 a file of a backup is damaged, foreign or missing
+    │   ├── WrongKey                      it was encrypted with a key that is not configured
+    │   ├── UnknownBackup (LookupError)   no backup of that name is there
+    │   └── RestoreStopped                a restore ended early: ``.report`` says how far it got
     ├── ScanTimeout                       a scan ran past its timeout
     ├── SharedValueMutated                ``isolation="check"`` found a changed value
     └── BatchError                        a bulk call failed in part: ``.ok`` and ``.failed``
@@ -56,6 +62,9 @@ from typing import Any, Final
 __all__ = [
     "BackendSuspended",
     "BackendUnavailable",
+    "BackupCorrupt",
+    "BackupError",
+    "BackupUnavailable",
     "BatchError",
     "CacheClosed",
     "CacheError",
@@ -83,6 +92,7 @@ __all__ = [
     "Overloaded",
     "ReentrantCall",
     "ReentrantLoad",
+    "RestoreStopped",
     "RowRefused",
     "ScanTimeout",
     "ServerError",
@@ -91,7 +101,9 @@ __all__ = [
     "TypeMismatch",
     "TypeRequired",
     "Undecodable",
+    "UnknownBackup",
     "UnknownRegion",
+    "WrongKey",
     "WrongLoop",
 ]
 
@@ -407,6 +419,55 @@ class ReentrantLoad(LoadError):
             + "; load the inner key by its own name, or call its source directly"
         )
         self.chain = tuple(chain)
+
+
+class BackupError(CacheError):
+    """A backup was not made, read or restored."""
+
+
+class BackupUnavailable(BackupError, ConnectionError):
+    """The place where backups are kept can't be reached, is full, or refuses."""
+
+
+class BackupCorrupt(BackupError):
+    """A file of a backup is damaged, truncated, foreign, missing, or of a newer release; nothing
+    of the damaged part was used. ``file`` is its name.
+    """
+
+    def __init__(self, file: str, reason: str) -> None:
+        super().__init__(
+            f"backup file {file!r} {reason}; restore another backup ('cache backup list'), and "
+            f"look for the cause with 'cache backup verify'"
+        )
+        self.file, self.reason = file, reason
+
+
+class WrongKey(BackupError):
+    """A backup was encrypted with a key that is not configured; ``key_id`` is the name of it."""
+
+    def __init__(self, backup: str, key_id: str, known: Sequence[str]) -> None:
+        have = f"configured: {', '.join(known)}" if known else "none is configured"
+        super().__init__(
+            f"backup {backup!r} was encrypted with key {key_id}, and {have}: "
+            f"add the key to backup.encryption.keys"
+        )
+        self.key_id = key_id
+
+
+class UnknownBackup(BackupError, LookupError):
+    """No complete backup of that name, or none at all, is there."""
+
+
+class RestoreStopped(BackupError):
+    """A restore ended early. What it had restored stays, and a second run goes on from there;
+    ``report`` says what was restored.
+    """
+
+    def __init__(self, reason: str, report: Any) -> None:
+        super().__init__(
+            f"the restore stopped after {report.restored} entries, which stay: {reason}"
+        )
+        self.report = report
 
 
 class ScanTimeout(CacheError, TimeoutError):

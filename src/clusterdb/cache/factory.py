@@ -2,20 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 from urllib.parse import urlsplit
 
+from msgspec import structs
+
 from .clock import Clock
 from .config import (
+    S3,
+    Admission,
+    BackupConfig,
+    BackupStorage,
     BreakerConfig,
     CacheConfig,
     CacheRegion,
     CallableStorage,
+    Cleanup,
+    Compact,
+    Directory,
     Disk,
+    MaintenanceConfig,
+    MaintenanceTask,
     Memory,
     PostgreSQL,
+    Rebalance,
     Redis,
     RedisChannel,
     RedisStream,
@@ -25,20 +37,33 @@ from .config import (
 )
 from .errors import ConfigError, MissingExtra, NotSupported
 from .intents import Intent, Intents, PutAside
+from .maintenance import Job, Plan
+from .maintenance.backing_up import BackupJob, BackupMaker
+from .maintenance.cleanup import CleanupJob
+from .maintenance.compact import CompactJob
+from .maintenance.rebalance import RebalanceJob
 from .protocols import Backend, Channel
 from .rows import Storage, StorageSetup
+from .schedule import Schedule
+from .settings import RegionSettings
 from .write_modes import Stores, Volatile
 
 if TYPE_CHECKING:
     from clusterdb.tracing import Tracer
 
     from .backends.redis.reads import RedisReads
+    from .backup import ObjectStore
+    from .runtime import Runtime
 
 __all__ = [
     "breaker_of",
+    "lease_of",
     "make_backend",
     "make_channel",
+    "make_object_store",
+    "make_plans",
     "make_reads",
+    "make_scratch",
     "make_setup",
     "make_storage",
     "make_stores",
@@ -158,6 +183,32 @@ def storages_of(config: CacheConfig) -> dict[str, StorageBackend]:
     return found
 
 
+def make_object_store(config: BackupStorage) -> ObjectStore:
+    """The place of backups that ``config`` names. Does no I/O."""
+    match config:
+        case Directory(path=path):
+            from .backup.directory import DirectoryStore
+
+            return DirectoryStore(Path(path).expanduser())
+        case S3() as s3:
+            try:
+                from .backup.s3 import S3Store
+            except ImportError as error:
+                raise MissingExtra("a backup to S3", "s3") from error
+            return S3Store(s3)
+    raise NotSupported(f"no place of backups is made of a {type(config).__name__}")
+
+
+def make_scratch(regions: Iterable[RegionSettings], clock: Clock) -> Backend:
+    """An empty backend in memory, with these regions and without their limits, for a trial."""
+    from .backends.memory import MemoryBackend
+
+    backend = MemoryBackend(clock)
+    unlimited = {"max_items": None, "max_weight": None, "admission": Admission(), "weigher": None}
+    backend.configure({each.name: structs.replace(each, **unlimited) for each in regions})
+    return backend
+
+
 class _Stores:
     """Makes storages, and the places of what is written behind, for one cache."""
 
@@ -239,6 +290,63 @@ def stored_regions(config: CacheConfig) -> dict[str, CacheRegion]:
     from .backends.disk.stored import stored_regions
 
     return stored_regions(Path(config.backend.path).expanduser())
+
+
+def make_plans(config: CacheConfig, runtime: Runtime) -> tuple[Plan, ...]:
+    """What is run now and then, as ``config.maintenance`` and ``config.backup`` say. Raises
+    :class:`ConfigError` for a schedule that never comes due, :class:`MissingExtra` without the
+    extra ``schedule``.
+    """
+    plans: list[Plan] = []
+    if config.maintenance is not None:
+        plans.append(_maintenance(config.maintenance, runtime))
+    if config.backup is not None:
+        plans.append(_backup(config.backup, runtime))
+    return tuple(plans)
+
+
+def _maintenance(wanted: MaintenanceConfig, runtime: Runtime) -> Plan:
+    schedule = Schedule(wanted.schedule, wanted.timezone, wanted.jitter, path="maintenance")
+    upkeep: object = getattr(runtime.backend, "upkeep", None)
+
+    def storages() -> list[Storage]:
+        stored = runtime.stored
+        return [] if stored is None else [store.storage for store in stored.stores]
+
+    jobs: list[Job] = []
+    for task in wanted.tasks:
+        kind = task.__struct_config__.tag
+        like = sum([job.name.partition("-")[0] == kind for job in jobs])
+        name = f"{kind}-{like + 1}" if like else str(kind)
+        jobs.append(_job(task, name, upkeep, storages))
+    return Plan("maintenance", jobs, schedule, wanted.time_budget, wanted.rate_limit)
+
+
+def _backup(wanted: BackupConfig, runtime: Runtime) -> Plan:
+    def backups() -> BackupMaker:
+        from .backing import CacheHost
+        from .backup import Backups
+
+        return Backups(wanted, CacheHost(runtime, wanted))
+
+    return Plan("backup", [BackupJob(backups)], Schedule(wanted.schedule, path="backup"))
+
+
+def _job(
+    task: MaintenanceTask, name: str, upkeep: object, storages: Callable[[], Sequence[Storage]]
+) -> Job:
+    match task:
+        case Cleanup(older_than=older_than):
+            return CleanupJob(name, upkeep, storages, older_than)
+        case Compact(threshold=threshold):
+            return CompactJob(name, upkeep, storages, threshold)
+        case Rebalance(threshold=threshold):
+            return RebalanceJob(name, upkeep, threshold)
+
+
+def lease_of(config: CacheConfig) -> float:
+    """How many seconds a process may be silent before another one runs the tasks."""
+    return (config.maintenance or MaintenanceConfig(schedule="0 * * * *")).lease
 
 
 def make_tracer(config: CacheConfig) -> Tracer | None:

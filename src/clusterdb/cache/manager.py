@@ -21,6 +21,7 @@ from clusterdb.monitoring import Health, Metric, MetricsConfig
 from clusterdb.tracing import TracingConfig
 
 from .advice import Advice
+from .backing import BackedUp
 from .callers import caller
 from .checking import collect_health
 from .clock import Clock, SystemClock
@@ -38,10 +39,20 @@ from .config.shapes import nearest
 from .errors import ConfigError, InactiveSetting, InvalidArgument
 from .events import Event, Subscription
 from .events.types import event_kinds
-from .factory import breaker_of, make_backend, make_channel, make_stores, make_tracer, traced_as
+from .factory import (
+    breaker_of,
+    lease_of,
+    make_backend,
+    make_channel,
+    make_plans,
+    make_stores,
+    make_tracer,
+    traced_as,
+)
 from .invalidation import Strategy
 from .keys import shown
 from .listening import Listening
+from .maintaining import Maintaining
 from .measures import METRICS
 from .observing import collect_metrics, collect_statistics, take_sample
 from .patterns import give_advice, record_requests
@@ -51,6 +62,7 @@ from .rows import Storage
 from .runtime import Runtime
 from .settings import DEFAULT_REGION, RegionSettings, inactive_settings, resolve_region
 from .stats import CacheStats
+from .warming import keep_hot_keys
 from .weigh import Weigher
 
 if TYPE_CHECKING:
@@ -109,7 +121,7 @@ class CacheMonitor(Protocol):
         ...
 
 
-class Cache(Listening, Region[Any]):
+class Cache(Maintaining, Listening, BackedUp, Region[Any]):
     """A cache.
 
     ``config`` defaults to an embedded cache in process memory. ``weigher`` weighs the entries of
@@ -147,8 +159,10 @@ class Cache(Listening, Region[Any]):
         runtime.sampling.configure(config.monitoring, config.metrics)
         channel = make_channel(config, clock)
         runtime.wait(*_waits(config))
+        runtime.maintenance.configure(make_plans(config, runtime), lease_of(config))
         if channel is not None:
             runtime.connect(channel, *_sent(config))
+        runtime.config = config
         super().__init__(runtime, DEFAULT_REGION)
         self._warn_inactive(config)
 
@@ -177,6 +191,7 @@ class Cache(Listening, Region[Any]):
         """Cancel running loads, end background work and subscriptions. Idempotent; any later call
         raises :class:`CacheClosed`.
         """
+        await keep_hot_keys(self._runtime)
         await self._runtime.aclose()
 
     async def __aenter__(self) -> Self:
@@ -307,7 +322,7 @@ class Cache(Listening, Region[Any]):
                     f"build a new Cache, or leave it as it is",
                     path=f"cache.{field}",
                 )
-        self._refuse_other_modes(config)
+        _refuse_other_modes(self._config, config, self._runtime)
         _check_metrics(config)
         named = {region.name for region in config.regions}
         kept = tuple([region for region in self._config.regions if region.name not in named])
@@ -317,11 +332,14 @@ class Cache(Listening, Region[Any]):
         changed = config.invalidation != self._config.invalidation
         channel = make_channel(config, self._runtime.clock) if changed else None
         tracer = make_tracer(config)
+        plans = make_plans(config, self._runtime)
         self._runtime.configure(self._resolve(config, self._runtime))
         self._runtime.trace(tracer)
         self._config = config
+        self._runtime.config = config
         self._runtime.wait(*_waits(config))
         self._runtime.sampling.configure(config.monitoring, config.metrics)
+        self._runtime.maintenance.configure(plans, lease_of(config))
         if changed:
             await self._runtime.reconnect(channel, *_sent(config))
 
@@ -345,7 +363,7 @@ class Cache(Listening, Region[Any]):
         await self.configure(structs.replace(self._config, maintenance=maintenance))
 
     async def configure_backup(self, backup: BackupConfig) -> None:
-        """Set what is backed up, when and where."""
+        """Set when and where the cache is backed up; ``cache.backups`` works there from now on."""
         await self.configure(structs.replace(self._config, backup=backup))
 
     async def configure_monitoring(self, monitoring: MonitoringConfig | MetricsConfig) -> None:
@@ -409,26 +427,6 @@ class Cache(Listening, Region[Any]):
 
     # -- inside
 
-    def _refuse_other_modes(self, config: CacheConfig) -> None:
-        """A region's mode stays: copies made under one mode are not what another expects."""
-        named = {region.name: region for region in config.regions}
-        for name, region in named.items() if self._runtime.stored is None else ():
-            if config.mode_of(region) is not None:
-                raise ConfigError(
-                    f"region {name!r} can't have a mode: this cache was built without a storage; "
-                    f"build it with one, in coherence or in another region",
-                    path=f"regions.{name}.mode",
-                )
-        for name, state in self._runtime.states.items():
-            own = {region.name: region for region in self._config.regions}.get(name)
-            wanted = config.mode_of(named.get(name, own))
-            if wanted != state.settings.mode:
-                raise ConfigError(
-                    f"the mode of region {name!r} can't change while the cache runs, as what is "
-                    f"cached was cached by it: build a new Cache, or leave it as it is",
-                    path="coherence.mode",
-                )
-
     def _resolve(self, config: CacheConfig, runtime: Runtime) -> Sequence[RegionSettings]:
         """The settings of every region, the default one first."""
         weighed = [*self._weighers.values(), *([] if self._weigher is None else [self._weigher])]
@@ -464,6 +462,27 @@ class Cache(Listening, Region[Any]):
 def _makes_bytes(runtime: Runtime) -> bool:
     """Whether values become bytes at some point: a backend may keep objects, and persist them."""
     return runtime.encodes or "persistent" in runtime.backend.capabilities
+
+
+def _refuse_other_modes(before: CacheConfig, config: CacheConfig, runtime: Runtime) -> None:
+    """A region's mode stays: copies made under one mode are not what another expects."""
+    named = {region.name: region for region in config.regions}
+    for name, region in named.items() if runtime.stored is None else ():
+        if config.mode_of(region) is not None:
+            raise ConfigError(
+                f"region {name!r} can't have a mode: this cache was built without a storage; "
+                f"build it with one, in coherence or in another region",
+                path=f"regions.{name}.mode",
+            )
+    known = {region.name: region for region in before.regions}
+    for name, state in runtime.states.items():
+        wanted = config.mode_of(named.get(name, known.get(name)))
+        if wanted != state.settings.mode:
+            raise ConfigError(
+                f"the mode of region {name!r} can't change while the cache runs, as what is "
+                f"cached was cached by it: build a new Cache, or leave it as it is",
+                path="coherence.mode",
+            )
 
 
 def _check_metrics(config: CacheConfig) -> None:

@@ -37,7 +37,8 @@ def _statistics(
     runtime: Runtime, info: BackendInfo, storages: dict[str, StorageStats]
 ) -> CacheStats:
     uptime = 0.0 if runtime.started is None else runtime.clock.now() - runtime.started
-    regions = {name: _region(runtime.state(name), seen) for name, seen in info.regions.items()}
+    seen = {name: info.regions[name] for name in runtime.states if name in info.regions}
+    regions = {name: _region(runtime.state(name), each) for name, each in seen.items()}
     return CacheStats(
         name=runtime.name,
         backend=info.kind,

@@ -23,7 +23,7 @@ from .errors import CacheError
 from .members import Member
 from .settings import RegionSettings
 from .stats import Counters
-from .table import Check, Removal, Table, When
+from .table import Check, Overwrite, Removal, Table, When
 from .types import Record, RemovalCause, Version
 
 __all__ = [
@@ -38,9 +38,12 @@ __all__ = [
     "Check",
     "Committed",
     "Drop",
+    "Exported",
     "Follower",
     "Member",
+    "NotExported",
     "Observer",
+    "Overwrite",
     "Put",
     "RegionInfo",
     "RemoteChange",
@@ -158,6 +161,32 @@ class Committed(msgspec.Struct, frozen=True):
     """A commit that was made, with the outcome of each change, in order."""
 
     outcomes: tuple[Written, ...]
+
+
+class Exported(msgspec.Struct, frozen=True):
+    """A live entry on its way out of a backend, into the same or another one of any kind.
+
+    ``value`` is the entry's envelope without expiry and tags, as ``RegionCodec.seal`` makes it: it
+    is bound to region and key, checked, and signed where the region signs, so that whoever keeps it
+    need not be trusted more than the backend was. It holds nothing of the place it came from, and
+    is empty where values were not asked for. ``expires_in`` is seconds until the logical expiry,
+    ``None`` without one. ``kind`` is the ``module:name`` of the class of an object whose bytes
+    don't tell it; only a backend that keeps objects has it, and needs it.
+    """
+
+    key: str
+    value: bytes
+    version: Version
+    expires_in: float | None = None
+    tags: tuple[str, ...] = ()
+    kind: str = ""
+
+
+class NotExported(msgspec.Struct, frozen=True):
+    """An entry that is there and can't be given as bytes, and why."""
+
+    key: str
+    error: CacheError
 
 
 class RegionInfo(msgspec.Struct, frozen=True):
@@ -385,6 +414,47 @@ class Backend(Protocol):
 
     async def clear(self, regions: Sequence[str]) -> int:
         """Remove every entry of ``regions`` and end their claims; how many entries it was."""
+        ...
+
+    def parts(self, region: str) -> list[str]:
+        """The names of what can be exported side by side: shares of the keys, which together are
+        all of them and stay so, wherever keys move afterwards. No I/O.
+        """
+        ...
+
+    def export(
+        self,
+        region: str,
+        *,
+        part: str | None = None,
+        glob: str = "*",
+        batch_size: int = 1000,
+        values: bool = True,
+    ) -> AsyncGenerator[list[Exported | NotExported], None]:
+        """The live entries of one part, or of all, whose keys match: in batches, in no order, as
+        :class:`Exported`. Value, version, tags and expiry of each are those of one moment.
+
+        An entry whose key is there from start to end is given, maybe twice where keys move between
+        servers; one that comes or goes meanwhile may be. Leaves no trace in statistics and
+        eviction. Memory for one batch. Without ``values`` only what is around them is read.
+        Raises :class:`BackendUnavailable` where a part can't be read to its end. Two round trips a
+        batch and node, one more where entries have tags.
+        """
+        ...
+
+    async def restore(
+        self, region: str, entries: Sequence[Exported], *, overwrite: Overwrite = "older"
+    ) -> list[Written | CacheError]:
+        """Store entries under their own version, with the present states of their tags.
+
+        By default an entry is stored where none is, or one of a lower version. A live claim or
+        fence is left alone, whatever ``overwrite`` says: that, an entry that may not be replaced,
+        and one whose time is over, are not applied. Who keeps something near hears of it as of
+        any write, and versions drawn by this process from now on are above those restored. An
+        entry that was not sealed for this key and region, that this backend needs the class of and
+        does not know it, or whose version is of the future by its clock, is an error in its place.
+        The keys differ. One round trip a node, one more where entries have tags.
+        """
         ...
 
     async def describe(self) -> BackendInfo:

@@ -42,6 +42,7 @@ from .scanning import resolve_pattern, scan_keys
 from .storing import Storing
 from .typed import require_type
 from .types import MISSING, Hit, Lookup, Miss
+from .warming import Warming
 
 if TYPE_CHECKING:
     from .decorators import Caching, CachingMany
@@ -70,7 +71,7 @@ def _hit_of(
     return hits.get(key, wanted if type is None else type, options)
 
 
-class Region(Invalidating, Storing, Generic[T]):
+class Region(Invalidating, Storing, Warming, Generic[T]):
     """The operations on one key space."""
 
     def __init__(self, runtime: Runtime, name: str, type: type[T] | None = None) -> None:

@@ -20,10 +20,12 @@ __all__ = ["remote_event"]
 
 
 def remote_event(change: RemoteChange, here: str) -> Event | None:
-    """The event of a change; ``None`` for one that is no event, such as a new expiry. What becomes
-    of a server is seen from ``here``.
+    """The event of a change; ``None`` for one that is no event, such as a new expiry, or is of
+    what the cache keeps for itself. What becomes of a server is seen from ``here``.
     """
     region, key, time, origin = change.region, change.key, change.time, change.origin
+    if region.startswith("#"):
+        return None
     match change.kind:
         case "set":
             return EntrySet(

@@ -13,6 +13,7 @@ import msgspec
 
 from .errors import CacheError
 from .table import When
+from .upkeep import Space
 
 __all__ = [
     "Row",
@@ -189,6 +190,10 @@ class Storage(Protocol):
 
     async def prune(self, older_than: float) -> int:
         """Forget deleted rows and changes that are older than so many seconds; how many."""
+        ...
+
+    async def space(self) -> list[Space]:
+        """Space that holds nothing, with what its owner can do about it. One query."""
         ...
 
     async def describe(self) -> StorageInfo:

@@ -12,20 +12,18 @@ import random
 import socket
 import threading
 import weakref
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
 from .breaker import CircuitState
 from .circuit import Circuit, GuardedBackend
 from .clock import Clock
 from .codec import RegionCodec
-from .config import BreakerConfig
+from .config import BreakerConfig, CacheConfig
+from .departures import Departures
 from .errors import CacheClosed, CacheError, UnknownRegion, WrongLoop
 from .events import (
     CircuitTurned,
-    EntryEvicted,
-    EntryExpired,
     EntrySet,
     Event,
     Events,
@@ -39,6 +37,7 @@ from .hits import Hits
 from .invalidation import Strategy, Waiting
 from .isolation import Isolation, isolation, plain
 from .loading import Loads
+from .maintenance import Maintenance, StateStore
 from .options import TTL, resolve_ttl
 from .pace import Pace
 from .portal import is_background
@@ -48,7 +47,7 @@ from .remote import remote_event
 from .sampling import Sampling
 from .settings import RegionSettings
 from .stats import LoadCounters
-from .table import Removal, Table
+from .table import Table
 from .traced import TracedBackend, Tracing
 from .traced_storage import traced_with_storage
 from .types import RemovalCause
@@ -104,7 +103,7 @@ class RegionState:
         by the near tier.
         """
         if self.table is not None and settings.isolation != self.settings.isolation:
-            self.table.convert(plain)
+            self.table.within(lambda residents: residents.convert(plain))
         self.settings = settings
         self.pace.configure(settings.loads.refresh_ahead)
         self._guard(settings.loads.breaker)
@@ -176,6 +175,8 @@ class Runtime:
         self.name = name
         self.clock = clock
         self._circuit: Circuit | None = None
+        self.origin = f"{socket.gethostname()}:{os.getpid()}"
+        self.maintenance = Maintenance(name, self.origin, StateStore(backend), clock)
         self.sampling = Sampling(clock.now, self.publish)
         if breaker is not None:
             self._circuit = Circuit("backend", breaker, clock.now, self._turned)
@@ -184,7 +185,6 @@ class Runtime:
         self.tracing = Tracing(name)
         self.stored = traced_with_storage(backend, clock, stores, self.tracing)
         self.backend = self._untraced = self.stored or backend
-        self.origin = f"{socket.gethostname()}:{os.getpid()}"
         self.events = Events(self._observe, self._heard_by_others)
         self.waiting = Waiting(self._carry_out)
         self.exchange = Exchange(
@@ -193,14 +193,13 @@ class Runtime:
         self.handlings: list[Handling] = []
         self.states: dict[str, RegionState] = {}
         self.started: float | None = None
-        self.closed = False
+        self.config = CacheConfig()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._opening: asyncio.Task[None] | None = None
-        self._opened = False
+        self._opened = self.closed = False
         self._closing: asyncio.Task[None] | None = None
         self._loads: Loads | None = None
-        self._telling = 0
-        self._untold: list[tuple[str, Removal]] = []
+        self.departures = Departures(self.publish)
         _RUNTIMES.add(self)
 
     # -- life
@@ -290,6 +289,7 @@ class Runtime:
             for handling in self.handlings:
                 handling.start()
             self.sampling.start()
+            self.maintenance.start()
         finally:
             self._opening = None
         if self.started is None:
@@ -320,6 +320,7 @@ class Runtime:
             await asyncio.wait({self._opening})
         if self._loads is not None:
             await self._loads.aclose()
+        await self.maintenance.aclose()
         await self.sampling.aclose()
         await self.waiting.aclose()
         await self.exchange.disconnect()
@@ -349,6 +350,7 @@ class Runtime:
                 handling.forked()
             self.origin = f"{socket.gethostname()}:{os.getpid()}"
             self.exchange.forked(self.origin)
+            self.maintenance.forked(self.origin)
             self.sampling.forked()
             self.waiting.forked()
 
@@ -410,7 +412,7 @@ class Runtime:
             loop.call_soon_threadsafe(handling.start)
 
     def _observe(self) -> None:
-        self.backend.observe(self._removed if self.events.active else None)
+        self.backend.observe(self.departures.removed if self.events.active else None)
         self.backend.follow(self._followed if self.events.heard else None)
         self.exchange.listen()
 
@@ -469,28 +471,6 @@ class Runtime:
                 self.events.publish(event)
             elif not self.exchange.connected:  # else it comes over the channel
                 self.events.tell(event)
-
-    def _removed(self, region: str, removals: Sequence[Removal]) -> None:
-        self._untold += [(region, removal) for removal in removals]
-        if not self._telling:
-            self._tell_removed()
-
-    def _tell_removed(self) -> None:
-        untold, self._untold = self._untold, []
-        for region, (key, version, cause) in untold:
-            kind = EntryExpired if cause is RemovalCause.EXPIRED else EntryEvicted
-            self.publish(kind, region=region, key=key, version=version)
-
-    @contextmanager
-    def telling(self) -> Iterator[None]:
-        """A call that publishes what it did: what left because of it is told after that."""
-        self._telling += 1
-        try:
-            yield
-        finally:
-            self._telling -= 1
-            if self._untold and not self._telling:
-                self._tell_removed()
 
     def _stored(self, region: str, put: Put, written: Written) -> None:
         """A loaded value was stored. Nothing has changed at its origin, so that copies of processes

@@ -27,17 +27,22 @@ from .weigh import Weigher
 
 __all__ = [
     "DEFAULT_REGION",
+    "MAINTENANCE",
     "POSITIONS",
     "NearSettings",
     "RegionSettings",
     "copies_of",
     "inactive_settings",
     "kept_order_problems",
+    "plain_region",
     "resolve_region",
 ]
 
 POSITIONS = "#storage"
 """The region in which relays keep how far they are: no region of a user can have that name."""
+
+MAINTENANCE = "#maintenance"
+"""The region in which maintenance keeps what its processes agree on."""
 
 DEFAULT_REGION = "default"
 """The region that the operations of the cache itself use."""
@@ -85,6 +90,13 @@ class RegionSettings(msgspec.Struct, frozen=True, kw_only=True):
     admission: Admission = Admission()
 
     @property
+    def internal(self) -> bool:
+        """Whether it is a region of our own, which no user can name: what holds for the whole cache
+        is read off the others.
+        """
+        return self.name.startswith("#")
+
+    @property
     def weighs(self) -> bool:
         """Whether a limit is in weights."""
         return self.max_weight is not None or self.admission.max_entry_size is not None
@@ -97,6 +109,24 @@ class RegionSettings(msgspec.Struct, frozen=True, kw_only=True):
     confirm: Literal["replicas", "quorum", "none"] = "replicas"
     copies: int = 1
     replicas: bool = False
+
+
+def plain_region(name: str, codec: RegionCodec | None) -> RegionSettings:
+    """A region without limits and expiry, of which nothing is kept near."""
+    return RegionSettings(
+        name=name,
+        policy="lru",
+        max_items=None,
+        max_weight=None,
+        ttl=None,
+        ttl_jitter=0.0,
+        grace=0.0,
+        isolation="share",
+        on_unavailable=None,
+        loads=LoadConfig(),
+        weigher=None,
+        codec=codec,
+    )
 
 
 def resolve_region(
@@ -221,12 +251,11 @@ def _setting(config: CacheConfig, name: str) -> object:
     """A setting by its path; what is not there is as its parts are by default."""
     if name.startswith("coherence.") and config.coherence is None:
         return attrgetter(name.removeprefix("coherence."))(CacheCoherence())
+    if name.startswith("backup.") and config.backup is None:
+        return None
     return attrgetter(name)(config)
 
 
 _DEFAULTS = CacheConfig()
 _ENCODING = ("policy.compression", "serialization")
-_LATER = (
-    "maintenance",
-    "backup",
-)
+_LATER: tuple[str, ...] = ()

@@ -30,6 +30,7 @@ from typing import (
 from msgspec import UNSET, UnsetType
 
 from .atomic import AtomicChanges
+from .backup import Backups
 from .batch import BatchOperation
 from .codec import Codec
 from .config import CacheConfig, CacheRegion
@@ -45,12 +46,21 @@ from .processing import Handling
 from .regions import Region
 from .runtime import Runtime
 from .types import MISSING
+from .warming import Warmed
 from .weigh import Weigher
 
 if TYPE_CHECKING:
     from .decorators import Caching, CachingMany
 
-__all__ = ["SyncAtomic", "SyncBatch", "SyncCache", "SyncRegion", "SyncSubscription", "drive"]
+__all__ = [
+    "SyncAtomic",
+    "SyncBackups",
+    "SyncBatch",
+    "SyncCache",
+    "SyncRegion",
+    "SyncSubscription",
+    "drive",
+]
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -238,6 +248,33 @@ class SyncRegion(Generic[T]):
     invalidate_matching = _blocking(Region[T].invalidate_matching, may_wait=True)
     invalidate_tag = _blocking(Region[T].invalidate_tag)
 
+    @_with_text_of(Region.warm)
+    def warm(
+        self,
+        keys: Iterable[str] | None = None,
+        *,
+        loader: Callable[..., Any] | None = None,
+        type: Any = None,
+        ttl: TTL | UnsetType = UNSET,
+        tags: Iterable[str] = (),
+        from_backup: str | None = None,
+        rate: float | None = None,
+        concurrency: int = 4,
+        progress: Callable[[Warmed], None] | None = None,
+    ) -> Warmed:
+        work = self.face.warm(
+            keys if keys is None else list(keys),  # they may come from this door, in this thread
+            loader=loader,
+            type=type,
+            ttl=ttl,
+            tags=tags,
+            from_backup=from_backup,
+            rate=rate,
+            concurrency=concurrency,
+            progress=progress,
+        )
+        return drive(self.runtime, work, may_wait=True)
+
     @_with_text_of(Region.get_or_load_many)
     def get_or_load_many(
         self,
@@ -338,6 +375,19 @@ async def _some(keys: AsyncIterator[str]) -> list[str]:
     return found
 
 
+class SyncBackups:
+    """The backups of a cache without ``await``: ``cache.sync.backups``."""
+
+    def __init__(self, runtime: Runtime, face: Backups) -> None:
+        self.runtime, self.face = runtime, face
+
+    create = _blocking(Backups.create, may_wait=True)
+    list = _blocking(Backups.list, may_wait=True)
+    verify = _blocking(Backups.verify, may_wait=True)
+    restore = _blocking(Backups.restore, may_wait=True)
+    prune = _blocking(Backups.prune, may_wait=True)
+
+
 class SyncCache(SyncRegion[Any]):
     """A cache without ``await``: ``with Cache().sync as cache:``."""
 
@@ -352,7 +402,12 @@ class SyncCache(SyncRegion[Any]):
     configure_regions = _blocking(Cache.configure_regions)
     configure_coherence = _blocking(Cache.configure_coherence)
     configure_invalidation = _blocking(Cache.configure_invalidation, may_wait=True)
-    configure_maintenance = _blocking(Cache.configure_maintenance)
+    configure_maintenance = _blocking(Cache.configure_maintenance, may_wait=True)
+    get_maintenance = _blocking(Cache.get_maintenance, may_wait=True)
+    get_balance = _blocking(Cache.get_balance, may_wait=True)
+    run_maintenance = _blocking(Cache.run_maintenance, may_wait=True)
+    pause_maintenance = _blocking(Cache.pause_maintenance, may_wait=True)
+    resume_maintenance = _blocking(Cache.resume_maintenance, may_wait=True)
     configure_backup = _blocking(Cache.configure_backup)
     configure_monitoring = _blocking(Cache.configure_monitoring)
     configure_tracing = _blocking(Cache.configure_tracing)
@@ -392,6 +447,11 @@ class SyncCache(SyncRegion[Any]):
     def regions(self) -> tuple[str, ...]:
         """The names of all regions."""
         return self.face.regions
+
+    @property
+    def backups(self) -> SyncBackups:
+        """The backups of this cache: see :attr:`Cache.backups`."""
+        return SyncBackups(self.runtime, self.face.backups)
 
     @overload
     def region(self, name: str) -> SyncRegion[Any]: ...

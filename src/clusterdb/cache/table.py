@@ -35,7 +35,7 @@ from .stats import Counters
 from .tags import TagStates
 from .types import FOREVER, MISSING, Record, RemovalCause, Tier, Version
 
-__all__ = ["Check", "Removal", "Table", "When"]
+__all__ = ["Check", "Overwrite", "Removal", "Stored", "Table", "When", "hottest", "ordered"]
 
 T = TypeVar("T")
 
@@ -44,6 +44,12 @@ _EXPIRE_A_WRITE: Final = 16
 
 When = Literal["always", "absent", "present"]
 """The condition of a write on its key."""
+
+Overwrite = Literal["older", "always", "never"]
+"""What a restored entry may replace: what has a lower version, whatever is there, or nothing."""
+
+Stored = tuple[str, object, float, int, tuple[str, ...]]
+"""What is stored under a key: key, value, deadline, weight, tags."""
 
 Check = tuple[str, Version | None]
 """A key and the version it must have; ``None``: it must be absent."""
@@ -121,16 +127,6 @@ class Table:
         """The keys of all resident entries, dead ones among them, and of claims, in no order."""
         with self._guard:
             return [*self._entries, *(self._claims.keys() if claimed else ())]
-
-    def ordered(self, now: float) -> list[Record]:
-        """Every live entry, the next victim first. O(n)."""
-        with self._guard:
-            self._drain()
-            return [
-                _record(entry, now, self._tier)
-                for entry in self._residents.policy.ordered()
-                if entry.deadline > now and valid(entry)
-            ]
 
     def __len__(self) -> int:
         return len(self._entries)
@@ -215,11 +211,11 @@ class Table:
     def commit(
         self,
         checks: Sequence[Check],
-        puts: Sequence[tuple[str, object, float, int, tuple[str, ...]]],
+        puts: Sequence[Stored],
         drops: Sequence[str],
         now: float,
     ) -> dict[str, Version] | None:
-        """All of ``puts`` (key, value, deadline, weight, tags) and ``drops``, if every check holds:
+        """All of ``puts`` and ``drops``, if every check holds:
         the new version of each key, 0 for one that was dropped. ``None`` if a check failed.
         Raises :class:`EntryTooLarge` or :class:`OutOfMemory` before anything changes.
         """
@@ -234,6 +230,20 @@ class Table:
             for key, value, until, weight, tags in puts:
                 done[key] = self._store(key, value, until, weight, self._tags.acquire(tags), now)
             return done
+
+    def restore(self, stored: Stored, version: Version, over: Overwrite, now: float) -> bool:
+        """Store as ``version`` where no live claim is on the key and ``over`` allows it; whether it
+        did. Raises as :meth:`commit`.
+        """
+        key, value, until, weight, tags = stored
+        with self._guard:
+            old = self._residents.alive(key, now)
+            lower = over == "older" and old is not None and old.version < version
+            if self._claims.held(key) or not (old is None or lower or over == "always"):
+                return False
+            self._residents.intake.check(key, weight)
+            self._store(key, value, until, weight, self._tags.acquire(tags), now, version)
+            return True
 
     def clear(self) -> int:
         """Remove every entry and claim; how many entries there were."""
@@ -332,15 +342,11 @@ class Table:
             self._residents.intake.press(budget, not admitting)
             return self._residents.shrink(int(len(self._entries) * evict))
 
-    def convert(self, function: Callable[[object], object]) -> None:
-        """Replace every value by what ``function``, which must not call the table, gives."""
+    def within(self, work: Callable[[Residents], T]) -> T:
+        """What ``work``, which must not call the table, does with the residents, under the lock."""
         with self._guard:
-            self._residents.convert(function)
-
-    def reweigh(self, weights: Mapping[str, tuple[Version, int]]) -> None:
-        """Set the weight of each entry that still has the version it was weighed at."""
-        with self._guard:
-            self._residents.reweigh(weights)
+            self._drain()
+            return work(self._residents)
 
     def record_removals(self, on: bool) -> None:
         """Begin or end to remember the entries that leave by themselves."""
@@ -409,3 +415,28 @@ def _record(entry: Entry, now: float, tier: Tier) -> Record:
         tags=tuple([state.name for state in entry.tags]),
         tier=tier,
     )
+
+
+def ordered(table: Table, now: float) -> list[Record]:
+    """Every live entry of a table, the next victim first. O(n)."""
+    return table.within(
+        lambda residents: [
+            _record(entry, now, "memory")
+            for entry in residents.policy.ordered()
+            if entry.deadline > now and valid(entry)
+        ]
+    )
+
+
+def hottest(table: Table, now: float, count: int) -> list[str]:
+    """The keys of at most ``count`` live entries, beginning with what would be evicted last.
+    O(n).
+    """
+    keys: list[str] = table.within(
+        lambda residents: [
+            entry.key
+            for entry in residents.policy.ordered()
+            if entry.deadline > now and valid(entry)
+        ]
+    )
+    return keys[: -count - 1 : -1]

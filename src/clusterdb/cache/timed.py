@@ -8,31 +8,16 @@ anyway. While metrics are off a call is passed on as it is.
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Callable, Coroutine, Iterator, Mapping, Sequence
-from contextlib import aclosing
+from collections.abc import Callable, Coroutine, Sequence
 from time import perf_counter
-from typing import Any, Literal, ParamSpec, TypeVar
+from typing import Any, Final, ParamSpec, TypeVar
 
 from clusterdb.monitoring.timings import Timings
 
-from .claims import Claim
 from .errors import BackendSuspended, BackendUnavailable, CacheError, OutcomeUnknown
-from .protocols import (
-    Backend,
-    BackendInfo,
-    Capability,
-    Change,
-    Check,
-    Committed,
-    Drop,
-    Follower,
-    Observer,
-    Put,
-    Written,
-)
-from .settings import RegionSettings
-from .table import Table
-from .types import Record, Version
+from .forwarding import ForwardingBackend
+from .protocols import Backend, BackendInfo
+from .types import Record
 
 __all__ = ["TimedBackend"]
 
@@ -40,32 +25,34 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 
-class TimedBackend:
-    """``backend``, whose calls are observed by ``timings`` while there are some."""
+class TimedBackend(ForwardingBackend):
+    """``backend``, whose calls are observed by ``timings`` while there are some. Batches are not:
+    how long one takes is up to who asked for it.
+    """
 
     def __init__(self, backend: Backend) -> None:
-        self._backend = backend
+        super().__init__(backend)
         self.timings: Timings | None = None
 
     def _call(
         self,
         operation: str,
         region: str,
-        outcome: Callable[[R], str | None],
+        count: int,
         call: Callable[P, Coroutine[Any, Any, R]],
         *arguments: P.args,
         **options: P.kwargs,
     ) -> Coroutine[Any, Any, R]:
+        del count
         if self.timings is None:
             return call(*arguments, **options)
-        return self._timed(self.timings, operation, region, outcome, call, *arguments, **options)
+        return self._timed(self.timings, operation, region, call, *arguments, **options)
 
     async def _timed(
         self,
         timings: Timings,
         operation: str,
         region: str,
-        outcome: Callable[[R], str | None],
         call: Callable[P, Coroutine[Any, Any, R]],
         *arguments: P.args,
         **options: P.kwargs,
@@ -75,7 +62,7 @@ class TimedBackend:
         came: str | None = "cancelled"
         try:
             answer = await call(*arguments, **options)
-            came = outcome(answer)
+            came = _OUTCOMES.get(operation, _done)(answer)
             return answer
         except CacheError as error:
             came = _failure(error)
@@ -88,117 +75,8 @@ class TimedBackend:
                 seconds = perf_counter() - began
                 timings.observe((self._backend.kind, operation, region, came), seconds)
 
-    @property
-    def kind(self) -> str:
-        return self._backend.kind
-
-    @property
-    def capabilities(self) -> frozenset[Capability]:
-        return self._backend.capabilities
-
-    async def open(self) -> None:
-        await self._call("open", "", _done, self._backend.open)
-
-    async def aclose(self) -> None:
-        await self._backend.aclose()
-
-    @property
-    def inline(self) -> bool:
-        return self._backend.inline
-
-    def configure(self, regions: Mapping[str, RegionSettings]) -> None:
-        self._backend.configure(regions)
-
-    def table(self, region: str) -> Table | None:
-        return self._backend.table(region)
-
-    def observe(self, observer: Observer | None) -> None:
-        self._backend.observe(observer)
-
-    def follow(self, follower: Follower | None) -> None:
-        self._backend.follow(follower)
-
-    def order(self, versions: Iterator[Version]) -> bool:
-        return self._backend.order(versions)
-
-    def fork(self, moment: Literal["before", "parent", "child"]) -> None:
-        self._backend.fork(moment)
-
-    def read(
-        self,
-        region: str,
-        keys: Sequence[str],
-        *,
-        stale: bool = False,
-        consistent: bool = False,
-        brief: bool = False,
-    ) -> Coroutine[Any, Any, list[Record | None]]:
-        read = self._backend.read
-        options = {"stale": stale, "consistent": consistent, "brief": brief}
-        return self._call("read", region, _read, read, region, keys, **options)
-
-    def peek(
-        self, region: str, keys: Sequence[str], *, stale: bool = False
-    ) -> Coroutine[Any, Any, list[Record | None]]:
-        return self._call("peek", region, _read, self._backend.peek, region, keys, stale=stale)
-
-    def last_known(self, region: str, keys: Sequence[str]) -> list[Record | None]:
-        return self._backend.last_known(region, keys)
-
-    def keep(self, region: str, record: Record, value: object) -> None:
-        self._backend.keep(region, record, value)
-
-    def drop_near(self, region: str, keys: Sequence[str]) -> None:
-        self._backend.drop_near(region, keys)
-
-    def write(
-        self, region: str, changes: Sequence[Change]
-    ) -> Coroutine[Any, Any, list[Written | CacheError]]:
-        return self._call("write", region, _written, self._backend.write, region, changes)
-
-    def commit(
-        self, region: str, checks: Sequence[Check], changes: Sequence[Put | Drop]
-    ) -> Coroutine[Any, Any, Committed | None]:
-        return self._call("commit", region, _done, self._backend.commit, region, checks, changes)
-
-    def claim(
-        self, region: str, keys: Sequence[str], tags: tuple[str, ...], lease: float
-    ) -> Coroutine[Any, Any, list[Record | Claim | None]]:
-        return self._call("claim", region, _done, self._backend.claim, region, keys, tags, lease)
-
-    def fence(
-        self, region: str, keys: Sequence[str], lease: float
-    ) -> Coroutine[Any, Any, list[Claim]]:
-        return self._call("fence", region, _done, self._backend.fence, region, keys, lease)
-
-    def extend(
-        self, region: str, claims: Sequence[Claim], tags: tuple[str, ...]
-    ) -> Coroutine[Any, Any, None]:
-        return self._call("extend", region, _done, self._backend.extend, region, claims, tags)
-
-    def fill(
-        self, region: str, fills: Sequence[tuple[Claim, Put]]
-    ) -> Coroutine[Any, Any, list[Written | CacheError]]:
-        return self._call("fill", region, _written, self._backend.fill, region, fills)
-
-    def release(self, region: str, claims: Sequence[Claim]) -> Coroutine[Any, Any, None]:
-        return self._call("release", region, _done, self._backend.release, region, claims)
-
-    def invalidate_tags(self, tags: Sequence[str]) -> Coroutine[Any, Any, int]:
-        return self._call("invalidate_tags", "", _done, self._backend.invalidate_tags, tags)
-
-    async def scan(
-        self, region: str, glob: str, batch_size: int, *, dead: bool = False
-    ) -> AsyncGenerator[list[str], None]:
-        async with aclosing(self._backend.scan(region, glob, batch_size, dead=dead)) as batches:
-            async for batch in batches:
-                yield batch
-
-    def clear(self, regions: Sequence[str]) -> Coroutine[Any, Any, int]:
-        return self._call("clear", "", _done, self._backend.clear, regions)
-
-    async def describe(self) -> BackendInfo:
-        return await self._backend.describe()
+    def describe(self) -> Coroutine[Any, Any, BackendInfo]:
+        return self._backend.describe()
 
 
 def _done(_: object) -> str:
@@ -227,3 +105,13 @@ def _failure(error: CacheError) -> str | None:
     if isinstance(error, BackendUnavailable):
         return "unavailable"
     return "unknown" if isinstance(error, OutcomeUnknown) else "error"
+
+
+_OUTCOMES: Final[dict[str, Callable[[Any], str | None]]] = {
+    "read": _read,
+    "peek": _read,
+    "write": _written,
+    "fill": _written,
+    "restore": _written,
+}
+"""What the answer of an operation comes to; one that is not here is done when it has answered."""

@@ -11,41 +11,21 @@ Keys, values and messages of errors stand in no span: numbers, names of regions,
 from __future__ import annotations
 
 import time
-from collections.abc import (
-    AsyncGenerator,
-    Coroutine,
-    Iterable,
-    Iterator,
-    Mapping,
-    Sequence,
-)
-from contextlib import aclosing, contextmanager
-from typing import TYPE_CHECKING, Any, Final, Literal, TypeVar
+from collections.abc import AsyncGenerator, Callable, Coroutine, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, Final, ParamSpec, TypeVar
 
-from .claims import Claim
 from .errors import CacheError
-from .protocols import (
-    Backend,
-    BackendInfo,
-    Capability,
-    Change,
-    Check,
-    Committed,
-    Drop,
-    Follower,
-    Observer,
-    Put,
-    Written,
-)
-from .settings import RegionSettings
-from .table import Table
-from .types import Record, Version
+from .forwarding import ForwardingBackend
+from .protocols import Backend
+from .types import Record
 
 if TYPE_CHECKING:
     from clusterdb.tracing.tracer import Linked, Tracer
 
 __all__ = ["TracedBackend", "Tracing"]
 
+P = ParamSpec("P")
 R = TypeVar("R")
 
 _READS: Final = ("read", "peek", "claim")
@@ -116,154 +96,38 @@ class Tracing:
         return about if region is None else about | {"cache.region": region}
 
 
-class TracedBackend:
+class TracedBackend(ForwardingBackend):
     """``backend``, with a span for each call that leaves the process, made by ``tracing``."""
 
     def __init__(self, backend: Backend, tracing: Tracing) -> None:
-        self._backend = backend
+        super().__init__(backend)
         self._tracing = tracing
 
     async def _call(
         self,
         operation: str,
-        region: str | None,
+        region: str,
         count: int,
-        call: Coroutine[Any, Any, R],
+        call: Callable[P, Coroutine[Any, Any, R]],
+        *arguments: P.args,
+        **options: P.kwargs,
     ) -> R:
-        began = time.time_ns()
+        began, about = time.time_ns(), region or None
         try:
-            answer = await call
+            answer = await call(*arguments, **options)
         except BaseException as error:
             kind = type(error).__qualname__
-            self._tracing.called(operation, region, count, began, {}, kind)
+            self._tracing.called(operation, about, count, began, {}, kind)
             raise
         if not _is_near(answer):
             failed, outcome = _outcome(operation, answer)
-            self._tracing.called(operation, region, count, began, outcome, failed)
+            self._tracing.called(operation, about, count, began, outcome, failed)
         return answer
 
-    @property
-    def kind(self) -> str:
-        return self._backend.kind
-
-    @property
-    def capabilities(self) -> frozenset[Capability]:
-        return self._backend.capabilities
-
-    async def open(self) -> None:
-        await self._call("open", None, 0, self._backend.open())
-
-    async def aclose(self) -> None:
-        await self._backend.aclose()
-
-    @property
-    def inline(self) -> bool:
-        return self._backend.inline
-
-    def configure(self, regions: Mapping[str, RegionSettings]) -> None:
-        self._backend.configure(regions)
-
-    def table(self, region: str) -> Table | None:
-        return self._backend.table(region)
-
-    def observe(self, observer: Observer | None) -> None:
-        self._backend.observe(observer)
-
-    def order(self, versions: Iterator[Version]) -> bool:
-        return self._backend.order(versions)
-
-    def follow(self, follower: Follower | None) -> None:
-        self._backend.follow(follower)
-
-    def fork(self, moment: Literal["before", "parent", "child"]) -> None:
-        self._backend.fork(moment)
-
-    async def read(
-        self,
-        region: str,
-        keys: Sequence[str],
-        *,
-        stale: bool = False,
-        consistent: bool = False,
-        brief: bool = False,
-    ) -> list[Record | None]:
-        call = self._backend.read(region, keys, stale=stale, consistent=consistent, brief=brief)
-        return await self._call("read", region, len(keys), call)
-
-    async def peek(
-        self, region: str, keys: Sequence[str], *, stale: bool = False
-    ) -> list[Record | None]:
-        return await self._call(
-            "peek", region, len(keys), self._backend.peek(region, keys, stale=stale)
-        )
-
-    def last_known(self, region: str, keys: Sequence[str]) -> list[Record | None]:
-        return self._backend.last_known(region, keys)
-
-    def keep(self, region: str, record: Record, value: object) -> None:
-        self._backend.keep(region, record, value)
-
-    def drop_near(self, region: str, keys: Sequence[str]) -> None:
-        self._backend.drop_near(region, keys)
-
-    async def write(self, region: str, changes: Sequence[Change]) -> list[Written | CacheError]:
-        return await self._call("write", region, len(changes), self._backend.write(region, changes))
-
-    async def commit(
-        self, region: str, checks: Sequence[Check], changes: Sequence[Put | Drop]
-    ) -> Committed | None:
-        call = self._backend.commit(region, checks, changes)
-        return await self._call("commit", region, len(changes), call)
-
-    async def claim(
-        self, region: str, keys: Sequence[str], tags: tuple[str, ...], lease: float
-    ) -> list[Record | Claim | None]:
-        call = self._backend.claim(region, keys, tags, lease)
-        return await self._call("claim", region, len(keys), call)
-
-    async def fence(self, region: str, keys: Sequence[str], lease: float) -> list[Claim]:
-        call = self._backend.fence(region, keys, lease)
-        return await self._call("fence", region, len(keys), call)
-
-    async def extend(self, region: str, claims: Sequence[Claim], tags: tuple[str, ...]) -> None:
-        call = self._backend.extend(region, claims, tags)
-        return await self._call("extend", region, len(claims), call)
-
-    async def fill(
-        self, region: str, fills: Sequence[tuple[Claim, Put]]
-    ) -> list[Written | CacheError]:
-        return await self._call("fill", region, len(fills), self._backend.fill(region, fills))
-
-    async def release(self, region: str, claims: Sequence[Claim]) -> None:
-        return await self._call(
-            "release", region, len(claims), self._backend.release(region, claims)
-        )
-
-    async def invalidate_tags(self, tags: Sequence[str]) -> int:
-        call = self._backend.invalidate_tags(tags)
-        return await self._call("invalidate_tags", None, len(tags), call)
-
-    async def scan(
-        self, region: str, glob: str, batch_size: int, *, dead: bool = False
-    ) -> AsyncGenerator[list[str], None]:
-        async with aclosing(self._backend.scan(region, glob, batch_size, dead=dead)) as batches:
-            while True:
-                batch = await self._call("scan", region, 0, _next(batches))
-                if batch is None:
-                    return
-                yield batch
-
-    async def clear(self, regions: Sequence[str]) -> int:
-        region = regions[0] if len(regions) == 1 else None
-        return await self._call("clear", region, 0, self._backend.clear(regions))
-
-    async def describe(self) -> BackendInfo:
-        return await self._call("describe", None, 0, self._backend.describe())
-
-
-async def _next(batches: AsyncGenerator[list[str], None]) -> list[str] | None:
-    """The next batch; the end is no error of a call."""
-    return await anext(batches, None)
+    def _batches(
+        self, operation: str, region: str, batches: AsyncGenerator[list[R], None]
+    ) -> AsyncGenerator[list[R], None]:
+        return self._one_by_one(operation, region, batches)
 
 
 def _is_near(answer: object) -> bool:

@@ -18,6 +18,7 @@ from .intents import Intents
 from .protocols import Backend
 from .rows import Row, RowChange, RowChanged, RowWritten, Storage, StorageCapability, StorageInfo
 from .traced import TracedBackend, Tracing
+from .upkeep import Space
 from .write_modes import StoredBackend, Stores
 
 __all__ = ["TracedStorage", "TracedStores", "traced_with_storage"]
@@ -135,6 +136,9 @@ class TracedStorage:
 
     async def prune(self, older_than: float) -> int:
         return await self._storage.prune(older_than)
+
+    async def space(self) -> list[Space]:
+        return await self._storage.space()
 
     async def describe(self) -> StorageInfo:
         return await self._storage.describe()

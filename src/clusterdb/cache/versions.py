@@ -8,12 +8,14 @@ something was heard of has a higher version than it, whatever the clocks of the 
 from __future__ import annotations
 
 import random
+from collections.abc import Iterator
+from itertools import count
 from typing import Final, Self
 
 from .clock import Clock
 from .types import Version
 
-__all__ = ["RANDOM_BITS", "Versions"]
+__all__ = ["RANDOM_BITS", "Versions", "above", "first_version"]
 
 RANDOM_BITS: Final = 12
 """The low bits of a version, which say nothing of the time."""
@@ -50,9 +52,31 @@ class Versions:
         if self._last < version <= self._now() + _APART:
             self._last = version
 
+    def ahead(self, version: Version) -> bool:
+        """Whether no clock that is about right can have drawn a version yet."""
+        return version > self._now() + _APART
+
     def plausible(self, version: Version) -> bool:
         """Whether a version may have been drawn lately by a clock that is about right."""
         return abs(version - self._now()) <= _APART
 
     def _now(self) -> Version:
         return int(self._wall() * 1_000_000) << RANDOM_BITS
+
+
+def first_version(wall: float) -> Version:
+    """Where versions that are only counted begin, at a time in seconds since 1970: above all that
+    were counted before, in an earlier process or another file, as long as clocks are about right.
+    So what is written after a loss is newer than a backup of before it.
+    """
+    return int(wall * 1_000_000) << RANDOM_BITS
+
+
+def above(versions: Iterator[Version], version: Version) -> Iterator[Version]:
+    """``versions`` that go on above ``version``: by the clock, or where they are only counted from
+    there.
+    """
+    if isinstance(versions, Versions):
+        versions.saw(version)
+        return versions
+    return versions if next(versions) > version else count(version + 1)

@@ -33,6 +33,8 @@ def run(name: str, *arguments: str) -> str:
         pytest.param("redis", set(), marks=pytest.mark.server),
         pytest.param("near", {"near"}, marks=pytest.mark.server),
         pytest.param("storage", {"P6"}, marks=pytest.mark.server),
+        pytest.param("maintenance", {"maintenance"}, marks=pytest.mark.server),
+        pytest.param("moving", {"export"}, marks=pytest.mark.server),
         pytest.param("coherence", set(), marks=pytest.mark.server),
         pytest.param("nearcache_peers", set(), marks=pytest.mark.server),
         pytest.param("faults", set(), marks=pytest.mark.server),

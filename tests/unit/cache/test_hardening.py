@@ -18,12 +18,11 @@ from clusterdb.cache import (
     Cache,
     CacheConfig,
     CacheRegion,
-    Cleanup,
     ConfigError,
     InactiveSetting,
     InvalidArgument,
-    MaintenanceConfig,
     ReentrantCall,
+    SerializationConfig,
 )
 from clusterdb.cache.guard import Guard, TableLock
 from clusterdb.cache.weigh import weigh
@@ -141,10 +140,11 @@ async def test_what_cannot_be_weighed_is_refused_and_harms_no_load():
 
 async def test_a_warning_that_is_an_error_changes_nothing():
     async with Cache() as cache:
-        maintenance = MaintenanceConfig(schedule="0 * * * *", tasks=[Cleanup(older_than="7d")])
+        before = cache.config
+        json = CacheConfig(serialization=SerializationConfig(format="json"))
         with pytest.raises(InactiveSetting):  # warnings are errors in these tests
-            await cache.configure_maintenance(maintenance)
-        assert cache.config.maintenance is None
+            await cache.configure(json)
+        assert cache.config == before
 
 
 class Shape(Protocol):

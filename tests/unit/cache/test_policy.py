@@ -19,7 +19,7 @@ from clusterdb.cache.policy.adaptive import PLANS
 from clusterdb.cache.policy.handover import Handover
 from clusterdb.cache.policy.segmented import HASH
 from clusterdb.cache.policy.shadows import OUT, Shadows
-from clusterdb.cache.table import Table
+from clusterdb.cache.table import Table, ordered
 from clusterdb.cache.tags import TagStates
 from clusterdb.cache.testing import validate_table
 from clusterdb.cache.testing.validate import validate_shadows
@@ -319,7 +319,7 @@ def test_it_takes_over_in_the_old_order_whatever_happens_meanwhile():
         table.sweep(0.0, 100)
 
     old = [str(number) for number in range(4, MANY) if str(number) not in late]
-    order = [record.key for record in table.ordered(0.0)]
+    order = [record.key for record in ordered(table, 0.0)]
     assert order == [*old, *late, *[f"new {number}" for number in range(4)]]
 
 

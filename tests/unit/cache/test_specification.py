@@ -9,6 +9,7 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+from msgspec import structs
 from tests.unit.cache.config.samples import BACKUP, CACHE, REGIONS
 
 from clusterdb.cache import (
@@ -280,21 +281,34 @@ METRICS = MetricsConfig(
 TRACING = TracingConfig(service_name="cache-service", sampling_rate=0.1, context_propagation=True)
 
 
-@pytest.mark.parametrize(
-    ("part", "setting"),
-    [
-        ("maintenance", MAINTENANCE),
-        ("backup", DAILY),
-    ],
-)
-async def test_what_does_not_act_yet_is_kept_and_said(cache, part, setting):
-    with pytest.warns(InactiveSetting, match=part):
-        await getattr(cache, f"configure_{part}")(setting)
+async def test_what_does_not_act_yet_is_kept_and_said(cache):
+    wanted = structs.replace(cache.config, serialization=SerializationConfig(format="json"))
+    with pytest.warns(InactiveSetting, match="serialization"):
+        await cache.configure(wanted)
 
-    assert getattr(cache.config, part) == setting
+    assert cache.config.serialization == wanted.serialization
     health = await cache.get_health()
     assert health.status == "degraded"
-    assert part in health.checks[-1].detail
+    assert "serialization" in health.checks[-1].detail
+
+
+async def test_configure_backup_acts(cache):
+    """Its schedule: tests/maintenance/test_backup.py."""
+    await cache.configure_backup(DAILY)
+
+    assert cache.config.backup == DAILY
+    assert (await cache.get_health()).status == "ok"
+
+
+async def test_configure_maintenance_acts(cache):
+    """On servers and files, and with faults: tests/maintenance."""
+    await cache.configure_maintenance(MAINTENANCE)
+
+    assert cache.config.maintenance == MAINTENANCE
+    run = await cache.run_maintenance()
+    assert [job.job for job in run.jobs] == ["cleanup", "compact", "rebalance"]
+    assert run.outcome == "done"
+    assert (await cache.get_health()).status == "ok"
 
 
 async def test_configure_tracing_acts(cache):
@@ -468,8 +482,7 @@ async def test_the_region_block_acts_as_it_is_printed(clock):
 
 
 async def test_the_backup_block_is_kept():
-    with pytest.warns(InactiveSetting, match="backup"):
-        cache = Cache(CacheConfig.from_yaml_text(BACKUP))
+    cache = Cache(CacheConfig.from_yaml_text(BACKUP))
 
     assert cache.config.backup is not None
     assert cache.config.backup.storage == S3(bucket="cache-backup", prefix="daily/")

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import weakref
 from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
+from functools import partial
 from itertools import count
 from typing import ClassVar, Final, Literal
 
@@ -17,6 +18,8 @@ from msgspec.structs import replace
 
 from ..claims import Claim
 from ..clock import Clock
+from ..codec import RegionCodec, region_codec
+from ..config import SerializationConfig
 from ..errors import CacheError, InvalidArgument, TypeMismatch
 from ..guard import Guard, TableLock
 from ..isolation import plain
@@ -30,19 +33,27 @@ from ..protocols import (
     Check,
     Committed,
     Drop,
+    Exported,
     Follower,
+    NotExported,
     Observer,
+    Overwrite,
     Put,
     RegionInfo,
     Written,
 )
+from ..residents import Residents
 from ..settings import RegionSettings
 from ..shares import Shares
 from ..table import Table
 from ..tags import TagStates
 from ..types import FOREVER, Record, Version
-from ..weigh import checked, weigh
+from ..versions import above, first_version
+from .moving import Restoring, export_table
 from .pressure import Pressure
+from .restoring import ALL, check_part, highest
+from .tidying import MemoryUpkeep
+from .weighing import sound, weight_of, weights_in, weights_of
 
 __all__ = ["MemoryBackend"]
 
@@ -68,12 +79,13 @@ class MemoryBackend:
         self._lock = TableLock()
         self._guard = Guard(self._lock)
         self._tags = TagStates()
-        self._versions: Iterator[Version] = count(1)
+        self._versions: Iterator[Version] = count(first_version(clock.wall()))
         self._dated = False
         self._tables: dict[str, Table] = {}
         self._settings: dict[str, RegionSettings] = {}
         self._observer: Observer | None = None
         self._sweeper: asyncio.Task[None] | None = None
+        self.upkeep = MemoryUpkeep(weakref.proxy(self))
 
     # -- life
 
@@ -101,7 +113,8 @@ class MemoryBackend:
             if self._settings.get(name) != settings
         }
         # All weights first: a user's weigher may raise, and then nothing has changed.
-        weights = {name: self._weigh_all(name, changed[name]) for name in changed}
+        now, tables = self._now(), self._tables
+        weights = {name: weights_in(tables.get(name), changed[name], now) for name in changed}
         known = {**self._settings, **changed}
         limits = {name: settings.max_weight for name, settings in known.items()}
         if self.shares is not None:
@@ -111,14 +124,14 @@ class MemoryBackend:
             if table is None:
                 table = self._tables[name] = self._make_table(settings)
             self._settings[name] = settings
-            table.reweigh(weights[name])
+            table.within(partial(_reweigh, weights=weights[name]))
             table.configure(
                 POLICIES[settings.policy](),
                 settings.max_items,
                 limits[name],
                 settings.grace,
                 settings.admission.max_entry_size,
-                self._gate(settings),
+                _gate(settings, self._now()),
             )
 
     def table(self, region: str) -> Table | None:
@@ -130,10 +143,14 @@ class MemoryBackend:
             table.record_removals(observer is not None)
 
     def order(self, versions: Iterator[Version]) -> bool:
-        self._versions, self._dated = versions, True
+        self._dated = True
+        self._draw(versions)
+        return True
+
+    def _draw(self, versions: Iterator[Version]) -> None:
+        self._versions = versions
         for table in self._tables.values():
             table.versions = versions
-        return True
 
     def follow(self, follower: Follower | None) -> None:
         del follower  # there are no other processes
@@ -209,11 +226,11 @@ class MemoryBackend:
 
     async def write(self, region: str, changes: Sequence[Change]) -> list[Written | CacheError]:
         table, now = self._tables[region], self._now()
-        weights = self._weights(region, changes)
+        weights = weights_of(self._settings[region], changes)
         outcomes: list[Written | CacheError] = []
         for change, weight in zip(changes, weights, strict=True):
             try:
-                outcomes.append(self._apply(region, change, _good(weight), now))
+                outcomes.append(self._apply(region, change, sound(weight), now))
             except CacheError as error:
                 outcomes.append(error)
         self._report(region, table)
@@ -223,9 +240,9 @@ class MemoryBackend:
         self, region: str, checks: Sequence[Check], changes: Sequence[Put | Drop]
     ) -> Committed | None:
         table, now = self._tables[region], self._now()
-        weights = self._weights(region, changes)
+        weights = weights_of(self._settings[region], changes)
         puts = [
-            (change.key, change.value, _deadline(now, change.ttl), _good(weight), change.tags)
+            (change.key, change.value, _deadline(now, change.ttl), sound(weight), change.tags)
             for change, weight in zip(changes, weights, strict=True)
             if isinstance(change, Put)
         ]
@@ -255,6 +272,35 @@ class MemoryBackend:
                 if matches(key) and (dead or table.peek(key, now) is not None)
             ]
             await asyncio.sleep(0)
+
+    def parts(self, region: str) -> list[str]:
+        del region
+        return [ALL]
+
+    def export(
+        self,
+        region: str,
+        *,
+        part: str | None = None,
+        glob: str = "*",
+        batch_size: int = 1000,
+        values: bool = True,
+    ) -> AsyncGenerator[list[Exported | NotExported], None]:
+        check_part(part)
+        table, codec = self._tables[region], self._codec(region)
+        return export_table(table, codec, self._now, glob, batch_size, values)
+
+    async def restore(
+        self, region: str, entries: Sequence[Exported], *, overwrite: Overwrite = "older"
+    ) -> list[Written | CacheError]:
+        table, settings, codec = self._tables[region], self._settings[region], self._codec(region)
+        with self._guard:
+            self._draw(above(self._versions, highest(entries)))
+        keeps = "objects" in self.capabilities and settings.mode is None
+        restoring = Restoring(table, settings, codec, keeps, overwrite, self._now())
+        outcomes = [restoring.restored(entry, self._versions) for entry in entries]
+        self._report(region, table)
+        return outcomes
 
     async def clear(self, regions: Sequence[str]) -> int:
         return sum([self._tables[region].clear() for region in regions])
@@ -305,12 +351,12 @@ class MemoryBackend:
         self, region: str, fills: Sequence[tuple[Claim, Put]]
     ) -> list[Written | CacheError]:
         table, now = self._tables[region], self._now()
-        weights = self._weights(region, [put for _, put in fills])
+        weights = weights_of(self._settings[region], [put for _, put in fills])
         outcomes: list[Written | CacheError] = []
         for (claim, put), weight in zip(fills, weights, strict=True):
             try:
                 deadline = _deadline(now, put.ttl)
-                good = _good(weight)
+                good = sound(weight)
                 version = table.fill(claim, put.value, deadline, good, now, claim.version)
                 outcomes.append(Written(applied=version > 0, version=version))
             except CacheError as error:
@@ -324,12 +370,6 @@ class MemoryBackend:
 
     # -- inside
 
-    def _gate(self, settings: RegionSettings) -> Gate | None:
-        admission = settings.admission
-        if admission.filter is None and admission.max_rate is None:
-            return None
-        return Gate(admission.filter or "", admission.max_rate or 0, self._now())
-
     def _make_table(self, settings: RegionSettings) -> Table:
         table = Table(
             lock=self._lock,
@@ -341,20 +381,10 @@ class MemoryBackend:
         table.record_removals(self._observer is not None)
         return table
 
-    def _weights(self, region: str, changes: Sequence[Change]) -> list[int | CacheError]:
-        """The weight of each value that is put, by the user's function or the estimate: before
-        anything is changed, and never under a lock. A bad weight is its item's outcome.
-        """
-        settings = self._settings[region]
-        weights: list[int | CacheError] = [0] * len(changes)
-        if settings.weighs:
-            for at, change in enumerate(changes):
-                if isinstance(change, Put):
-                    try:
-                        weights[at] = _weight(settings, change.key, change.value)
-                    except CacheError as error:
-                        weights[at] = error
-        return weights
+    def _codec(self, region: str) -> RegionCodec:
+        """That of the region, or the usual one where nothing was to become bytes so far."""
+        found = self._settings[region].codec
+        return found or region_codec(region, SerializationConfig(), None)
 
     def _apply(self, region: str, change: Change, weight: int, now: float) -> Written:
         table, settings = self._tables[region], self._settings[region]
@@ -377,19 +407,6 @@ class MemoryBackend:
         else:
             version = table.touch(change.key, deadline, now)
         return Written(applied=version > 0, version=version)
-
-    def _weigh_all(self, name: str, settings: RegionSettings) -> dict[str, tuple[Version, int]]:
-        """The weight by new settings of every entry of a region, with its version."""
-        table = self._tables.get(name)
-        if table is None or not settings.weighs:
-            return {}
-        now = self._now()
-        weights: dict[str, tuple[Version, int]] = {}
-        for key in table.keys():  # noqa: SIM118 - a table is no dict
-            record = table.peek(key, now, stale=True)
-            if record is not None:
-                weights[key] = record.version, _weight(settings, key, record.value)
-        return weights
 
     def _report(self, region: str, table: Table) -> None:
         if self._observer is not None:
@@ -417,18 +434,19 @@ async def _sweep(backend: weakref.ref[MemoryBackend]) -> None:
             await asyncio.sleep(0)
 
 
+def _gate(settings: RegionSettings, now: float) -> Gate | None:
+    admission = settings.admission
+    if admission.filter is None and admission.max_rate is None:
+        return None
+    return Gate(admission.filter or "", admission.max_rate or 0, now)
+
+
+def _reweigh(residents: Residents, weights: Mapping[str, tuple[Version, int]]) -> None:
+    residents.reweigh(weights)
+
+
 def _deadline(now: float, ttl: float | None) -> float:
     return FOREVER if ttl is None else now + ttl
-
-
-def _weight(settings: RegionSettings, key: str, value: object) -> int:
-    return checked(settings.weigher or weigh, key, plain(value))
-
-
-def _good(weight: int | CacheError) -> int:
-    if isinstance(weight, CacheError):
-        raise weight
-    return weight
 
 
 def _add(
@@ -448,7 +466,7 @@ def _add(
         total = int(value) + change.delta
         if not _INT_MIN <= total <= _INT_MAX:
             raise InvalidArgument(f"increment of {change.key!r} would leave 64 bits: {total}")
-        weight = _weight(settings, change.key, total) if settings.weighs else 0
+        weight = weight_of(settings, change.key, total) if settings.weighs else 0
         version = table.swap(change.key, seen, total, deadline=deadline, weight=weight, now=now)
         if version:
             return Written(applied=True, version=version, total=total)

@@ -16,14 +16,15 @@ from typing import ClassVar, Final, Literal
 from msgspec.structs import replace
 
 from ..clock import Clock
-from ..codec import TYPED, Encoded, RegionCodec
+from ..codec import RegionCodec
 from ..errors import CacheError, EncodeError, Undecodable
-from ..isolation import plain
 from ..protocols import BackendInfo, Capability, Put
+from ..table import ordered
 from ..types import Record
 from .memory import MemoryBackend
+from .objects import decoded, encoded
 from .offloop import off_loop
-from .snapshot import Saved, class_named, name_of_class, save, take
+from .snapshot import Saved, save, take
 
 __all__ = ["PersistentMemoryBackend"]
 
@@ -97,29 +98,21 @@ class PersistentMemoryBackend(MemoryBackend):
         now = self._now()
         for region, table in self._tables.items():
             codec = self._codec(region)
-            for record in table.ordered(now):
+            for record in ordered(table, now):
                 try:
                     entry = self._saved(region, codec, record)
                 except EncodeError as error:
-                    entry = None
                     self._missed(error.kind)
-                if entry is not None:
+                else:
                     yield entry
 
-    def _saved(self, region: str, codec: RegionCodec, record: Record) -> Saved | None:
-        value, kind = plain(record.value), ""
-        encoded = codec.encode(value)
-        if encoded.flags & TYPED:
-            found = name_of_class(value)
-            if found is None or not _comes_back(codec, value, encoded):
-                self._missed(type(value).__qualname__)
-                return None
-            kind = found
+    def _saved(self, region: str, codec: RegionCodec, record: Record) -> Saved:
+        value, kind = encoded(codec, record.value)
         left = record.expires_in
         expires_at = None if left is None else self._clock.wall() + left
         tags = [(tag, 0) for tag in record.tags]
         version = record.version
-        envelope = codec.seal(record.key, version, encoded, expires_at=expires_at, tags=tags)
+        envelope = codec.seal(record.key, version, value, expires_at=expires_at, tags=tags)
         return Saved(region, kind, record.key, envelope)
 
     def _missed(self, kind: str) -> None:
@@ -152,8 +145,7 @@ class PersistentMemoryBackend(MemoryBackend):
         codec = self._codec(entry.region)
         try:
             sealed = codec.unseal(entry.key, entry.envelope)
-            kind = class_named(entry.kind) if entry.kind else None
-            value = codec.decode(sealed.encoded, kind)
+            value = decoded(codec, sealed.encoded, entry.kind)
         except CacheError:
             return None
         ttl = None if sealed.expires_at is None else sealed.expires_at - wall
@@ -165,11 +157,3 @@ class PersistentMemoryBackend(MemoryBackend):
         codec = self._settings[region].codec
         assert codec is not None, "a backend that persists has codecs"
         return codec
-
-
-def _comes_back(codec: RegionCodec, value: object, encoded: Encoded) -> bool:
-    """Whether the class of ``value`` is enough to read it."""
-    try:
-        return bool(codec.decode(encoded, type(value)) == value)
-    except CacheError:
-        return False

@@ -6,15 +6,13 @@ is warm after an orderly end, else cold, and never wrong.
 
 Layout: the magic bytes, then for each entry a length (4 bytes, big-endian) and as many bytes of
 MessagePack (region, class, key, envelope), then a length of 0 and the BLAKE2b digest of all before.
-``class`` is the ``module:name`` of a value that its bytes don't describe; it is found again only if
-the program has imported its module by itself.
+``class`` is the ``module:name`` of a value that its bytes don't describe: see :mod:`.objects`.
 """
 
 from __future__ import annotations
 
 import hashlib
 import os
-import sys
 from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
@@ -24,7 +22,7 @@ import msgspec
 
 from ..errors import Undecodable
 
-__all__ = ["Saved", "class_named", "name_of_class", "save", "take"]
+__all__ = ["Saved", "save", "take"]
 
 _MAGIC: Final = b"CDBSNAP1"
 _DIGEST: Final = 32
@@ -103,19 +101,3 @@ def _read(path: Path, data: bytes) -> list[Saved]:
             raise Undecodable(f"{str(path)!r}: {error}") from None
         at += size
     return entries
-
-
-def name_of_class(value: object) -> str | None:
-    """Where the class of a value can be found again; ``None`` where it can't."""
-    kind = type(value)
-    name = f"{kind.__module__}:{kind.__qualname__}"
-    return name if class_named(name) is kind else None
-
-
-def class_named(name: str) -> type | None:
-    """The class of that name, if its module was imported by the program."""
-    module, _, path = name.partition(":")
-    found: object = sys.modules.get(module)
-    for part in path.split("."):
-        found = getattr(found, part, None)
-    return found if isinstance(found, type) else None

@@ -19,8 +19,9 @@ from clusterdb.cache import (
     NotSupported,
 )
 
-from ..errors import NoStorage, StorageUnavailable
+from ..errors import BackupUnavailable, NoStorage, StorageUnavailable, UnknownBackup
 from .advise import advise
+from .backup import backup
 from .change import delete, increment, touch
 from .completion import completion
 from .config import config
@@ -32,6 +33,7 @@ from .health import health
 from .installation import version
 from .invalidate import clear, invalidate
 from .keys import keys
+from .maintenance import maintenance
 from .metrics import metrics
 from .output import ReaderGone, drop_unwritten, fail
 from .pending import flush, pending
@@ -43,6 +45,7 @@ from .simulate import simulate
 from .status import regions, status
 from .storage import storage
 from .top import top
+from .warm import warm
 
 __all__ = ["app", "run"]
 
@@ -60,6 +63,7 @@ app.command()(touch)
 app.command()(scan)
 app.command()(clear)
 app.command()(invalidate)
+app.command()(warm)
 app.command(context_settings={"ignore_unknown_options": True})(increment)  # by -1
 app.command()(status)
 app.command()(regions)
@@ -72,6 +76,8 @@ app.add_typer(events)
 storage.command()(pending)
 storage.command()(flush)
 app.add_typer(storage)
+app.add_typer(maintenance)
+app.add_typer(backup)
 app.add_typer(config)
 app.command()(doctor)
 app.command()(record)
@@ -117,9 +123,9 @@ def run(argv: Sequence[str]) -> int:
 
 
 def _code(error: CacheError) -> int:
-    if isinstance(error, BackendUnavailable | StorageUnavailable):
+    if isinstance(error, BackendUnavailable | StorageUnavailable | BackupUnavailable):
         return _UNAVAILABLE
-    wrong = InvalidArgument, NotSupported, MissingExtra, NoStorage
+    wrong = InvalidArgument, NotSupported, MissingExtra, NoStorage, UnknownBackup
     return _WRONG_USAGE if isinstance(error, wrong) else _FAILED
 
 

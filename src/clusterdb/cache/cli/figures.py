@@ -45,7 +45,8 @@ async def describe(cache: Cache) -> BackendInfo:
 
 def regions_of(cache: Cache, info: BackendInfo) -> list[RegionFigures]:
     """The figures of each region."""
-    return [_figures(cache, name, found) for name, found in info.regions.items()]
+    shown = [name for name in info.regions if name in cache.regions]
+    return [_figures(cache, name, info.regions[name]) for name in shown]
 
 
 def _figures(cache: Cache, name: str, found: RegionInfo) -> RegionFigures:

@@ -34,6 +34,8 @@ EXTRAS: Final[Mapping[str, tuple[str, ...]]] = {
     "avro": ("fastavro",),
     "zstd": ("zstandard",),
     "s3": ("obstore",),
+    "backup": ("fastavro", "zstandard"),
+    "encryption": ("cryptography",),
     "schedule": ("cronsim",),
     "metrics": ("prometheus_client",),
     "otel": ("opentelemetry",),

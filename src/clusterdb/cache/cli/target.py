@@ -26,6 +26,7 @@ from clusterdb.cache import (
     Disk,
     InactiveSetting,
     InvalidArgument,
+    MaintenanceConfig,
     Memory,
     NotSupported,
     Region,
@@ -53,6 +54,7 @@ __all__ = [
     "on_cache",
     "on_region",
     "own_cache",
+    "region_in",
     "server_of",
 ]
 
@@ -115,9 +117,16 @@ def configured(file: Path | None, url: str | None) -> tuple[CacheConfig, str, bo
     return CacheConfig(backend=Disk(path=path)), str(path), True
 
 
-def make_cache(file: Path | None, url: str | None, *, may_create: bool = False) -> Cache:
+def make_cache(
+    file: Path | None,
+    url: str | None,
+    *,
+    may_create: bool = False,
+    maintained: Callable[[CacheConfig], MaintenanceConfig] | None = None,
+) -> Cache:
     """The cache that is meant, not opened. Raises :class:`ConfigError`, refuses one whose entries
-    no other process can see, and a file that was named and is not there.
+    no other process can see, and a file that was named and is not there. It is maintained by its
+    programs, and here only as ``maintained`` says.
     """
     if server_of(file, url) is not None:
         raise NotSupported(
@@ -137,9 +146,14 @@ def make_cache(file: Path | None, url: str | None, *, may_create: bool = False) 
             raise BackendUnavailable(
                 f"there is no cache file {str(path)!r}: programs make it, and so does 'cache set'"
             )
+    maintenance = None if maintained is None else maintained(config)
+    config = structs.replace(config, maintenance=maintenance)
     with warnings.catch_warnings():  # `cache config check` tells them
         warnings.simplefilter("ignore", InactiveSetting)
-        return Cache(_as_stored(config))
+        # what was hot is told by the programs, not by a command
+        cache = Cache(structs.replace(_as_stored(config), warm_start=None))
+    cache.access.runtime.maintenance.duties = "none"  # a command starts nothing by itself
+    return cache
 
 
 def own_cache(file: Path | None, url: str | None) -> Cache:
@@ -208,7 +222,7 @@ def on_region(
         return _run(work(ServedRegion(server, name)))
 
     async def in_region(cache: Cache) -> T:
-        return await work(cache if name is None else _region(cache, name))
+        return await work(cache if name is None else region_in(cache, name))
 
     return on_cache(file, url, in_region, may_create=may_create)
 
@@ -220,7 +234,8 @@ def _run(working: Awaitable[T]) -> T:
     return asyncio.run(session())
 
 
-def _region(cache: Cache, name: str) -> Region[Any]:
+def region_in(cache: Cache, name: str) -> Region[Any]:
+    """A region of a cache. Raises :class:`InvalidArgument` with the nearest name."""
     try:
         return cache.region(name)
     except UnknownRegion:

@@ -8,6 +8,7 @@ from clusterdb.monitoring.config import AlertConfig, MetricsConfig
 from clusterdb.tracing.config import TracingConfig
 
 from .backend import CacheBackend, Disk, Memory, PoolConfig, Redis, SentinelConfig, TlsConfig
+from .backup import S3, BackupConfig, BackupEncryption, BackupStorage, Directory
 from .breaker import BreakerConfig
 from .cache import CacheConfig
 from .coherence import (
@@ -24,17 +25,7 @@ from .coherence import (
     WriteBehind,
     WriteThrough,
 )
-from .management import (
-    S3,
-    BackupConfig,
-    BackupStorage,
-    Cleanup,
-    Compact,
-    Directory,
-    MaintenanceConfig,
-    MaintenanceTask,
-    Rebalance,
-)
+from .management import Cleanup, Compact, MaintenanceConfig, MaintenanceTask, Rebalance
 from .near import NearConfig
 from .observation import CacheStatistics, MonitoringConfig
 from .partitioning import Consistent, PartitioningConfig
@@ -57,6 +48,7 @@ from .policy import (
 from .region import CacheRegion, LoadConfig
 from .serialization import SchemaConfig, SerializationConfig
 from .storage import CallableStorage, PostgreSQL, RowMapping, SQLite, StorageBackend
+from .warm_start import WarmStart
 
 __all__ = [
     "ARC",
@@ -71,6 +63,7 @@ __all__ = [
     "Admission",
     "AlertConfig",
     "BackupConfig",
+    "BackupEncryption",
     "BackupStorage",
     "BreakerConfig",
     "CacheBackend",
@@ -117,6 +110,7 @@ __all__ = [
     "TracingConfig",
     "TwoQueue",
     "WTinyLFU",
+    "WarmStart",
     "WriteAround",
     "WriteBehind",
     "WriteThrough",

@@ -12,8 +12,9 @@ from clusterdb.monitoring.config import MetricsConfig
 from clusterdb.tracing.config import TracingConfig
 
 from .backend import CacheBackend, Memory, Redis
+from .backup import BackupConfig
 from .coherence import CacheCoherence, CoherenceMode, InvalidationConfig, WriteBehind
-from .management import BackupConfig, MaintenanceConfig
+from .management import MaintenanceConfig
 from .observation import MonitoringConfig
 from .partitioning import PartitioningConfig
 from .policy import CachePolicy
@@ -21,6 +22,7 @@ from .quantities import Items, Name, Ttl, preset
 from .region import CacheRegion
 from .serialization import SerializationConfig
 from .settings import Settings, require
+from .warm_start import WarmStart
 
 __all__ = ["CACHE_SECTION", "CacheConfig"]
 
@@ -54,6 +56,7 @@ class CacheConfig(Settings, frozen=True, kw_only=True):
     backup: BackupConfig | None = None
     metrics: MetricsConfig | None = None
     tracing: TracingConfig | None = None
+    warm_start: WarmStart | None = None
 
     def _check(self) -> None:
         """Check that no two regions have one name, and that a ring has what it needs."""

@@ -1,25 +1,20 @@
-"""Maintenance and backup: what runs by itself, when, and where copies go."""
+"""Maintenance: what runs by itself, and when."""
 
 from __future__ import annotations
 
 from typing import Annotated, TypeAlias
-from urllib.parse import urlsplit
 
 from msgspec import Meta
 
 from ..errors import InvalidArgument
 from .cron import check_schedule
-from .quantities import Duration, FilePath, Items, preset
+from .quantities import Count, Duration, Items, OptionalDuration, preset
 from .secrets import shown
 from .settings import Settings, require
 
 __all__ = [
-    "S3",
-    "BackupConfig",
-    "BackupStorage",
     "Cleanup",
     "Compact",
-    "Directory",
     "MaintenanceConfig",
     "MaintenanceTask",
     "Rebalance",
@@ -47,6 +42,10 @@ class Cleanup(Settings, frozen=True, kw_only=True, tag_field="type", tag="cleanu
 
     older_than: Duration
 
+    def _check(self) -> None:
+        """Check that not everything goes."""
+        require(self.older_than > 0, "older_than", "must be above 0 seconds")
+
 
 class Compact(Settings, frozen=True, kw_only=True, tag_field="type", tag="compact"):
     """Give unused space back once its share is above `threshold`."""
@@ -64,51 +63,24 @@ MaintenanceTask: TypeAlias = Cleanup | Compact | Rebalance
 
 
 class MaintenanceConfig(Settings, frozen=True, kw_only=True):
-    """Tasks that run one after the other on a schedule."""
+    """Tasks that run one after the other on a schedule, in one process of all that share a backend.
+
+    A run starts up to `jitter` late and ends after `time_budget`; what is left is for the next.
+    Tasks look at `rate_limit` keys a second at most. A process that was not heard of for `lease`
+    runs them no more.
+    """
 
     schedule: Schedule
     tasks: Items[MaintenanceTask] = preset(())
-
-
-class S3(Settings, frozen=True, kw_only=True, tag_field="type", tag="s3"):
-    """A bucket of S3 or of a store that speaks its protocol (`endpoint`)."""
-
-    bucket: str
-    prefix: str = ""
-    region: str | None = None
-    endpoint: str | None = None
+    timezone: str = "UTC"
+    jitter: Duration = preset(0.0)
+    time_budget: OptionalDuration = preset(1800.0)
+    rate_limit: Count = 2_000
+    lease: Duration = preset(15.0)
 
     def _check(self) -> None:
-        """Check that the bucket has a name and the endpoint is a web address."""
-        require(bool(self.bucket) and "/" not in self.bucket, "bucket", "needs a name without '/'")
-        web = self.endpoint is None or _is_web(self.endpoint)
-        require(web, "endpoint", "expected http(s)://host[:port]")
-
-
-class Directory(Settings, frozen=True, kw_only=True, tag_field="type", tag="directory"):
-    """A directory of this machine."""
-
-    path: FilePath
-
-
-BackupStorage: TypeAlias = S3 | Directory
-
-
-class BackupConfig(Settings, frozen=True, kw_only=True):
-    """A backup on a schedule; those older than `retention` are removed."""
-
-    schedule: Schedule
-    retention: Duration
-    storage: BackupStorage
-
-    def _check(self) -> None:
-        """Check that backups are kept for a while."""
-        require(self.retention > 0, "retention", "must be above 0 seconds")
-
-
-def _is_web(url: str) -> bool:
-    try:
-        parts = urlsplit(url)
-        return parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
-    except ValueError:
-        return False
+        """Check that a run may last, and a lease can be renewed."""
+        require(self.jitter >= 0, "jitter", "must be 0 seconds or more")
+        budget = self.time_budget
+        require(budget is None or budget > 0, "time_budget", "must be above 0 seconds, or null")
+        require(self.lease >= 1, "lease", "must be at least 1 second")

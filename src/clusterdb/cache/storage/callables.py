@@ -25,6 +25,7 @@ from ..rows import (
     StorageInfo,
 )
 from ..types import MISSING
+from ..upkeep import Space
 
 __all__ = ["CallableRows"]
 
@@ -177,6 +178,9 @@ class CallableRows:
     async def prune(self, older_than: float) -> int:
         del older_than
         return 0
+
+    async def space(self) -> list[Space]:
+        return []
 
     async def describe(self) -> StorageInfo:
         load = self._config.load

@@ -9,8 +9,8 @@ this twin does what the face would, by the codec a region has by default::
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
-from typing import Literal, TypeVar
+from collections.abc import Mapping, Sequence
+from typing import TypeVar
 
 from msgspec.structs import replace
 
@@ -18,36 +18,25 @@ from ..claims import Claim
 from ..codec import RegionCodec, region_codec
 from ..config import SerializationConfig
 from ..errors import CacheError
-from ..protocols import (
-    Backend,
-    BackendInfo,
-    Capability,
-    Change,
-    Check,
-    Committed,
-    Drop,
-    Follower,
-    Observer,
-    Put,
-    Written,
-)
+from ..forwarding import ForwardingBackend
+from ..protocols import Backend, Capability, Change, Check, Committed, Drop, Put, Written
 from ..settings import RegionSettings
 from ..table import Table
-from ..types import Record, Version
+from ..types import Record
 
 __all__ = ["EncodingBackend"]
 
 C = TypeVar("C", bound=Change)
 
 
-class EncodingBackend:
+class EncodingBackend(ForwardingBackend):
     """Wraps ``backend``. Values must be self-describing: builtins, and containers of them.
 
     What is read is kept near, and what is read from there is as good; it offers no table.
     """
 
     def __init__(self, backend: Backend) -> None:
-        self._backend = backend
+        super().__init__(backend)
         self._codecs: dict[str, RegionCodec] = {}
 
     # -- values on their way in and out
@@ -65,25 +54,11 @@ class EncodingBackend:
             self._backend.keep(region, record, value)
         return replace(record, value=value, near=None)
 
-    # -- the contract
-
-    @property
-    def kind(self) -> str:
-        return self._backend.kind
+    # -- the contract, as far as values are in it
 
     @property
     def capabilities(self) -> frozenset[Capability]:
         return self._backend.capabilities - {"near"}
-
-    async def open(self) -> None:
-        await self._backend.open()
-
-    async def aclose(self) -> None:
-        await self._backend.aclose()
-
-    @property
-    def inline(self) -> bool:
-        return self._backend.inline
 
     def configure(self, regions: Mapping[str, RegionSettings]) -> None:
         for name in regions:
@@ -93,18 +68,6 @@ class EncodingBackend:
 
     def table(self, region: str) -> Table | None:  # noqa: ARG002 - the contract's
         return None
-
-    def observe(self, observer: Observer | None) -> None:
-        self._backend.observe(observer)
-
-    def order(self, versions: Iterator[Version]) -> bool:
-        return self._backend.order(versions)
-
-    def follow(self, follower: Follower | None) -> None:
-        self._backend.follow(follower)
-
-    def fork(self, moment: Literal["before", "parent", "child"]) -> None:
-        self._backend.fork(moment)
 
     async def read(
         self,
@@ -133,9 +96,6 @@ class EncodingBackend:
     def keep(self, region: str, record: Record, value: object) -> None:
         """Nothing: no record from here has a ``near``."""
 
-    def drop_near(self, region: str, keys: Sequence[str]) -> None:
-        self._backend.drop_near(region, keys)
-
     async def write(self, region: str, changes: Sequence[Change]) -> list[Written | CacheError]:
         return await self._backend.write(region, [self._put(region, each) for each in changes])
 
@@ -154,31 +114,8 @@ class EncodingBackend:
             for answer in answers
         ]
 
-    async def fence(self, region: str, keys: Sequence[str], lease: float) -> list[Claim]:
-        return await self._backend.fence(region, keys, lease)
-
-    async def extend(self, region: str, claims: Sequence[Claim], tags: tuple[str, ...]) -> None:
-        await self._backend.extend(region, claims, tags)
-
     async def fill(
         self, region: str, fills: Sequence[tuple[Claim, Put]]
     ) -> list[Written | CacheError]:
         encoded = [(claim, self._put(region, put)) for claim, put in fills]
         return await self._backend.fill(region, encoded)
-
-    async def release(self, region: str, claims: Sequence[Claim]) -> None:
-        await self._backend.release(region, claims)
-
-    async def invalidate_tags(self, tags: Sequence[str]) -> int:
-        return await self._backend.invalidate_tags(tags)
-
-    def scan(
-        self, region: str, glob: str, batch_size: int, *, dead: bool = False
-    ) -> AsyncGenerator[list[str], None]:
-        return self._backend.scan(region, glob, batch_size, dead=dead)
-
-    async def clear(self, regions: Sequence[str]) -> int:
-        return await self._backend.clear(regions)
-
-    async def describe(self) -> BackendInfo:
-        return await self._backend.describe()

@@ -12,32 +12,21 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncGenerator, Awaitable, Iterator, Mapping, Sequence
-from typing import Final, Literal, TypeVar
+from collections.abc import AsyncGenerator, Callable, Coroutine, Sequence
+from contextlib import aclosing
+from typing import Any, Final, ParamSpec, TypeVar
 
 import msgspec
 
-from ..claims import Claim
-from ..errors import BackendUnavailable, CacheError, OutcomeUnknown
-from ..protocols import (
-    Backend,
-    BackendInfo,
-    Capability,
-    Change,
-    Check,
-    Committed,
-    Drop,
-    Follower,
-    Observer,
-    Put,
-    Written,
-)
-from ..settings import RegionSettings
+from ..errors import BackendUnavailable, OutcomeUnknown
+from ..forwarding import ForwardingBackend
+from ..protocols import Backend, Capability
 from ..table import Table
-from ..types import Record, Version
+from ..types import Record
 
 __all__ = ["FaultyBackend"]
 
+P = ParamSpec("P")
 T = TypeVar("T")
 
 _METHODS: Final = frozenset(
@@ -46,6 +35,7 @@ _METHODS: Final = frozenset(
         "clear",
         "commit",
         "describe",
+        "export",
         "extend",
         "fence",
         "fill",
@@ -54,6 +44,7 @@ _METHODS: Final = frozenset(
         "peek",
         "read",
         "release",
+        "restore",
         "scan",
         "write",
     }
@@ -66,14 +57,14 @@ class _Fault(msgspec.Struct):
     after: bool
 
 
-class FaultyBackend:
+class FaultyBackend(ForwardingBackend):
     """Wraps ``backend``. ``calls`` counts the calls of each method, failed ones too.
 
     It offers no table, so that every operation is a call that can fail.
     """
 
     def __init__(self, backend: Backend) -> None:
-        self._backend = backend
+        super().__init__(backend)
         self._faults: dict[str, _Fault] = {}
         self._gates: dict[str, asyncio.Event] = {}
         self.calls: Counter[str] = Counter()
@@ -112,61 +103,15 @@ class FaultyBackend:
     # -- the contract, passed on
 
     @property
-    def kind(self) -> str:
-        return self._backend.kind
-
-    @property
     def capabilities(self) -> frozenset[Capability]:
         return self._backend.capabilities - {"near"}
-
-    async def open(self) -> None:
-        await self._before("open")
-        await self._after("open", self._backend.open())
-
-    async def aclose(self) -> None:
-        self.calls["aclose"] += 1
-        await self._backend.aclose()
-
-    @property
-    def inline(self) -> bool:
-        return self._backend.inline
-
-    def configure(self, regions: Mapping[str, RegionSettings]) -> None:
-        self._backend.configure(regions)
 
     def table(self, region: str) -> Table | None:  # noqa: ARG002 - the contract's
         return None
 
-    def observe(self, observer: Observer | None) -> None:
-        self._backend.observe(observer)
-
-    def order(self, versions: Iterator[Version]) -> bool:
-        return self._backend.order(versions)
-
-    def follow(self, follower: Follower | None) -> None:
-        self._backend.follow(follower)
-
-    def fork(self, moment: Literal["before", "parent", "child"]) -> None:
-        self._backend.fork(moment)
-
-    async def read(
-        self,
-        region: str,
-        keys: Sequence[str],
-        *,
-        stale: bool = False,
-        consistent: bool = False,
-        brief: bool = False,
-    ) -> list[Record | None]:
-        await self._before("read")
-        call = self._backend.read(region, keys, stale=stale, consistent=consistent, brief=brief)
-        return await self._after("read", call)
-
-    async def peek(
-        self, region: str, keys: Sequence[str], *, stale: bool = False
-    ) -> list[Record | None]:
-        await self._before("peek")
-        return await self._after("peek", self._backend.peek(region, keys, stale=stale))
+    async def aclose(self) -> None:
+        self.calls["aclose"] += 1
+        await self._backend.aclose()
 
     def last_known(self, region: str, keys: Sequence[str]) -> list[Record | None]:
         self.calls["last_known"] += 1
@@ -176,61 +121,30 @@ class FaultyBackend:
         self.calls["keep"] += 1
         self._backend.keep(region, record, value)
 
-    def drop_near(self, region: str, keys: Sequence[str]) -> None:
-        self._backend.drop_near(region, keys)
+    async def _call(
+        self,
+        operation: str,
+        region: str,  # noqa: ARG002 - methods fail in all regions
+        count: int,  # noqa: ARG002
+        call: Callable[P, Coroutine[Any, Any, T]],
+        *arguments: P.args,
+        **options: P.kwargs,
+    ) -> T:
+        await self._before(operation)
+        result = await call(*arguments, **options)
+        self._after(operation)
+        return result
 
-    async def write(self, region: str, changes: Sequence[Change]) -> list[Written | CacheError]:
-        await self._before("write")
-        return await self._after("write", self._backend.write(region, changes))
-
-    async def commit(
-        self, region: str, checks: Sequence[Check], changes: Sequence[Put | Drop]
-    ) -> Committed | None:
-        await self._before("commit")
-        return await self._after("commit", self._backend.commit(region, checks, changes))
-
-    async def claim(
-        self, region: str, keys: Sequence[str], tags: tuple[str, ...], lease: float
-    ) -> list[Record | Claim | None]:
-        await self._before("claim")
-        return await self._after("claim", self._backend.claim(region, keys, tags, lease))
-
-    async def fence(self, region: str, keys: Sequence[str], lease: float) -> list[Claim]:
-        await self._before("fence")
-        return await self._after("fence", self._backend.fence(region, keys, lease))
-
-    async def extend(self, region: str, claims: Sequence[Claim], tags: tuple[str, ...]) -> None:
-        await self._before("extend")
-        await self._after("extend", self._backend.extend(region, claims, tags))
-
-    async def fill(
-        self, region: str, fills: Sequence[tuple[Claim, Put]]
-    ) -> list[Written | CacheError]:
-        await self._before("fill")
-        return await self._after("fill", self._backend.fill(region, fills))
-
-    async def release(self, region: str, claims: Sequence[Claim]) -> None:
-        await self._before("release")
-        await self._after("release", self._backend.release(region, claims))
-
-    async def invalidate_tags(self, tags: Sequence[str]) -> int:
-        await self._before("invalidate_tags")
-        return await self._after("invalidate_tags", self._backend.invalidate_tags(tags))
-
-    async def scan(
-        self, region: str, glob: str, batch_size: int, *, dead: bool = False
-    ) -> AsyncGenerator[list[str], None]:
-        async for batch in self._backend.scan(region, glob, batch_size, dead=dead):
-            await self._before("scan")
-            yield batch
-
-    async def clear(self, regions: Sequence[str]) -> int:
-        await self._before("clear")
-        return await self._after("clear", self._backend.clear(regions))
-
-    async def describe(self) -> BackendInfo:
-        await self._before("describe")
-        return await self._after("describe", self._backend.describe())
+    async def _batches(
+        self,
+        operation: str,
+        region: str,  # noqa: ARG002
+        batches: AsyncGenerator[list[T], None],
+    ) -> AsyncGenerator[list[T], None]:
+        async with aclosing(batches):
+            async for batch in batches:
+                await self._before(operation)
+                yield batch
 
     # -- inside
 
@@ -245,14 +159,12 @@ class FaultyBackend:
             self._use(method, fault)
             raise fault.error or BackendUnavailable(f"{method}: the test made it unreachable")
 
-    async def _after(self, method: str, call: Awaitable[T]) -> T:
-        """Make the call, and lose its reply where the test said so."""
-        result = await call
+    def _after(self, method: str) -> None:
+        """Lose the reply where the test said so."""
         fault = self._faults.get(method)
         if fault is not None and fault.after:
             self._use(method, fault)
             raise fault.error or OutcomeUnknown(f"{method}: the test lost the reply")
-        return result
 
     def _use(self, method: str, fault: _Fault) -> None:
         if fault.times is None:

@@ -27,6 +27,7 @@ from ..rows import (
     StorageCapability,
     StorageInfo,
 )
+from ..upkeep import Space
 
 __all__ = ["FaultyStorage"]
 
@@ -42,6 +43,7 @@ _METHODS: Final = frozenset(
         "prune",
         "read",
         "scan",
+        "space",
         "wait",
         "write",
     }
@@ -155,6 +157,10 @@ class FaultyStorage:
     async def prune(self, older_than: float) -> int:
         await self._before("prune")
         return await self._after("prune", self._storage.prune(older_than))
+
+    async def space(self) -> list[Space]:
+        await self._before("space")
+        return await self._after("space", self._storage.space())
 
     async def describe(self) -> StorageInfo:
         await self._before("describe")

@@ -7,7 +7,7 @@ offers no table to answer hits from; ``recorded`` compares the counters before a
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from types import TracebackType
 from typing import Any, Literal, Self
@@ -17,6 +17,7 @@ import msgspec
 from ..backends.memory import MemoryBackend
 from ..claims import Claim
 from ..errors import CacheError
+from ..forwarding import ForwardingBackend
 from ..manager import Cache
 from ..protocols import (
     Backend,
@@ -26,8 +27,10 @@ from ..protocols import (
     Check,
     Committed,
     Drop,
+    Exported,
     Follower,
     Observer,
+    Overwrite,
     Put,
     Written,
 )
@@ -74,14 +77,14 @@ def _runtime(cache: Cache | SyncCache) -> Runtime:
     return cache.access.runtime if isinstance(cache, Cache) else cache.runtime
 
 
-class _Forgetful:
+class _Forgetful(ForwardingBackend):
     """Does every operation on an empty backend and removes its outcome at once; what happens to a
     key also removes it from the backend that is kept.
     """
 
     def __init__(self, kept: Backend, empty: MemoryBackend) -> None:
+        super().__init__(empty)
         self._kept = kept
-        self._empty = empty
 
     @property
     def kind(self) -> str:
@@ -103,7 +106,7 @@ class _Forgetful:
 
     def configure(self, regions: Mapping[str, RegionSettings]) -> None:
         self._kept.configure(regions)
-        self._empty.configure(regions)
+        super().configure(regions)
 
     def table(self, region: str) -> Table | None:  # noqa: ARG002 - the contract's
         return None
@@ -119,26 +122,7 @@ class _Forgetful:
 
     def fork(self, moment: Literal["before", "parent", "child"]) -> None:
         self._kept.fork(moment)
-        self._empty.fork(moment)
-
-    async def read(
-        self,
-        region: str,
-        keys: Sequence[str],
-        *,
-        stale: bool = False,
-        consistent: bool = False,
-        brief: bool = False,
-    ) -> list[Record | None]:
-        return await self._empty.read(region, keys, stale=stale, consistent=consistent, brief=brief)
-
-    async def peek(
-        self, region: str, keys: Sequence[str], *, stale: bool = False
-    ) -> list[Record | None]:
-        return await self._empty.peek(region, keys, stale=stale)
-
-    def last_known(self, region: str, keys: Sequence[str]) -> list[Record | None]:
-        return self._empty.last_known(region, keys)
+        super().fork(moment)
 
     def keep(self, region: str, record: Record, value: object) -> None:
         """Nothing is kept, near or far."""
@@ -149,53 +133,43 @@ class _Forgetful:
     async def write(self, region: str, changes: Sequence[Change]) -> list[Written | CacheError]:
         outcomes: list[Written | CacheError] = []
         for change in changes:
-            outcomes += await self._empty.write(region, [change])
+            outcomes += await super().write(region, [change])
             await self._forget(region, [change.key])
         return outcomes
 
     async def commit(
         self, region: str, checks: Sequence[Check], changes: Sequence[Put | Drop]
     ) -> Committed | None:
-        committed = await self._empty.commit(region, checks, changes)
+        committed = await super().commit(region, checks, changes)
         if committed is not None:
             await self._forget(region, [change.key for change in changes])
         return committed
 
-    async def claim(
-        self, region: str, keys: Sequence[str], tags: tuple[str, ...], lease: float
-    ) -> list[Record | Claim | None]:
-        return await self._empty.claim(region, keys, tags, lease)
-
     async def fence(self, region: str, keys: Sequence[str], lease: float) -> list[Claim]:
         await self._forget(region, keys)
-        return await self._empty.fence(region, keys, lease)
-
-    async def extend(self, region: str, claims: Sequence[Claim], tags: tuple[str, ...]) -> None:
-        await self._empty.extend(region, claims, tags)
+        return await super().fence(region, keys, lease)
 
     async def fill(
         self, region: str, fills: Sequence[tuple[Claim, Put]]
     ) -> list[Written | CacheError]:
-        outcomes = await self._empty.fill(region, fills)
+        outcomes = await super().fill(region, fills)
         await self._forget(region, [put.key for _, put in fills])
         return outcomes
 
-    async def release(self, region: str, claims: Sequence[Claim]) -> None:
-        await self._empty.release(region, claims)
+    async def restore(
+        self, region: str, entries: Sequence[Exported], *, overwrite: Overwrite = "older"
+    ) -> list[Written | CacheError]:
+        outcomes = await super().restore(region, entries, overwrite=overwrite)
+        await self._forget(region, [entry.key for entry in entries])
+        return outcomes
 
     async def invalidate_tags(self, tags: Sequence[str]) -> int:
         await self._kept.invalidate_tags(tags)
-        return await self._empty.invalidate_tags(tags)
-
-    async def scan(
-        self, region: str, glob: str, batch_size: int, *, dead: bool = False
-    ) -> AsyncGenerator[list[str], None]:
-        async for batch in self._empty.scan(region, glob, batch_size, dead=dead):
-            yield batch
+        return await super().invalidate_tags(tags)
 
     async def clear(self, regions: Sequence[str]) -> int:
         await self._kept.clear(regions)
-        return await self._empty.clear(regions)
+        return await super().clear(regions)
 
     async def describe(self) -> BackendInfo:
         return await self._kept.describe()
@@ -203,7 +177,7 @@ class _Forgetful:
     async def _forget(self, region: str, keys: Sequence[str]) -> None:
         drops = [Drop(key, RemovalCause.INVALIDATED) for key in keys]
         await self._kept.write(region, drops)
-        await self._empty.write(region, drops)
+        await super().write(region, drops)
 
 
 class Reads(msgspec.Struct, frozen=True, kw_only=True):

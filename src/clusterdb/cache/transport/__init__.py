@@ -13,6 +13,7 @@ from __future__ import annotations
 from .connection import Command, Connection, Limits, Reply
 from .endpoint import Endpoint
 from .node import Node
+from .shares import Place
 from .slots import slot_of
 from .tap import Tap
 from .topology import Topology, topology_for
@@ -23,6 +24,7 @@ __all__ = [
     "Endpoint",
     "Limits",
     "Node",
+    "Place",
     "Reply",
     "Tap",
     "Topology",

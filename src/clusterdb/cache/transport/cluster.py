@@ -27,6 +27,7 @@ from .endpoint import Endpoint
 from .fleet import Fleet
 from .node import Node
 from .refusals import NOT_NOW, put_unavailable
+from .shares import Place, seats, slots_in, slots_share
 from .slotmap import SlotMap
 from .slots import Address, redirect, slot_of
 
@@ -83,6 +84,10 @@ class Cluster:
     def node_for(self, key: bytes) -> Node:
         return self._map.owner(slot_of(key))
 
+    def server(self, address: Address) -> Node:
+        """The server at an address, whether it has slots or not."""
+        return self._fleet.at(address)
+
     def replicas(self, primary: Node) -> Sequence[Node]:
         return self._map.copies.get(primary, ())
 
@@ -98,6 +103,36 @@ class Cluster:
 
     async def names(self, node: Node, deadline: float) -> bool:
         return await self._map.names(node, deadline)
+
+    # -- shares
+
+    def shares(self) -> list[str]:
+        owned: dict[Node | None, list[int]] = {}
+        for slot, node in enumerate(self._map.owners):
+            owned.setdefault(node, []).append(slot)
+        return [slots_share(slots) for slots in owned.values()]
+
+    def places(self, share: str) -> list[Place]:
+        owned: dict[Node, set[int]] = {}
+        for slot in slots_in(share):
+            owned.setdefault(self._map.owner(slot), set()).add(slot)
+        return [_place(node, slots) for node, slots in owned.items()]
+
+    async def followed(self, place: Place, deadline: float) -> list[Place]:
+        endpoint, wanted = place.node.endpoint, slots_in(place.share)
+        asked = Address(endpoint.host, endpoint.port)
+        told = seats((await place.node.call(("CLUSTER", "NODES"), deadline)).decode(), asked)
+        gone: dict[Node, set[int]] = {}
+        for slot in wanted:
+            to = told.leaving.get(slot)
+            if to is None and slot not in told.own:
+                to = told.owners.get(slot)
+            node = None if to is None else self._fleet.at(to)
+            if node is not None and node is not place.source and node is not place.node:
+                gone.setdefault(node, set()).add(slot)
+        if gone:
+            self._map.doubt()
+        return [_place(node, slots, place.node) for node, slots in gone.items()]
 
     # -- calls
 
@@ -285,3 +320,10 @@ class Cluster:
     def forked(self) -> None:
         self._map.forked()
         self._fleet.forked()
+
+
+def _place(node: Node, slots: set[int], source: Node | None = None) -> Place:
+    def has(name: bytes) -> bool:
+        return slot_of(name) in slots
+
+    return Place(slots_share(slots), node, has, source)

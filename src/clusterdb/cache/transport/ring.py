@@ -30,6 +30,7 @@ from .connection import Command, Connection, Reply
 from .endpoint import Endpoint
 from .node import Node
 from .refusals import as_unavailable, put_unavailable
+from .shares import Place, no_share
 from .topology import Topology
 
 __all__ = ["Ring", "address_on_ring", "copies_in"]
@@ -227,6 +228,28 @@ class Ring:
 
     async def names(self, node: Node, deadline: float) -> bool:  # noqa: ARG002
         return node in self._nodes
+
+    # -- shares
+
+    def shares(self) -> list[str]:
+        return list(self._by_name)
+
+    def places(self, share: str) -> list[Place]:
+        """Its own server; where that is away and there are copies, all others have some of it."""
+        first = self._by_name.get(share)
+        if first is None:
+            raise no_share(share, next(iter(self._by_name)))
+        nodes = [first]
+        if self.copies > 1 and not self._lives(first):
+            nodes = [node for node in self._nodes if self._lives(node)] or nodes
+
+        def has(name: bytes) -> bool:
+            return self._ring.owners(name)[0] == share
+
+        return [Place(share, node, has) for node in nodes]
+
+    async def followed(self, place: Place, deadline: float) -> list[Place]:  # noqa: ARG002
+        return []
 
     # -- life
 

@@ -24,6 +24,7 @@ from .endpoint import Endpoint
 from .fleet import Fleet
 from .node import Node
 from .refusals import NOT_NOW, as_unavailable
+from .shares import ALL, Place, whole
 from .slots import Address
 
 __all__ = ["Sentinel"]
@@ -149,6 +150,19 @@ class Sentinel:
 
     def replicas(self, primary: Node) -> Sequence[Node]:  # noqa: ARG002 - they are not asked
         return ()
+
+    # -- shares
+
+    def shares(self) -> list[str]:
+        return [ALL]
+
+    def places(self, share: str) -> list[Place]:
+        return whole(share, self.node_for(b""))
+
+    async def followed(self, place: Place, deadline: float) -> list[Place]:
+        await self.refresh(deadline)
+        primary = self.node_for(b"")
+        return [] if primary is place.node else whole(place.share, primary)
 
     # -- finding the primary
 

@@ -9,6 +9,7 @@ from ..errors import BackendUnavailable, ServerError
 from .connection import Command, Reply
 from .node import Node
 from .refusals import as_unavailable, put_unavailable
+from .shares import ALL, Place, whole
 
 __all__ = ["Standalone"]
 
@@ -33,6 +34,15 @@ class Standalone:
 
     async def names(self, node: Node, deadline: float) -> bool:  # noqa: ARG002
         return node is self._node
+
+    def shares(self) -> list[str]:
+        return [ALL]
+
+    def places(self, share: str) -> list[Place]:
+        return whole(share, self._node)
+
+    async def followed(self, place: Place, deadline: float) -> list[Place]:  # noqa: ARG002
+        return []
 
     def replicas(self, primary: Node) -> Sequence[Node]:  # noqa: ARG002 - they are not asked
         return ()

@@ -15,6 +15,7 @@ from ..config import PartitioningConfig, Redis
 from .connection import Command, Connection, Reply
 from .endpoint import endpoints, sentinels
 from .node import Node
+from .shares import Place
 
 __all__ = ["Topology", "topology_for"]
 
@@ -50,6 +51,24 @@ class Topology(Protocol):
     async def names(self, node: Node, deadline: float) -> bool:
         """Whether those who decide on it, asked now, name ``node`` as a primary by a majority.
         Where nobody decides, it is. Cost: one round trip to each of them.
+        """
+        ...
+
+    def shares(self) -> list[str]:
+        """The names of what can be read side by side: shares of the keys, as the servers have them
+        now. Together they are all keys, and stay so. No I/O.
+        """
+        ...
+
+    def places(self, share: str) -> list[Place]:
+        """Where the keys of a share are now. Raises `InvalidArgument` for a share that there is
+        not, `BackendUnavailable` if nobody has it.
+        """
+        ...
+
+    async def followed(self, place: Place, deadline: float) -> list[Place]:
+        """Where keys of ``place`` may have gone since it was looked at: to be looked at next, so
+        that none is missed. Cost: one round trip, where keys move at all.
         """
         ...
 

@@ -20,7 +20,7 @@ import hashlib
 import os
 import secrets
 import socket
-from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing
 from typing import Literal, Protocol
 
@@ -28,9 +28,8 @@ from msgspec.structs import replace
 
 from ..claims import Claim
 from ..clock import Clock
-from ..codec import RegionCodec, region_codec
+from ..codec import region_codec
 from ..config import (
-    LoadConfig,
     ReadThrough,
     SerializationConfig,
     StorageBackend,
@@ -38,6 +37,7 @@ from ..config import (
     WriteBehind,
 )
 from ..errors import CacheError, ConfigError, NoStorage
+from ..forwarding import ForwardingBackend
 from ..intents import Intents
 from ..keys import matcher
 from ..protocols import (
@@ -48,16 +48,16 @@ from ..protocols import (
     Check,
     Committed,
     Drop,
-    Follower,
-    Observer,
+    Exported,
+    Overwrite,
     Put,
     Written,
 )
 from ..rows import Storage
-from ..settings import POSITIONS, RegionSettings
+from ..settings import POSITIONS, RegionSettings, plain_region
 from ..stats import StorageStats
 from ..table import Table
-from ..types import Record, RemovalCause, Version
+from ..types import Record, RemovalCause
 from .cached import Cached
 from .reading import Reading
 from .rows import opened
@@ -78,11 +78,11 @@ class Stores(Protocol):
         ...
 
 
-class StoredBackend:
+class StoredBackend(ForwardingBackend):
     """``backend`` with the storages that its regions' modes name."""
 
     def __init__(self, backend: Backend, clock: Clock, stores: Stores) -> None:
-        self._backend = backend
+        super().__init__(backend)
         self._clock = clock
         self._made_by = stores
         self._stores: dict[StorageBackend, Store] = {}
@@ -94,10 +94,6 @@ class StoredBackend:
         self._of_parent: list[Store] = []
 
     # -- life
-
-    @property
-    def kind(self) -> str:
-        return self._backend.kind
 
     @property
     def capabilities(self) -> frozenset[Capability]:
@@ -127,7 +123,7 @@ class StoredBackend:
     def configure(self, regions: Mapping[str, RegionSettings]) -> None:
         for settings in regions.values() if self._opened else ():
             self._refuse_unopened(settings)
-        self._backend.configure({**self._positions(regions), **regions})
+        self._backend.configure({**self._positions(), **regions})
         for name, settings in regions.items():
             self._settings[name] = settings
             self._add(settings)
@@ -158,28 +154,20 @@ class StoredBackend:
         store.add(settings)
         self._regions[settings.name] = store
 
-    def _positions(self, regions: Mapping[str, RegionSettings]) -> dict[str, RegionSettings]:
-        """The region in which relays keep how far they are, where the cache outlives them. What
-        holds for the whole cache holds for it.
-        """
-        lasting = self._backend.capabilities & {"multi_process", "persistent"}
-        if not lasting or not regions:
+    def _positions(self) -> dict[str, RegionSettings]:
+        """The region in which relays keep how far they are, where the cache outlives them."""
+        if not self._backend.capabilities & {"multi_process", "persistent"}:
             return {}
         codec = region_codec(POSITIONS, SerializationConfig(compression=False), None)
-        return {POSITIONS: _plain_region(POSITIONS, codec, next(iter(regions.values())))}
+        return {POSITIONS: plain_region(POSITIONS, codec)}
 
     def table(self, region: str) -> Table | None:
         stored_as_bytes = "objects" in self._backend.capabilities and region in self._regions
         return None if stored_as_bytes else self._backend.table(region)
 
-    def observe(self, observer: Observer | None) -> None:
-        self._backend.observe(observer)
-
-    def order(self, versions: Iterator[Version]) -> bool:
-        return self._backend.order(versions)
-
-    def follow(self, follower: Follower | None) -> None:
-        self._backend.follow(follower)
+    def copies(self, region: str) -> Table | None:
+        """The table of a region in this process, whether its hits are values or bytes."""
+        return self._backend.table(region)
 
     def fork(self, moment: Literal["before", "parent", "child"]) -> None:
         self._backend.fork(moment)
@@ -226,9 +214,6 @@ class StoredBackend:
     def keep(self, region: str, record: Record, value: object) -> None:
         own = record.near if isinstance(record.near, Record) else record
         self._backend.keep(region, own, value)
-
-    def drop_near(self, region: str, keys: Sequence[str]) -> None:
-        self._backend.drop_near(region, keys)
 
     async def scan(
         self, region: str, glob: str, batch_size: int, *, dead: bool = False
@@ -305,11 +290,12 @@ class StoredBackend:
         strict = self._settings[region].strong
         return await store.through.commit(region, checks, changes, strict=strict)
 
-    async def invalidate_tags(self, tags: Sequence[str]) -> int:
-        return await self._backend.invalidate_tags(tags)
-
-    async def clear(self, regions: Sequence[str]) -> int:
-        return await self._backend.clear(regions)
+    async def restore(
+        self, region: str, entries: Sequence[Exported], *, overwrite: Overwrite = "older"
+    ) -> list[Written | CacheError]:
+        if region not in self._regions:
+            return await self._backend.restore(region, entries, overwrite=overwrite)
+        return [_older_than_storage(region, entry.key) for entry in entries]
 
     # -- claims
 
@@ -320,20 +306,6 @@ class StoredBackend:
         if region not in self._regions:
             return answers
         return await self._reading.claimed(region, keys, answers)
-
-    async def fence(self, region: str, keys: Sequence[str], lease: float) -> list[Claim]:
-        return await self._backend.fence(region, keys, lease)
-
-    async def extend(self, region: str, claims: Sequence[Claim], tags: tuple[str, ...]) -> None:
-        await self._backend.extend(region, claims, tags)
-
-    async def fill(
-        self, region: str, fills: Sequence[tuple[Claim, Put]]
-    ) -> list[Written | CacheError]:
-        return await self._backend.fill(region, fills)
-
-    async def release(self, region: str, claims: Sequence[Claim]) -> None:
-        await self._backend.release(region, claims)
 
     # -- figures
 
@@ -381,6 +353,14 @@ def no_storage(region: str) -> NoStorage:
     )
 
 
+def _older_than_storage(region: str, key: str) -> CacheError:
+    """The error of a restore where storage has the truth, which may have gone on since."""
+    return NotSupported(
+        f"{key!r} was not restored: region {region!r} has a storage behind it, whose row may be "
+        f"newer than the copy; restore the storage, and fill the cache from it: cache.warm(keys)"
+    )
+
+
 def _of_the_cache(change: Change) -> bool:
     """Whether a change is of cached copies only."""
     return type(change) is Drop and change.cause is not RemovalCause.DELETED
@@ -390,24 +370,3 @@ def _unconditional(change: Change) -> bool:
     if isinstance(change, Put):
         return change.when == "always" and not change.keep_ttl
     return isinstance(change, Drop)
-
-
-def _plain_region(name: str, codec: RegionCodec, other: RegionSettings) -> RegionSettings:
-    """A region without limits and expiry, of which nothing is kept near, as safe as another."""
-    return RegionSettings(
-        name=name,
-        policy="lru",
-        max_items=None,
-        max_weight=None,
-        ttl=None,
-        ttl_jitter=0.0,
-        grace=0.0,
-        isolation="share",
-        on_unavailable=None,
-        loads=LoadConfig(),
-        weigher=None,
-        codec=codec,
-        max_staleness=other.max_staleness,
-        confirm=other.confirm,
-        copies=other.copies,
-    )

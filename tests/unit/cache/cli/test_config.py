@@ -13,6 +13,7 @@ SHOP = """
 cache:
   name: shop
   ttl: 1h
+  serialization: {format: json}
 regions:
   session: {ttl: 30m, size: 64MiB}
   users: {ttl: null, policy: {type: lfu, max_items: 5000}}
@@ -53,7 +54,7 @@ def test_a_valid_file_is_summed_up(shop: Path):
     assert ["default", "adaptive", "1,000,000", "no", "limit", "1h"] in lines
     assert ["session", "adaptive", "no", "limit", "64MiB", "30m"] in lines
     assert ["users", "lfu", "5,000", "no", "limit", "no", "expiry"] in lines
-    assert "'backup' was checked and kept" in done.output
+    assert "'serialization' was checked and kept" in done.output
 
 
 def test_json_says_the_same(shop: Path):
@@ -62,7 +63,7 @@ def test_json_says_the_same(shop: Path):
     assert done.exit_code == 0
     said = json.loads(done.output)
     [inactive] = said.pop("inactive")
-    assert "'backup'" in inactive
+    assert "'serialization'" in inactive
     assert said == {
         "ok": True,
         "file": str(shop),

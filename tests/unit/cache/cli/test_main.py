@@ -15,6 +15,7 @@ from clusterdb.cache.cli.target import data_file
 MODULE = [sys.executable, "-m", "clusterdb.cache.cli"]
 COMMANDS = (
     "get", "set", "delete", "exists", "touch", "scan", "clear", "invalidate", "increment", "status",
+    "warm",
     "regions", "metrics", "events", "config", "doctor", "demo", "completion",
 )  # fmt: skip
 SCRIPT = Path(sys.executable).with_name("cache")

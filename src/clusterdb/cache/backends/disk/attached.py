@@ -219,7 +219,7 @@ class Attached:
             self._follow([RemoteChange("gap", count=missed)])
         elif rows:
             self._seen = rows[-1][0]
-            for seq, kind, region, key, member, _, _ in rows:
+            for seq, kind, region, key, member, *_ in rows:
                 if member != self._member or seq > self._delivered_to:
                     self._apply(seq, kind, region, key)
             self._follow([self._remote(row) for row in rows if row[4] != self._member])
@@ -242,8 +242,8 @@ class Attached:
                 self._claims.drop(region, key, seq)
 
     def _remote(self, row: ChangeRow) -> RemoteChange:
-        seq, kind, region, key, _, origin, time = row
-        return RemoteChange(kind, region, key, seq, origin, time)
+        _, kind, region, key, _, origin, time, version = row
+        return RemoteChange(kind, region, key, version, origin, time)
 
     def _follow(self, changes: list[RemoteChange]) -> None:
         if changes and self.follower is not None:

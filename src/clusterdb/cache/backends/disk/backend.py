@@ -22,7 +22,7 @@ from ...claims import Claim
 from ...clock import Clock
 from ...codec import Encoded, RegionCodec
 from ...config import Disk
-from ...errors import BackendUnavailable, CacheError, Undecodable
+from ...errors import CacheError, Undecodable
 from ...keys import matcher
 from ...near import NearTier
 from ...protocols import (
@@ -32,20 +32,26 @@ from ...protocols import (
     Check,
     Committed,
     Drop,
+    Exported,
     Follower,
+    NotExported,
     Observer,
+    Overwrite,
     Put,
-    RegionInfo,
     Written,
 )
 from ...residents import Removal
-from ...settings import RegionSettings, kept_order_problems
+from ...settings import RegionSettings
 from ...stats import Counters
 from ...table import Table
 from ...types import FOREVER, MISSING, Record, Version
+from ..restoring import ALL, check_part
 from .attached import Attached
 from .attachment import Attachment
+from .cleaning import DiskUpkeep
+from .describing import described
 from .file import CacheFile
+from .moving import codec_of, export_rows, restore_rows
 from .rows import AliveRow, Effects
 from .schema import tags_column
 from .transaction import Token, Transaction
@@ -78,6 +84,7 @@ class DiskBackend:
             self._total,
             self._delivered,
         )
+        self.upkeep = DiskUpkeep(self._attachment)
 
     # -- life
 
@@ -214,35 +221,41 @@ class DiskBackend:
             yield [key for key in keys if matches(key)]
             await asyncio.sleep(0)
 
+    def parts(self, region: str) -> list[str]:
+        del region
+        return [ALL]
+
+    def export(
+        self,
+        region: str,
+        *,
+        part: str | None = None,
+        glob: str = "*",
+        batch_size: int = 1000,
+        values: bool = True,
+    ) -> AsyncGenerator[list[Exported | NotExported], None]:
+        check_part(part)
+        codec = codec_of(self._settings[region])
+
+        def record(key: str, row: AliveRow) -> Record:
+            return self._record(region, key, row, self._clock.now())
+
+        return export_rows(self._attachment, region, codec, record, glob, batch_size, values)
+
+    async def restore(
+        self, region: str, entries: Sequence[Exported], *, overwrite: Overwrite = "older"
+    ) -> list[Written | CacheError]:
+        codec = codec_of(self._settings[region])
+        return await restore_rows(self._attachment, region, codec, entries, overwrite)
+
     async def clear(self, regions: Sequence[str]) -> int:
         return await self._attachment.do(
             lambda found: sum([found.clear(region) for region in regions])
         )
 
     async def describe(self) -> BackendInfo:
-        attached = await self._attachment.get()
-        try:
-            await attached.settle()
-        except BackendUnavailable as error:
-            attached.problem = str(error)
-        regions: dict[str, RegionInfo] = {}
-        found = attached.reader.regions()
-        for name in self._settings:
-            items, weight, totals = found[name]
-            regions[name] = RegionInfo(items, weight, self._total(name), totals)
-        members = attached.reader.members(attached.stored_now(), self._clock.wall())
-        return BackendInfo(
-            kind=self.kind,
-            tags=0,
-            regions=regions,
-            size=self._attachment.file.size(),
-            members=tuple([member for _, _, member in members]),
-            problems=(
-                *([attached.problem] if attached.problem else []),
-                *self._attachment.notes.values(),
-                *kept_order_problems(self.kind, self._settings.values()),
-            ),
-            near_age=self._near.age(self._clock.now()),
+        return await described(
+            self.kind, self._attachment, self._settings, self._near, self._clock, self._total
         )
 
     # -- claims
@@ -366,9 +379,7 @@ class DiskBackend:
 
     def _record(self, region: str, key: str, row: AliveRow, now: float) -> Record:
         version, deadline, _, _ = row
-        codec = self._settings[region].codec
-        assert codec is not None, "a region of an encoding backend has a codec"
-        value, names = _opened(codec, key, row)
+        value, names = _opened(codec_of(self._settings[region]), key, row)
         expires_in = None if deadline is None else deadline - self._attachment.file.shift - now
         return Record(key, value, version, expires_in, names, "disk")
 

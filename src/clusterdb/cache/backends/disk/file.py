@@ -24,6 +24,7 @@ from typing import Final, Literal
 
 from ...clock import Clock
 from ...errors import BackendUnavailable, CacheError, ConfigError, OutcomeUnknown
+from ...versions import first_version
 from .locks import lock_holder
 from .schema import APPLICATION_ID, FORMAT, SCHEMA
 
@@ -200,6 +201,7 @@ class CacheFile:
                 return
 
     def _create(self, connection: sqlite3.Connection) -> None:
+        connection.execute("PRAGMA auto_vacuum = INCREMENTAL")  # only before the first table
         self._use_log(connection)
         connection.execute("BEGIN IMMEDIATE")
         try:
@@ -207,7 +209,8 @@ class CacheFile:
                 for statement in SCHEMA:
                     connection.execute(statement)
                 connection.execute(
-                    "INSERT INTO meta VALUES (1, ?, ?, 0.0)", (self._boot, self._origin())
+                    "INSERT INTO meta (id, boot, origin, shift, lift) VALUES (1, ?, ?, 0.0, ?)",
+                    (self._boot, self._origin(), first_version(self._clock.wall())),
                 )
                 connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
                 connection.execute(f"PRAGMA user_version = {FORMAT}")

@@ -37,11 +37,18 @@ _SCAN: Final = live(
     ORDER BY e.key LIMIT ?"""
 )
 
+_EXPORT: Final = live(
+    """SELECT e.key, e.version, e.deadline, e.tags, e.value
+    FROM entries AS e JOIN regions AS r ON r.id = e.region
+    WHERE r.name = ? AND e.key > ? AND (e.deadline IS NULL OR e.deadline > ?) AND :live
+    ORDER BY e.key LIMIT ?"""
+)
+
 _CLAIMED: Final = """SELECT c.key FROM claims AS c JOIN regions AS r ON r.id = c.region
     WHERE r.name = ? AND c.key > ? ORDER BY c.key LIMIT ?"""
 
-ChangeRow = tuple[int, ChangeKind, str, str, int, str, float]
-"""Number, kind, region, key or tag, member, its host and process, wall time."""
+ChangeRow = tuple[int, ChangeKind, str, str, int, str, float, int]
+"""Number, kind, region, key or tag, member, its host and process, wall time, version."""
 
 
 class Reader:
@@ -95,6 +102,21 @@ class Reader:
                 found = sorted({*found, *held})[:limit]
         return [key for (key,) in found]
 
+    def entries(
+        self, region: str, after: str, now: float, limit: int, size: int
+    ) -> list[tuple[str, AliveRow]]:
+        """The next live rows of a region in the order of their keys: ``limit`` of them, or fewer
+        where they come to ``size`` bytes.
+        """
+        found: list[tuple[str, AliveRow]] = []
+        with self._statement():
+            for key, *row in self._connection.execute(_EXPORT, (region, after, now, limit)):
+                found.append((key, (row[0], row[1], row[2], row[3])))
+                size -= len(row[3])
+                if size <= 0:
+                    break
+        return found
+
     def last_change(self) -> int:
         """The number of the last change."""
         with self._statement():
@@ -107,7 +129,7 @@ class Reader:
         """The changes behind number ``after``, as far as the log still has them."""
         with self._statement():
             return self._connection.execute(
-                """SELECT seq, kind, region, key, member, origin, time FROM changes
+                """SELECT seq, kind, region, key, member, origin, time, version FROM changes
                 WHERE seq > ? ORDER BY seq LIMIT ?""",
                 (after, limit),
             ).fetchall()

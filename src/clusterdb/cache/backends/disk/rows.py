@@ -24,7 +24,7 @@ from ...types import RemovalCause, Version
 from ...units import ByteSize
 from .schema import CHANGES_KEPT, live, tags_column
 
-__all__ = ["AliveRow", "Effects", "Known", "RegionRow", "Rows"]
+__all__ = ["AliveRow", "Effects", "EntryRow", "Known", "RegionRow", "Rows"]
 
 AliveRow: TypeAlias = tuple[Version, float | None, str | None, bytes]
 """Version, deadline in stored time, tags, envelope."""
@@ -39,7 +39,7 @@ _ALIVE: Final = live(
     WHERE e.region = ? AND e.key = ? AND (e.deadline IS NULL OR e.deadline > ?) AND :live"""
 )
 _PURGE: Final = live(
-    """SELECT e.id, e.key, e.version, e.deadline, e.weight, e.uses, e.rank, r.name, :live
+    """SELECT e.id, e.key, e.version, e.deadline, e.weight, e.uses, e.rank, e.written, r.name, :live
     FROM entries AS e JOIN regions AS r ON r.id = e.region
     WHERE e.id > ? ORDER BY e.id LIMIT ?"""
 )
@@ -77,12 +77,13 @@ class RegionRow(msgspec.Struct):
 
 class Known(msgspec.Struct):
     """What a writer knows of the file while nobody else has written to it (``state`` is SQLite's
-    number for that): the last change, its regions, whether there may be claims; and the last rank
-    it gave.
+    number for that): the last change, by how much versions are above the numbers of changes, its
+    regions, whether there may be claims; and the last rank it gave.
     """
 
     state: int = -1
-    seq: Version = 0
+    seq: int = 0
+    lift: int = 0
     claims: bool = True
     rank: int = 0
     regions: dict[str, RegionRow] = msgspec.field(default_factory=dict)
@@ -98,6 +99,7 @@ class EntryRow(msgspec.Struct):
     weight: int
     uses: int
     rank: int
+    written: int
 
 
 class Rows:
@@ -127,6 +129,7 @@ class Rows:
         if state != known.state:
             known.state = state
             [known.seq] = self.run("SELECT coalesce(max(seq), 0) FROM changes").fetchone()
+            [known.lift] = self.run("SELECT lift FROM meta").fetchone()
             known.regions.clear()
             known.claims = True
         self._first = known.seq
@@ -147,19 +150,28 @@ class Rows:
             self.run("DELETE FROM changes WHERE seq <= ?", (self.seq - CHANGES_KEPT,))
 
     @property
-    def seq(self) -> Version:
+    def seq(self) -> int:
         """The number of the last change."""
         return self._known.seq
 
-    def log(self, kind: ChangeKind, region: str, key: str) -> Version:
-        """Number a change and note it for the other processes."""
+    def log(self, kind: ChangeKind, region: str, key: str, version: Version | None = None) -> int:
+        """Number a change and note it, with the version of what it wrote if that has its own, for
+        the other processes.
+        """
         self._known.seq = seq = self._known.seq + 1
+        version = seq + self._known.lift if version is None else version
         self.run(
-            "INSERT INTO changes VALUES (?, ?, ?, ?, ?, ?, ?)",
-            (seq, kind, region, key, self.member, self._origin, self._wall),
+            "INSERT INTO changes VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+            (seq, kind, region, key, self.member, self._origin, self._wall, version),
         )
         self.effects.changes.append((seq, kind, region, key))
         return seq
+
+    def draw_above(self, version: Version) -> None:
+        """Give every later change a version above ``version``."""
+        if version > self.seq + self._known.lift:
+            self._known.lift = version - self.seq
+            self.run("UPDATE meta SET lift = ?", (self._known.lift,))
 
     def _next_rank(self) -> int:
         """A moment after every rank this process gave."""
@@ -191,11 +203,25 @@ class Rows:
         """The row of a key, alive or not; ``None`` also for what was cleared."""
         row = self.region(region)
         found = self.run(
-            """SELECT id, key, version, deadline, weight, uses, rank FROM entries
-            WHERE region = ? AND key = ? AND version > ?""",
+            """SELECT id, key, version, deadline, weight, uses, rank, written FROM entries
+            WHERE region = ? AND key = ? AND written > ?""",
             (row.id, key, row.cleared),
         ).fetchone()
         return None if found is None else EntryRow(*found)
+
+    def held(self, region: str, key: str) -> bool:
+        """Whether a live claim is on a key: its holder was heard of, and its tags have not ended
+        since.
+        """
+        return self._known.claims and bool(
+            self.run(
+                """SELECT 1 FROM claims AS c JOIN members AS m ON m.id = c.member
+                WHERE c.region = ? AND c.key = ? AND m.seen + c.lease > ?
+                AND NOT EXISTS (SELECT 1 FROM json_each(c.tags) AS own CROSS JOIN tags AS t
+                    ON t.name = own.key WHERE t.ended > own.value)""",
+                (self.region(region).id, key, self.now),
+            ).fetchone()
+        )
 
     def claimed(self) -> None:
         """There are claims now."""
@@ -225,11 +251,15 @@ class Rows:
         deadline: float | None,
         weight: int,
         tags: tuple[str, ...],
+        version: Version | None = None,
     ) -> Version:
-        """Put in or overwrite, end the claim on the key, and make room."""
+        """Put in or overwrite, as ``version`` if one is given, end the claim on the key, and make
+        room.
+        """
         settings, row = self.settings[region], self.region(region)
         self.end_claim(region, key)
-        version = self.log("set", region, key)
+        written = self.log("set", region, key, version)
+        version = written + self._known.lift if version is None else version
         codec = settings.codec
         assert codec is not None, "a region of an encoding backend has a codec"
         expires_at = None if deadline is None else self._wall + deadline - self.now
@@ -243,18 +273,19 @@ class Rows:
             uses = old.uses + 1 if row.policy == "lfu" else 1
             rank = old.rank if row.policy == "fifo" else rank
         self.run(
-            """INSERT INTO entries (region, key, version, deadline, weight, uses, rank, tags, value)
-            VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (region, key) DO UPDATE SET
-            version = excluded.version, deadline = excluded.deadline, weight = excluded.weight,
-            uses = excluded.uses, rank = excluded.rank, tags = excluded.tags,
-            value = excluded.value""",
-            (row.id, key, version, deadline, weight, uses, rank, tags_column(tags), data),
+            """INSERT INTO entries
+            (region, key, version, written, deadline, weight, uses, rank, tags, value)
+            VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (region, key) DO UPDATE SET
+            version = excluded.version, written = excluded.written, deadline = excluded.deadline,
+            weight = excluded.weight, uses = excluded.uses, rank = excluded.rank,
+            tags = excluded.tags, value = excluded.value""",
+            (row.id, key, version, written, deadline, weight, uses, rank, tags_column(tags), data),
         )
         row.items += 1
         row.weight += weight
         row.changed = True
         self.effects.count(region).sets += 1
-        self.make_room(region, version)
+        self.make_room(region, written)
         return version
 
     def discard(self, region: str, entry: EntryRow, cause: RemovalCause | None) -> None:
@@ -275,17 +306,17 @@ class Rows:
         else:
             self.effects.count(region).expirations += 1
 
-    def make_room(self, region: str, spared: Version = 0) -> None:
-        """Evict in order until the limits hold, some expired ones first; never what was written as
-        ``spared``.
+    def make_room(self, region: str, spared: int = 0) -> None:
+        """Evict in order until the limits hold, some expired ones first; never what the change
+        ``spared`` wrote.
         """
         if self._too_full(region):
             self.expire(region, _EXPIRE_FIRST)
         row = self.region(region)
         while self._too_full(region):
             found = self.run(
-                """SELECT id, key, version, deadline, weight, uses, rank FROM entries
-                WHERE region = ? AND version > ? AND version != ? ORDER BY uses, rank LIMIT 1""",
+                """SELECT id, key, version, deadline, weight, uses, rank, written FROM entries
+                WHERE region = ? AND written > ? AND written != ? ORDER BY uses, rank LIMIT 1""",
                 (row.id, row.cleared, spared),
             ).fetchone()
             if found is None:
@@ -303,8 +334,8 @@ class Rows:
         """Remove at most ``limit`` entries that are past their deadline and grace."""
         row = self.region(region)
         rows = self.run(
-            """SELECT id, key, version, deadline, weight, uses, rank FROM entries
-            WHERE region = ? AND deadline <= ? AND version > ? LIMIT ?""",
+            """SELECT id, key, version, deadline, weight, uses, rank, written FROM entries
+            WHERE region = ? AND deadline <= ? AND written > ? LIMIT ?""",
             (row.id, self.now - self.settings[region].grace, row.cleared, limit),
         ).fetchall()
         for found in rows:
@@ -338,7 +369,7 @@ class Rows:
             if is_live:
                 continue
             entry = EntryRow(*found)
-            if entry.version > self.region(region).cleared:
+            if entry.written > self.region(region).cleared:
                 self.discard(region, entry, None)
                 self.effects.count(region).invalidations += 1
             else:

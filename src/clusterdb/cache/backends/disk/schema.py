@@ -1,7 +1,9 @@
 """The tables of a cache file, and the rules that every statement shares.
 
-One file is one cache. Every change has a number, its row's in ``changes``, which is the version of
-what it wrote. ``meta`` has one row: what turns stored times into times of this boot. An entry is
+One file is one cache. Every change has a number, its row's in ``changes``. What it wrote has that
+number as ``written``, and a version: the number plus the ``lift`` of that time, which a restore of
+entries with higher versions raises, so that later ones are above them. ``meta`` has one row: what
+turns stored times into times of this boot, and the lift. An entry is
 alive while its time is not over, its region was not cleared and none of its tags
 ended after it was written; both are comparisons of numbers, so that clearing a region and ending a
 tag is one row, whatever the number of entries. Tags that a bad disk made unreadable are dead.
@@ -27,7 +29,7 @@ __all__ = [
 ]
 
 APPLICATION_ID: Final = 0x43444243  # "CDBC"
-FORMAT: Final = 2
+FORMAT: Final = 3
 CHANGES_KEPT: Final = 10_000
 
 SCHEMA: Final = (
@@ -35,7 +37,8 @@ SCHEMA: Final = (
         id INTEGER PRIMARY KEY CHECK (id = 1),
         boot TEXT NOT NULL,
         origin REAL NOT NULL,
-        shift REAL NOT NULL
+        shift REAL NOT NULL,
+        lift INTEGER NOT NULL DEFAULT 0
     ) STRICT""",
     """CREATE TABLE regions (
         id INTEGER PRIMARY KEY,
@@ -53,6 +56,7 @@ SCHEMA: Final = (
         region INTEGER NOT NULL,
         key TEXT NOT NULL,
         version INTEGER NOT NULL,
+        written INTEGER NOT NULL,
         deadline REAL,
         weight INTEGER NOT NULL,
         uses INTEGER NOT NULL,
@@ -83,7 +87,8 @@ SCHEMA: Final = (
         key TEXT NOT NULL,
         member INTEGER NOT NULL,
         origin TEXT NOT NULL,
-        time REAL NOT NULL
+        time REAL NOT NULL,
+        version INTEGER NOT NULL
     ) STRICT""",
     """CREATE TABLE members (
         id INTEGER PRIMARY KEY AUTOINCREMENT,
@@ -100,10 +105,10 @@ SCHEMA: Final = (
     ) STRICT""",
 )
 
-_LIVE: Final = """(e.version > r.cleared AND CASE WHEN e.tags IS NULL THEN 1
+_LIVE: Final = """(e.written > r.cleared AND CASE WHEN e.tags IS NULL THEN 1
     WHEN json_valid(e.tags) THEN NOT EXISTS (
         SELECT 1 FROM json_each(e.tags) AS own CROSS JOIN tags AS t ON t.name = own.value
-        WHERE t.ended > e.version)
+        WHERE t.ended > e.written)
     ELSE 0 END)"""
 
 

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any, get_args
 
 from ...config import CacheRegion, EvictionPolicy
-from ...settings import POSITIONS
 from .schema import APPLICATION_ID
 
 __all__ = ["stored_regions"]
@@ -41,5 +40,5 @@ def stored_regions(path: Path) -> dict[str, CacheRegion]:
     return {
         name: CacheRegion(name, policy=_KINDS[policy](max_items=items, max_memory=weight))
         for name, policy, items, weight in rows
-        if policy in _KINDS and name != POSITIONS
+        if policy in _KINDS and not name.startswith("#")
     }

@@ -21,12 +21,15 @@ from ...protocols import (
     Check,
     Committed,
     Drop,
+    Exported,
+    Overwrite,
     Put,
     Touch,
     Written,
 )
 from ...stats import NearFigures
 from ...types import RemovalCause, Version
+from ..restoring import is_over
 from .rows import AliveRow, Rows
 from .schema import stored_tag, stored_tags
 
@@ -76,6 +79,22 @@ class Transaction:
             if isinstance(change, Put):
                 self.rows.weigh(region, change.key, change.value)
         return Committed(tuple([self.write(region, change) for change in changes]))
+
+    def restore(
+        self, region: str, entry: Exported, value: Encoded, overwrite: Overwrite
+    ) -> Written:
+        """Store an entry under its own version, if nothing forbids it."""
+        key, version, left = entry.key, entry.version, entry.expires_in
+        found = self.rows.alive(region, key)
+        lower = overwrite == "older" and found is not None and found[0] < version
+        may = found is None or lower or overwrite == "always"
+        if not may or is_over(entry) or self.rows.held(region, key):
+            return Written(applied=False)
+        weight = self.rows.weigh(region, key, value)
+        self.rows.draw_above(version)
+        deadline = self.rows.deadline(left)
+        self.rows.store(region, key, value, deadline, weight, entry.tags, version)
+        return Written(applied=True, version=version)
 
     def clear(self, region: str) -> int:
         """Remove every entry and claim of a region in O(1); rows are given back by upkeep."""
@@ -175,14 +194,7 @@ class Transaction:
         if found is not None:
             return found
         row = self.rows.region(region)
-        held = self.rows.run(
-            """SELECT 1 FROM claims AS c JOIN members AS m ON m.id = c.member
-            WHERE c.region = ? AND c.key = ? AND m.seen + c.lease > ?
-            AND NOT EXISTS (SELECT 1 FROM json_each(c.tags) AS own CROSS JOIN tags AS t
-                ON t.name = own.key WHERE t.ended > own.value)""",
-            (row.id, key, self.rows.now),
-        ).fetchone()
-        if held is not None:
+        if self.rows.held(region, key):
             return None
         seq = self.rows.seq
         token = Token(number, seq, dict.fromkeys(stored_tags(tuple(tags)), seq))

@@ -30,21 +30,26 @@ from ...protocols import (
     Check,
     Committed,
     Drop,
+    Exported,
     Follower,
+    NotExported,
     Observer,
+    Overwrite,
     Put,
-    RegionInfo,
     Written,
 )
-from ...settings import RegionSettings, kept_order_problems
+from ...settings import RegionSettings
 from ...stats import Counters, NearFigures
 from ...table import Table
 from ...types import Record, Version
 from ...versions import Versions
 from .claiming import Claiming
+from .clearing import Clearing
 from .confirming import Confirming
+from .describing import described
 from .effects import Effects
-from .health import check_version, look_around, look_at, problems
+from .exporting import Exporting
+from .health import check_version, look_at, problems
 from .levels import Levels
 from .limits import Limits
 from .link import Link
@@ -54,8 +59,10 @@ from .nearby import Nearby
 from .nonces import REGION_TAG, Nonces
 from .reading import Reading
 from .replicas import Replicas
+from .restoring import Restoring
 from .scanning import Scanning
 from .succession import Succession
+from .upkeep import redis_upkeep
 from .watching import Watching
 from .writing import Writing
 
@@ -95,6 +102,7 @@ class RedisBackend:
         self._reading = Reading(self._link, names, self._nonces, held, self._settings)
         self._writing = Writing(self._link, names, self._nonces, versions, self._settings)
         self._scanning = Scanning(self._link, names, self._nonces, self._settings)
+        self.upkeep = redis_upkeep(redis, config.partitioning, link, names, nonces, self._settings)
         shards = _SHARDS if redis.cluster or redis.is_ring else 1
         self._limits = Limits(self._link, names, self._nonces, clock, self._counters, shards)
         self._replicas: Replicas | None = None
@@ -109,16 +117,18 @@ class RedisBackend:
         self._effects = Effects(
             names, self._nearby, self._claiming, self._limits, self._succession, self._counters
         )
+        self._clearing = Clearing(
+            *(self._nearby, self._limits, nonces, self._scanning, self._claiming),
+            *(self._succession, self._replicas, self._settings),
+        )
+        self._exporting = Exporting(link, names, nonces, self._reading, self._settings)
+        self._restoring = Restoring(
+            *(link, names, nonces, versions, self._settings, self._limits),
+            *(self._effects, self._succession),
+        )
         self._levels = Levels(
-            self._link,
-            names,
-            self._reading,
-            self._nearby,
-            self._confirming,
-            self._succession,
-            self._claiming,
-            self._replicas,
-            self._settings,
+            *(link, names, self._reading, self._nearby, self._confirming, self._succession),
+            *(self._claiming, self._replicas, self._settings),
         )
         self._watching = Watching(self._link, clock)
         self._membership = Membership(self._link, names, clock, self._figures)
@@ -173,7 +183,8 @@ class RedisBackend:
         self._settings.update(regions)
         for name, settings in regions.items():
             self._counters.setdefault(name, Counters())
-            self._link.copies, self._confirming.by = settings.copies, settings.confirm
+            if not settings.internal:
+                self._link.copies, self._confirming.by = settings.copies, settings.confirm
         self._nearby.configure(regions)
         self._limits.configure(regions)
 
@@ -314,51 +325,45 @@ class RedisBackend:
     ) -> AsyncGenerator[list[str], None]:
         return self._scanning.scan(region, glob, batch_size, dead=dead)
 
+    def parts(self, region: str) -> list[str]:
+        del region
+        return self._link.topology.shares()
+
+    def export(
+        self,
+        region: str,
+        *,
+        part: str | None = None,
+        glob: str = "*",
+        batch_size: int = 1000,
+        values: bool = True,
+    ) -> AsyncGenerator[list[Exported | NotExported], None]:
+        return self._exporting.export(region, part, glob, batch_size, values)
+
+    async def restore(
+        self, region: str, entries: Sequence[Exported], *, overwrite: Overwrite = "older"
+    ) -> list[Written | CacheError]:
+        return await self._restoring.restore(region, entries, overwrite)
+
     async def clear(self, regions: Sequence[str]) -> int:
-        cleared, since = 0, self._succession.version
-        for region in regions:
-            instant = self._settings[region].instant_clear
-            self._nearby.clear(region)
-            try:
-                await self._limits.cleared(region)
-                if instant:
-                    await self._nonces.end_region(region)
-                else:
-                    cleared += await self._scanning.clear(region)
-            finally:
-                if instant:
-                    self._succession.note("nonce", [self._names.region(region)], since)
-                else:
-                    self._succession.note("region", [region.encode()], since)
-                self._nearby.clear(region)
-                self._claiming.cleared(region, owed=instant)
-                if self._replicas is not None:
-                    self._replicas.wrote_all()
-        return cleared
+        return await self._clearing.clear(regions)
 
     async def describe(self) -> BackendInfo:
-        servers, members = await look_around(self._link, self._membership)
-        regions = {}
-        for name in self._settings:
-            items, weight = None, None
-            if name in self._limits:
-                items, weight = await self._limits.totals(name)
-            regions[name] = RegionInfo(items, weight, self._total(name))
-        return BackendInfo(
-            kind=self.kind,
-            tags=0,
-            regions=regions,
-            problems=(
+        return await described(
+            self.kind,
+            self._link,
+            self._membership,
+            self._limits,
+            self._nearby,
+            self._settings,
+            self._total,
+            lambda servers: (
                 *problems(servers, self._eviction),
                 *self._link.problems,
                 *self._succession.problems,
                 *self._nearby.problems,
                 *self._levels.problems,
-                *kept_order_problems(self.kind, self._settings.values()),
             ),
-            members=members,
-            servers=self._nearby.look(servers),
-            near_age=self._nearby.tier.age(self._link.now()),
         )
 
     def _figures(self) -> NearFigures:
@@ -377,7 +382,8 @@ class RedisBackend:
 
     def _confirm_every(self) -> float:
         """Seconds between two confirmations of a primary."""
-        return min([each.max_staleness for each in self._settings.values()], default=1.0) / 3
+        bounds = [each.max_staleness for each in self._settings.values() if not each.internal]
+        return min(bounds, default=1.0) / 3
 
     # -- claims
 

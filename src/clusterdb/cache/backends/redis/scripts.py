@@ -23,7 +23,10 @@ __all__ = [
     "PUT",
     "READ",
     "RELEASE",
+    "REMOVE",
+    "REMOVE_UNUSED",
     "RENEW",
+    "RESTORE",
     "TOUCH",
     "Script",
     "resent",
@@ -134,6 +137,29 @@ if ARGV[6] == '1' and live then
   px = left >= 0 and whole(left + ARGV[7]) or ''
 end
 store(KEYS[1], ARGV[3], px)
+return 1
+"""
+)
+
+# known, alive, value, px, version, overwrite -> 1 | 0 | head to judge
+RESTORE: Final = Script(
+    r"""
+local function lower(a, b)
+  local a1, a2 = struct.unpack('>I4I4', a)
+  local b1, b2 = struct.unpack('>I4I4', b)
+  return a1 < b1 or a1 == b1 and a2 < b2
+end
+local kind, v = look(KEYS[1])
+if kind == 'claim' then
+  if struct.unpack('>d', v, 18) > now() then return 0 end
+elseif (kind == 'live' or kind == 'foreign') and ARGV[6] ~= 'always' then
+  if ARGV[6] == 'never' or kind == 'live' and not lower(version(v), ARGV[5]) then
+    kind = judged(kind, v, ARGV[1], ARGV[2])
+    if kind == 'ask' then return head(v) end
+    if kind ~= 'dead' then return 0 end
+  end
+end
+store(KEYS[1], ARGV[3], ARGV[4])
 return 1
 """
 )
@@ -317,6 +343,28 @@ else
   redis.call('UNLINK', KEYS[1])
 end
 return 1
+""",
+    "allow-oom",
+)
+
+# version as the header has it -> 1 | 0
+REMOVE: Final = Script(
+    r"""
+if redis.pcall('GETRANGE', KEYS[1], 7, 14) ~= ARGV[1] then return 0 end
+return redis.call('UNLINK', KEYS[1])
+""",
+    "allow-oom",
+)
+
+# seconds -> bytes it had, and 1 | 0: used since, or a claim
+REMOVE_UNUSED: Final = Script(
+    r"""
+local idle = redis.pcall('OBJECT', 'IDLETIME', KEYS[1])
+if type(idle) ~= 'number' or idle < tonumber(ARGV[1]) then return 0 end
+local kind, v = look(KEYS[1])
+if kind == 'claim' or kind == 'none' then return 0 end
+redis.call('UNLINK', KEYS[1])
+return #v + 1
 """,
     "allow-oom",
 )

@@ -25,6 +25,7 @@ from typing import Final
 
 from ...codec import Encoded, RegionCodec, Sealed
 from ...errors import Undecodable
+from ...settings import RegionSettings
 from ...types import Record, Version
 from ...versions import RANDOM_BITS
 
@@ -35,6 +36,7 @@ __all__ = [
     "LONG_HEAD",
     "TOKEN_BYTES",
     "claim_token",
+    "codec_of",
     "expiry_ms",
     "grace_ms",
     "has_grace",
@@ -65,6 +67,12 @@ ABSENT: Final = b""
 _VERSION: Final = struct.Struct(">Q")
 _COUNT: Final = struct.Struct(">H")
 _EXPIRY: Final = struct.Struct(">d")
+
+
+def codec_of(settings: RegionSettings) -> RegionCodec:
+    """The codec of a region, which in a backend that encodes each has."""
+    assert settings.codec is not None, "a region of an encoding backend has a codec"
+    return settings.codec
 
 
 def packed(version: Version) -> bytes:

@@ -32,7 +32,7 @@ from .index import Candidate, Index, Line, Totals
 from .link import Link, explained
 from .names import Names
 from .nonces import REGION_TAG, Nonces
-from .scripts import Script
+from .scripts import REMOVE, Script
 from .stored import (
     LONG_HEAD,
     SHORTEST,
@@ -61,16 +61,6 @@ else
   redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
 end
 return 1
-""",
-    "allow-oom",
-)
-
-
-# version as the header has it -> 1 | 0
-_REMOVE: Final = Script(
-    r"""
-if redis.pcall('GETRANGE', KEYS[1], 7, 14) ~= ARGV[1] then return 0 end
-return redis.call('UNLINK', KEYS[1])
 """,
     "allow-oom",
 )
@@ -276,7 +266,7 @@ class Sweeping:
             and is_envelope(head)
             and (nonce is None or region_nonce(head) != nonce)
         }
-        removals = [_REMOVE.call(name, version) for name, version in dead.items()]
+        removals = [REMOVE.call(name, version) for name, version in dead.items()]
         await self._link.send(removals, list(dead), write=True, replicated=False)
         return [key for key, name in zip(keys, names, strict=True) if name not in dead]
 

@@ -32,6 +32,7 @@ from .scripts import ADD, COMMIT, DROP, PUT, TOUCH
 from .stored import (
     ABSENT,
     HEAD_BYTES,
+    codec_of,
     expiry_ms,
     head_tags,
     milliseconds,
@@ -115,7 +116,7 @@ class Writing:
         """A write that asks nothing. Cost: one round trip."""
         settings = self._settings[region]
         version = self._versions.draw()
-        data = seal(_codec(settings), put.key, version, put.value, settings.grace)
+        data = seal(codec_of(settings), put.key, version, put.value, settings.grace)
         name = self._names.entry(region, put.key)
         command: Command = ("SET", name, data)
         if put.ttl is not None:
@@ -217,7 +218,7 @@ class Writing:
     ) -> bytes:
         step.version = self._versions.draw()
         tags = tuple([(tag, stamps[tag]) for tag in put.tags]) if put.tags else ()
-        return seal(_codec(settings), put.key, step.version, put.value, settings.grace, tags)
+        return seal(codec_of(settings), put.key, step.version, put.value, settings.grace, tags)
 
     async def _outcome(
         self, settings: RegionSettings, step: _Step, reply: Reply, deadline: float
@@ -240,7 +241,7 @@ class Writing:
     # -- sums
 
     def _add_command(self, settings: RegionSettings, step: _Step, add: Add) -> Command:
-        codec = _codec(settings)
+        codec = codec_of(settings)
         step.version = self._versions.draw()
         total, first = add.initial + add.delta, b""
         if _INT_MIN <= total <= _INT_MAX:
@@ -272,7 +273,7 @@ class Writing:
         deadline: float,
     ) -> Written:
         """Add where the server can't: read, judge, and store if nobody was faster."""
-        codec = _codec(settings)
+        codec = codec_of(settings)
         while True:
             sealed, lives = await self._opened(settings, add.key, data, deadline)
             total, px = add.initial, expiry_ms(add.ttl, settings.grace)
@@ -311,7 +312,7 @@ class Writing:
     ) -> tuple[Sealed | None, bool]:
         """What an envelope holds, ``None`` where it can't be read, and whether its tags live."""
         try:
-            sealed = _codec(settings).unseal(key, data)
+            sealed = codec_of(settings).unseal(key, data)
         except Undecodable:
             return None, False
         [lives] = await self._nonces.alive(settings.name, [sealed.tags], deadline)
@@ -411,11 +412,6 @@ def _waves(changes: Sequence[Change]) -> list[list[int]]:
             waves.append([])
         waves[turn].append(at)
     return waves
-
-
-def _codec(settings: RegionSettings) -> RegionCodec:
-    assert settings.codec is not None, "a region of an encoding backend has a codec"
-    return settings.codec
 
 
 def _sealed_integer(

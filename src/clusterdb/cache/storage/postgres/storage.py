@@ -23,6 +23,7 @@ from ...rows import (
     StorageCapability,
     StorageInfo,
 )
+from ...upkeep import Space
 from .. import migrations
 from ..names import Names
 from .faults import LOST, code_of
@@ -48,6 +49,11 @@ _MIGRATION: Final = 3600.0
 _LONG_OPEN: Final = 10.0
 """From when on an open transaction is told of, in seconds."""
 
+
+_DEAD_ROWS: Final = """
+SELECT names.name, s.n_live_tup::int8, s.n_dead_tup::int8
+FROM unnest($1::text[]) AS names (name)
+JOIN pg_stat_user_tables AS s ON s.relid = to_regclass(names.name)"""
 
 _COLUMNS: Final = (
     "SELECT attname, format_type(atttypid, NULL) FROM pg_attribute "
@@ -282,6 +288,19 @@ class PostgresStorage:
             return row[0], True
 
         return await self._to_its_end(self._sessions.transaction(make, None))
+
+    async def space(self) -> list[Space]:
+        names = [self._names.table, self._names.outbox]
+        found = await self._sessions.query(_DEAD_ROWS, names)
+        return [
+            Space(
+                name=f"table {name} of {self._sessions.about}",
+                size=live + dead,
+                dead=dead,
+                advice=f"{dead:,} dead rows: VACUUM (ANALYZE) {name}",
+            )
+            for name, live, dead in found
+        ]
 
     async def describe(self) -> StorageInfo:
         [figures] = await self._sessions.query(self._table.figures)

@@ -25,6 +25,7 @@ from ...rows import (
     StorageCapability,
     StorageInfo,
 )
+from ...upkeep import Space
 from ..names import Names
 from .faults import driver_errors
 from .file import StorageFile
@@ -161,6 +162,11 @@ class SQLiteStorage:
         before = self._clock.wall() - older_than
         return await self._transact(lambda found: (self._statements.prune(found, before), True))
 
+    async def space(self) -> list[Space]:
+        size, dead = await self._look(_pages)
+        advice = f"run VACUUM on {self._file.path} while nobody writes to it"
+        return [Space(name=f"storage file {self._file.path}", size=size, dead=dead, advice=advice)]
+
     async def describe(self) -> StorageInfo:
         figures = await self._look(self._statements.figures, self._clock.wall())
         return StorageInfo(self.kind, f"{self._file.path}:{self._file.names.text}", *figures)
@@ -287,6 +293,13 @@ def _data_version(connection: sqlite3.Connection) -> int:
     """A number that changes with each commit of another connection."""
     [found] = connection.execute("PRAGMA data_version").fetchone()
     return int(found)
+
+
+def _pages(connection: sqlite3.Connection) -> tuple[int, int]:
+    """How many pages the file has, and how many of them hold nothing."""
+    [size] = connection.execute("PRAGMA page_count").fetchone()
+    [dead] = connection.execute("PRAGMA freelist_count").fetchone()
+    return int(size), int(dead)
 
 
 def _roll_back(connection: sqlite3.Connection) -> None:

@@ -18,7 +18,7 @@ don't run them under ``python -O``.
 
 from __future__ import annotations
 
-from . import claims, commits, counts, life, limits, reading, scans, tags, writing
+from . import claims, commits, counts, life, limits, moves, reading, scans, tags, writing
 from .clauses import CLAUSES, Clause
 from .harness import MAIN, OTHER, TRAITS, Harness, Need, Trait, region_settings
 
@@ -36,6 +36,7 @@ __all__ = [
     "counts",
     "life",
     "limits",
+    "moves",
     "reading",
     "region_settings",
     "run",
