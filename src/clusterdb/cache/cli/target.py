@@ -36,7 +36,9 @@ from ..config.secrets import masked
 from ..config.shapes import nearest
 from ..factory import stored_regions
 from ..settings import DEFAULT_REGION
-from .served import ServedRegion, Server
+from .served import ServedView, Server
+from .served_region import ServedRegion
+from .view import OpenedView, View
 
 __all__ = [
     "TOKEN",
@@ -52,6 +54,7 @@ __all__ = [
     "no_region",
     "on_cache",
     "on_region",
+    "on_view",
     "own_cache",
     "server_of",
 ]
@@ -101,11 +104,16 @@ def data_file(platform: str, environ: Mapping[str, str], home: Path) -> Path:
 
 def configured(file: Path | None, url: str | None) -> tuple[CacheConfig, str, bool]:
     """The configuration that is meant, where it comes from, and whether it was chosen for want of
-    any. Raises :class:`ConfigError`.
+    any. Raises :class:`ConfigError`, and :class:`NotSupported` for a served one.
     """
     if file is not None and url is not None:
         raise InvalidArgument("--config and --url exclude each other: choose one")
     named = os.environ.get(VARIABLE, "")
+    if server_of(file, url) is not None:
+        raise NotSupported(
+            f"this command does not work over HTTP ({masked(url or '')}): give --config, or the "
+            f"URL of the backend"
+        )
     if url is not None:
         return CacheConfig.from_url(url), masked(url), False
     if file is not None or named:
@@ -119,12 +127,6 @@ def make_cache(file: Path | None, url: str | None, *, may_create: bool = False) 
     """The cache that is meant, not opened. Raises :class:`ConfigError`, refuses one whose entries
     no other process can see, and a file that was named and is not there.
     """
-    if server_of(file, url) is not None:
-        raise NotSupported(
-            f"this command does not work over HTTP ({masked(url or '')}); get, exists, set, "
-            f"delete, touch, increment, scan, invalidate, clear, status and regions do: for the "
-            f"others give --config, or the URL of the backend"
-        )
     config, source, usual = configured(file, url)
     if isinstance(config.backend, Memory):
         raise InvalidArgument(
@@ -190,6 +192,14 @@ def on_cache(
             return await work(cache)
 
     return asyncio.run(session())
+
+
+def on_view(file: Path | None, url: str | None, work: Callable[[View], Awaitable[T]]) -> T:
+    """Look at the cache, which a server may have."""
+    server = server_of(file, url)
+    if server is not None:
+        return _run(work(ServedView(server)))
+    return on_cache(file, url, lambda cache: work(OpenedView(cache)))
 
 
 def on_region(

@@ -163,7 +163,16 @@ class EventGap(Event, frozen=True, kw_only=True, tag="gap"):
 def event_kinds() -> dict[str, type[Event]]:
     """The kinds of events by their words."""
     kinds = (EntrySet, EntryDeleted, Invalidated, MatchingInvalidated, TagInvalidated, Cleared)
-    others = (EntryEvicted, EntryExpired, Loaded, NodeDown, NodeUp, EventGap)
+    others = (
+        EntryEvicted,
+        EntryExpired,
+        Loaded,
+        NodeDown,
+        NodeUp,
+        CircuitTurned,
+        AlertTurned,
+        EventGap,
+    )
     return {str(kind.__struct_config__.tag): kind for kind in (*kinds, *others)}
 
 

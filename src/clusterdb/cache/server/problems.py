@@ -67,6 +67,7 @@ PROBLEMS: Final[dict[str, tuple[int, str]]] = {
     "unavailable": (503, "The cache can't be reached"),
     "overloaded": (503, "Storage does not keep up"),
     "too-many-streams": (503, "Too many event streams"),
+    "busy": (503, "The same is being done for somebody else"),
     "timeout": (504, "It took too long"),
     "out-of-memory": (507, "Memory is out"),
 }

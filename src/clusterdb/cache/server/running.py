@@ -9,11 +9,13 @@ from collections.abc import Callable
 from typing import Any, Final
 
 import uvicorn
+from starlette.types import ASGIApp
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from clusterdb.cache import Cache
 
-from .application import make_app
+from .application import build
+from .places import Places
 from .settings import ServerSettings
 
 __all__ = ["run"]
@@ -31,7 +33,9 @@ async def run(
     """
     settings.check_reach()
     listener = await _listen(settings)
-    server = _Server(_config(cache, settings))
+    streams = Places(settings.max_streams, "too-many-streams")
+    server = _Server(_config(build(cache, settings, streams), settings))
+    server.ending = streams.end
     server.begun = lambda: started and started(_address(settings, listener.getsockname()[1]))
     serving = asyncio.create_task(server.serve(sockets=[listener]))
     try:
@@ -43,13 +47,18 @@ async def run(
 
 
 class _Server(uvicorn.Server):
-    """Says when it has begun."""
+    """Says when it has begun, and when it ends."""
 
     begun: Callable[[], object]
+    ending: Callable[[], object]
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
         self.begun()
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        self.ending()
+        await super().shutdown(sockets)
 
 
 async def _listen(settings: ServerSettings) -> socket.socket:
@@ -73,14 +82,14 @@ def _address(settings: ServerSettings, port: int) -> str:
     return f"http{'s' if settings.certificate else ''}://{host}:{port}/"
 
 
-def _config(cache: Cache, settings: ServerSettings) -> uvicorn.Config:
+def _config(app: ASGIApp, settings: ServerSettings) -> uvicorn.Config:
     tls: dict[str, Any] = {}
     if settings.certificate is not None:
         tls = {"ssl_certfile": str(settings.certificate), "ssl_keyfile": str(settings.key)}
     if settings.client_ca is not None:
         tls |= {"ssl_ca_certs": str(settings.client_ca), "ssl_cert_reqs": ssl.CERT_REQUIRED}
     return uvicorn.Config(
-        make_app(cache, settings),
+        app,
         http=_protocol(settings.body_timeout),
         ws="none",
         lifespan="off",
