@@ -36,6 +36,7 @@ async function refresh() {
     showLatencies(samples.metrics);
     if (!find("notice").classList.contains("done") && find("notice").dataset.away) tell("");
     delete find("notice").dataset.away;
+    if (!document.body.dataset.ready) performance.mark("figures");
     document.body.dataset.ready = "true";
   } catch (problem) {
     find("notice").dataset.away = "true";
