@@ -21,8 +21,8 @@ PROGRAM = [sys.executable, "-m", "clusterdb.cache.cli"]
 
 
 @contextmanager
-def server(*options: str, token: str = "") -> Iterator[str]:
-    """The address of a server in a process of its own, ended as a person ends it."""
+def server(*options: str, token: str = "", end: int = signal.SIGINT) -> Iterator[str]:
+    """The address of a server in a process of its own, ended as a person or a supervisor does."""
     environment = os.environ | {"CLUSTERDB_CACHE_TOKEN": token}
     with subprocess.Popen(
         [*PROGRAM, "serve", "--port", "0", *options],
@@ -38,7 +38,7 @@ def server(*options: str, token: str = "") -> Iterator[str]:
             assert found, (line, process.communicate(timeout=10))
             yield found[1]
         finally:
-            process.send_signal(signal.SIGINT)
+            process.send_signal(end)
             rest = process.communicate(timeout=20)
     assert rest[0] == ""
     assert "--demo" in options or rest[1] == ""  # a demo has alerts, which are logged
@@ -190,8 +190,9 @@ def test_a_tail_ends_when_its_time_is_over(ask):
     assert (code, shown, said.strip()) == (0, "", "cache: following; Ctrl-C ends it")
 
 
-def test_a_tail_whose_server_ends_says_so(tmp_path: Path):
-    with server("--url", f"disk://{tmp_path}/c.db") as url:
+@pytest.mark.parametrize("end", [signal.SIGINT, signal.SIGTERM])
+def test_a_tail_whose_server_ends_says_so(tmp_path: Path, end: int):
+    with server("--url", f"disk://{tmp_path}/c.db", end=end) as url:
         tail = subprocess.Popen(
             [*PROGRAM, "events", "tail", "--url", url], stderr=subprocess.PIPE, text=True
         )
@@ -268,6 +269,37 @@ def test_the_token_comes_from_the_environment(run: Run, monkeypatch, tmp_path: P
         monkeypatch.setenv("CLUSTERDB_CACHE_TOKEN", TOKEN)
         assert run("set", "k", "1", "--url", url)[0] == 0
         assert run("get", "k", "--url", url)[1] == "1\n"
+
+
+@pytest.mark.parametrize("end", [signal.SIGINT, signal.SIGTERM])
+def test_the_cache_is_closed_in_order_whoever_ends_it(run: Run, tmp_path: Path, end: int):
+    config = tmp_path / "cache.yaml"
+    config.write_text(f"cache: {{backend: {{type: memory, persist: {tmp_path / 'snapshot'}}}}}")
+    with server("--config", str(config), end=end) as url:
+        run("set", "k", "kept", "--url", url)
+    with server("--config", str(config), end=end) as url:
+        assert run("get", "k", "--url", url)[1] == "kept\n"
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ([], "is in use"),
+        (["--host", "nonsense.invalid"], "nonsense.invalid"),
+        (["--tls-cert", "/none", "--tls-key", "/none"], "/none"),
+        (["--tls-cert", __file__, "--tls-key", __file__], "certificate"),
+    ],
+)
+def test_a_server_that_cannot_begin_says_why(
+    run: Run, url: str, monkeypatch, options: list[str], said: str
+):
+    monkeypatch.setenv("CLUSTERDB_CACHE_TOKEN", TOKEN)
+    port = url.rstrip("/").rpartition(":")[2] if not options else "0"
+    code, shown, error = run("serve", "--demo", "--port", port, *options)
+    assert (code, shown) == (2, "")
+    assert error.startswith("cache: can't serve")
+    assert error.count("\n") == 1
+    assert said in error
 
 
 @pytest.mark.parametrize(

@@ -14,11 +14,14 @@ from tests.server.chromium import PROGRAM, Page, browser
 from clusterdb.cache import (
     LRU,
     AlertConfig,
+    BackendUnavailable,
     Cache,
     CacheConfig,
     CacheRegion,
     CacheStatistics,
     CacheStats,
+    Health,
+    HealthCheck,
     MetricsConfig,
     MonitoringConfig,
 )
@@ -315,8 +318,6 @@ async def test_the_storage_behind_the_cache_is_shown(page: Page, cache: Cache, m
 
 
 async def test_what_is_wrong_stands_on_top(page: Page, cache: Cache, monkeypatch):
-    from clusterdb.cache import Health, HealthCheck
-
     async def sick(_: Cache) -> Health:
         return Health(
             (HealthCheck("backend", "degraded", "<b>slow</b>: add memory", "buy <i>more</i>"),)
@@ -380,3 +381,22 @@ async def test_latencies_are_shown_by_tier_and_operation(page: Page, cache: Cach
         " it.value = 'session'; it.dispatchEvent(new Event('change')); })()"
     )
     assert (await page.run(f"({rows})['loader load']"))[4] == "0.0%"
+
+
+async def test_while_the_backend_is_away_it_says_so(page: Page, cache: Cache, monkeypatch):
+    away = BackendUnavailable("Redis at <b>node1</b> can't be reached")
+
+    async def statistics(_: Cache) -> CacheStats:
+        raise away
+
+    async def health(_: Cache) -> Health:
+        return Health((HealthCheck("backend", "failing", str(away), "start it"),))
+
+    monkeypatch.setattr(Cache, "get_statistics", statistics)
+    monkeypatch.setattr(Cache, "get_health", health)
+    await until_text(page, "#wrong-list", "backend: Redis at <b>node1</b> can't be reached")
+    assert await text(page, "#health") == "failing"
+    assert "can't be reached" in await text(page, "#notice")
+    monkeypatch.undo()
+    await until_text(page, "#health", "healthy")
+    await page.until("document.querySelector('#notice').hidden")

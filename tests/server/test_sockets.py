@@ -106,6 +106,19 @@ async def test_what_is_no_request(serve, cache: Cache, text: str):
     assert await cache.get("k") == 1
 
 
+async def test_a_request_that_a_proxy_reads_otherwise_ends_its_connection(serve, cache: Cache):
+    """What a proxy takes for the rest of the body would be a request here, or the other way."""
+    served = await serve()
+    await cache.set("k", 1)
+    async with served.connection() as proxied, asyncio.timeout(10):
+        both = JSON, "Content-Length: 4", "Transfer-Encoding: chunked"
+        hidden = served.request("/v1/clear", JSON, "Content-Length: 2", method="POST") + "{}"
+        await proxied.send(served.request("/v1/clear", *both, method="POST") + "0\r\n\r\n" + hidden)
+        assert await proxied.status() == 400
+        assert b"HTTP/1.1" not in await proxied.ended()
+    assert await cache.get("k") == 1
+
+
 async def test_the_longest_key_fits_into_an_address(serve, cache: Cache):
     served = await serve()
     key = "☃" * 21_845
@@ -120,10 +133,33 @@ async def test_the_longest_key_fits_into_an_address(serve, cache: Cache):
 
 async def test_connections_are_bounded(serve):
     served = await serve(max_connections=5)
-    async with contextlib.AsyncExitStack() as stack:
-        idle = [await stack.enter_async_context(served.connection()) for _ in range(20)]
+    async with contextlib.AsyncExitStack() as stack, asyncio.timeout(20):
+        idle = [await stack.enter_async_context(served.connection()) for _ in range(8)]
         await idle[-1].send(served.request("/healthz"))
         assert await idle[-1].status() == 503
+
+
+async def test_connections_that_say_nothing_do_not_use_up_the_files_of_the_process(serve):
+    """Those that are too many to be told so are closed at once, not after the time for a head."""
+    served = await serve(max_connections=5, body_timeout=60)
+    async with contextlib.AsyncExitStack() as stack, asyncio.timeout(20):
+        idle = [await stack.enter_async_context(served.connection()) for _ in range(30)]
+        for socket in idle[10:]:
+            assert await socket.ended() == b""
+        assert not idle[0].reader.at_eof()
+
+
+async def test_what_is_no_request_does_not_fill_the_log(serve, caplog):
+    served = await serve(max_connections=5)
+    for text in ("nonsense\r\n\r\n", "GET / HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n") * 5:
+        async with served.connection() as odd, asyncio.timeout(10):
+            await odd.send(text)
+            assert await odd.status() >= 400
+    async with contextlib.AsyncExitStack() as stack, asyncio.timeout(10):
+        many = [await stack.enter_async_context(served.connection()) for _ in range(8)]
+        await many[-1].send(served.request("/healthz"))
+        assert await many[-1].status() == 503
+    assert caplog.records == []
 
 
 class Stream:

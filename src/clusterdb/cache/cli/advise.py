@@ -99,11 +99,14 @@ def advice_on(name: str, requests: Sequence[str], policy: str, entries: int) -> 
 
 def _show(found: Advice) -> None:
     console = make_console()
-    console.print(f"{safe(found.region)}: {found.policy}, {found.size:,} entries")
+    head = f"{safe(found.region)}: {safe(found.policy)}, {found.size:,} entries"
+    console.print(head, markup=False)
     console.print(f"hit ratio {found.hit_ratio:.1%}; {found.sampled:,} sampled requests\n")
     if not found.curve:
         console.print("Too few requests for advice: at least 500 of sampled keys are needed.")
         return
+    from rich.text import Text
+
     from .demo.plot import Bars  # brings rich, which the plain commands start without
 
     step = max(1, len(found.curve) // _BARS)
@@ -112,10 +115,10 @@ def _show(found: Advice) -> None:
     console.print()
     table = plain_table("policy", "hit ratio on the sample", texts=1)
     for name, ratio in sorted(found.policies.items(), key=lambda item: -item[1]):
-        table.add_row(name, f"{ratio:.1%}")
+        table.add_row(Text(safe(name)), f"{ratio:.1%}")
     console.print(table)
     for line in sentences(found):
-        console.print(f"- {safe(line)}")
+        console.print(f"- {safe(line)}", markup=False)
 
 
 def sentences(found: Advice) -> list[str]:

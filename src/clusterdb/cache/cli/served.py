@@ -159,7 +159,7 @@ class Server:
         try:
             connection.request(method, target, body=content, headers=sent)
             yield connection.getresponse(), connection
-        except (OSError, HTTPException, ValueError) as error:
+        except (OSError, HTTPException, ValueError, RecursionError) as error:
             if isinstance(error, CacheError):
                 raise
             raise BackendUnavailable(f"the server {self.url} can't be asked: {error}") from error
@@ -170,7 +170,7 @@ class Server:
         content = response.read(_LONGEST)
         try:
             document = json.loads(content) if content else None
-        except ValueError:
+        except (ValueError, RecursionError):
             document = None
         status = response.status
         if status < 300:

@@ -56,6 +56,7 @@ def build(cache: Cache, settings: ServerSettings, streams: Places) -> ASGIApp:
     app = Starlette(routes=routes, exception_handlers={HTTPException: unmatched})
     app.router.redirect_slashes = False
     app.state.streams = streams
+    app.state.advice = Places(4, "busy")
     app.state.counts = Places(1, "busy")  # of reads, which cost the servers of the cache much
     return Gate(app, settings, time.monotonic)
 

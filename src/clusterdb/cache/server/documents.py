@@ -48,7 +48,7 @@ class EntryBody(Body, frozen=True, kw_only=True):
     value: Any
     type: ValueType = "json"
     ttl: TimeToLive | UnsetType = UNSET
-    tags: tuple[str, ...] = ()
+    tags: Annotated[tuple[str, ...], Meta(max_length=1000)] = ()
     keep_ttl: bool = False
 
 
@@ -67,16 +67,16 @@ class CounterBody(Body, frozen=True, kw_only=True):
 
 
 class InvalidateBody(Body, frozen=True, kw_only=True):
-    """Keys, and globs of keys."""
+    """Keys, and globs of keys. So many at most that a request is no burden for the others."""
 
-    keys: tuple[str, ...] = ()
-    matching: tuple[str, ...] = ()
+    keys: Annotated[tuple[str, ...], Meta(max_length=10_000)] = ()
+    matching: Annotated[tuple[str, ...], Meta(max_length=100)] = ()
 
 
 class InvalidateTagsBody(Body, frozen=True, kw_only=True):
     """Tags, whose entries are in any region."""
 
-    tags: Annotated[tuple[str, ...], Meta(min_length=1)]
+    tags: Annotated[tuple[str, ...], Meta(min_length=1, max_length=1000)]
 
 
 class Nothing(Body, frozen=True, kw_only=True):

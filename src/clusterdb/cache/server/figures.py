@@ -92,7 +92,11 @@ async def ready(asked: Asked) -> Response:
 
 async def advice(asked: Asked) -> Advice:
     """What another size or policy would do for a region."""
-    return await asked.cache.advise(asked.region.name)
+    places: Places = asked.request.app.state.advice
+    found = await places.take(asked.cache.advise(asked.region.name), asked.request.receive)
+    if found is None:
+        raise Refused("unavailable", "the server ends, or its client has gone")
+    return found
 
 
 async def hot_keys(asked: Asked) -> HotKeys:
@@ -100,7 +104,7 @@ async def hot_keys(asked: Asked) -> HotKeys:
     region, seconds = asked.region.name, asked.text("seconds", "")
     count = asked.number("count", 10, MOST_KEYS)
     if not seconds:
-        return sampled(await asked.cache.advise(region), count)
+        return sampled(await advice(asked), count)
     lasting = asked.number("seconds", 1, LONGEST_COUNT)
     if not isinstance(asked.cache.config.backend, Redis):
         raise Refused("not-supported", "reads are counted on Redis only: leave out seconds")

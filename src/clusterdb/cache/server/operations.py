@@ -237,7 +237,7 @@ OPERATIONS: Final[tuple[Operation, ...]] = (
         text="What other sizes and policies would do for a region. Up to a second of work.",
         handler=figures.advice,
         answers={200: Advice},
-        problems=("unknown-region", "not-supported"),
+        problems=("unknown-region", "not-supported", "busy"),
     ),
     Operation(
         method="GET",

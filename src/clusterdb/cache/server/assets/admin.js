@@ -27,12 +27,13 @@ async function refresh() {
   if (refreshing || document.hidden || find("token").open) return;
   refreshing = true;
   try {
-    const [overview, statistics, health, alerts, samples] = await Promise.all([
-      ask("GET", "v1/overview"), ask("GET", "v1/statistics"), ask("GET", "v1/health"), ask("GET", "v1/alerts"),
-      ask("GET", "v1/metrics", { query: { name: HISTOGRAMS } }),
+    const figures = Promise.all([
+      ask("GET", "v1/overview"), ask("GET", "v1/statistics"), ask("GET", "v1/metrics", { query: { name: HISTOGRAMS } }),
     ]);
+    figures.catch(() => {}); // it is awaited once what is wrong is shown, which may be why it failed
+    showWrong(...await Promise.all([ask("GET", "v1/health"), ask("GET", "v1/alerts")]));
+    const [overview, statistics, samples] = await figures;
     showFigures(overview, statistics);
-    showWrong(health, alerts);
     showLatencies(samples.metrics);
     if (!find("notice").classList.contains("done") && find("notice").dataset.away) tell("");
     delete find("notice").dataset.away;
