@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 import json
 
+import httpx
 from tests.redis.backends import flush
 from tests.redis.test_members import cache_of
 from tests.redis.test_watching import ended, started
 from tests.server.serving import serving
 
+from clusterdb.cache import Cache, CacheConfig, PoolConfig, Redis
 from clusterdb.cache.server import ServerSettings
 
 
@@ -70,3 +72,35 @@ async def until_monitors(servers, wanted: int) -> None:
 
 def monitors(server) -> int:
     return server.cli("client", "list").count(" flags=O ")
+
+
+async def test_a_dead_backend_is_told_by_the_server_and_its_commands(server):
+    pool = PoolConfig(timeout=1, connect_timeout=1)
+    backend = Redis(urls=(f"redis://127.0.0.1:{server.port}",), pool=pool)
+    config = CacheConfig(name="shop", backend=backend)
+    async with (
+        Cache(config) as cache,
+        serving(cache, ServerSettings(port=0, rate=None)) as served,
+        httpx.AsyncClient(base_url=served.url) as client,
+    ):
+        assert (await client.get("/readyz")).json() == {"status": "ok"}
+        server.kill()
+        ready = await client.get("/readyz")
+        assert (ready.status_code, ready.json()) == (503, {"status": "failing"})
+        assert (await client.get("/healthz")).status_code == 200
+        overview = await client.get("/v1/overview")
+        assert (overview.status_code, overview.json()["title"]) == (
+            503,
+            "The cache can't be reached",
+        )
+        assert 'cache_up{cache="shop"} 0' in (await client.get("/metrics")).text
+
+        code, out, _ = await ended(await started("health", "--json", "--url", served.url))
+        checks = {check["name"]: check for check in json.loads(out)["checks"]}
+        assert (code, checks["backend"]["status"]) == (1, "failing")
+        assert "cache doctor" in checks["backend"]["remedy"]
+        code, _, err = await ended(await started("top", "--once", "--url", served.url))
+        assert (code, err.count("\n")) == (3, 1)
+        code, out, _ = await ended(await started("doctor", "--json", "--url", served.url))
+        [asked] = [check for check in json.loads(out)["checks"] if check["name"] == "server"]
+        assert (code, asked["ok"]) == (1, False)

@@ -162,6 +162,9 @@ def test_metrics_are_all_that_the_serving_process_has_counted(ask):
     assert {"cache_hits", "cache_loads", "cache_up", "cache_operation_seconds"} <= names
     reads = [sample for sample in samples if sample["labels"].get("operation") == "read"]
     assert all(sample["kind"] == "histogram" and sample["buckets"] for sample in reads)
+    shown = ask("metrics", "show")[1]
+    assert "p50" in shown
+    assert "p99" in shown
     lines = ask("metrics", "show", "--watch", "--every", "0.1", "--count", "2", "--json")[1]
     assert [len(json.loads(line)["metrics"]) for line in lines.splitlines()][1] >= len(samples)
 

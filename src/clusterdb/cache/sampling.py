@@ -15,7 +15,7 @@ from typing import Final
 
 from clusterdb.monitoring import Alert, AlertConfig, Metric, MetricsConfig, Watch, Webhook
 from clusterdb.monitoring.alerts import PastAlert, rules_of
-from clusterdb.monitoring.monitor import alert_samples
+from clusterdb.monitoring.catalogue import alert_samples
 from clusterdb.monitoring.sinks import Delivery, Sink, deliver, log_alert
 from clusterdb.monitoring.timings import Timings
 

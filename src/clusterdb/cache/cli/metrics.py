@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from importlib.resources import files
 from typing import TYPE_CHECKING, Annotated, Any
@@ -12,6 +13,7 @@ import typer
 
 from clusterdb.cache import InvalidArgument
 from clusterdb.monitoring import Metric
+from clusterdb.monitoring.timings import quantile
 
 from .output import is_terminal, make_console, plain_table, print_json, print_line, safe
 from .target import AsJson, ConfigFile, Url, on_view
@@ -115,17 +117,29 @@ def _table(found: list[Metric], before: Shown, seconds: float | None) -> Table:
     table = plain_table(*columns, texts=2)
     for metric in found:
         name, of = _series(metric)
-        row: list[Text | str] = [Text(safe(name)), Text(safe(of)), f"{metric.value:,.10g}"]
+        row: list[Text | str] = [Text(safe(name)), Text(safe(of)), _value(metric)]
         if seconds:
             row.append(_rate(metric, before, seconds))
         table.add_row(*row)
     return table
 
 
+def _value(metric: Metric) -> str:
+    """What it is; of a histogram how many were observed, and how long half and 99% of them took."""
+    if metric.kind != "histogram":
+        return f"{metric.value:,.10g}"
+    half, most = [_milliseconds(quantile(metric, share)) for share in (0.5, 0.99)]
+    return f"{metric.value:,.0f}, p50 {half}, p99 {most}"
+
+
+def _milliseconds(seconds: float) -> str:
+    return "above all bounds" if math.isinf(seconds) else f"{1000 * seconds:.3g} ms"
+
+
 def _rate(metric: Metric, before: Shown, seconds: float) -> str:
     """A counter that became smaller began anew."""
     then = before.get(_series(metric))
-    if metric.kind != "counter" or then is None:
+    if metric.kind == "gauge" or then is None:
         return ""
     return f"{(metric.value - then if metric.value >= then else metric.value) / seconds:,.1f}"
 

@@ -22,7 +22,16 @@ from .asking import Asked, answer, etag
 from .documents import CounterBody, CounterSum, Entry, EntryBody, KeyList, StoredEntry, TouchBody
 from .problems import Refused
 
-__all__ = ["delete_entry", "get_entry", "increment", "list_keys", "put_entry", "touch"]
+__all__ = [
+    "MOST_KEYS",
+    "MOST_SHOWN",
+    "delete_entry",
+    "get_entry",
+    "increment",
+    "list_keys",
+    "put_entry",
+    "touch",
+]
 
 MOST_KEYS: Final = 10_000
 MOST_SHOWN: Final = 2**30

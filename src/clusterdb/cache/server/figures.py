@@ -23,6 +23,7 @@ from .problems import Refused
 
 __all__ = [
     "LONGEST_COUNT",
+    "MOST_KEYS",
     "advice",
     "alerts",
     "alive",
