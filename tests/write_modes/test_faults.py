@@ -18,6 +18,8 @@ from tests.write_modes.world import World, everywhere, until
 from clusterdb.cache.config import Disk, Memory, PostgreSQL, Redis, SQLite
 from clusterdb.cache.types import MISSING
 
+pytestmark = pytest.mark.process
+
 ROOT = Path(__file__).resolve().parents[2]
 
 

@@ -48,6 +48,11 @@ HOT_MODULES: Final = (
     "codec.messagepack",
     "codec.plain",
     "codec.region",
+    # a write through to storage
+    "write_modes.committing",
+    "write_modes.rows",
+    "storage.postgres.own",
+    "storage.postgres.writing",
     # the way to Redis
     "backends.redis.backend",
     "backends.redis.held",

@@ -144,7 +144,7 @@ class Drop(msgspec.Struct, frozen=True):
 Change: TypeAlias = Put | Touch | Add | Drop
 
 
-class Written(msgspec.Struct, frozen=True):
+class Written(msgspec.Struct, frozen=True, gc=False):
     """The outcome of a change: ``version`` after it (0: a Drop or a condition that failed),
     ``applied``, and the sum of an ``Add``.
     """

@@ -69,7 +69,7 @@ class RowChange(msgspec.Struct, frozen=True):
     version: int | None = None
 
 
-class RowWritten(msgspec.Struct, frozen=True):
+class RowWritten(msgspec.Struct, frozen=True, gc=False):
     """The outcome of a change of a row. ``applied``: a row was written, or a live one deleted;
     ``version`` is what the row has now, live or not.
     """
@@ -78,7 +78,7 @@ class RowWritten(msgspec.Struct, frozen=True):
     version: int
 
 
-class RowChanged(msgspec.Struct, frozen=True):
+class RowChanged(msgspec.Struct, frozen=True, gc=False):
     """A row changed; ``origin`` is what the writer's ``Storage`` was made with, empty for others.
     ``time`` is seconds since the Unix epoch by storage's clock.
     """

@@ -68,11 +68,11 @@ async def test_sharing_hits_more_than_an_even_split():
     even = CacheConfig(regions=[CacheRegion(name, size=each) for name in ("busy", "scan")])
     clock = ManualClock()
     async with Cache(even, clock=clock) as cache:
-        await work(cache, clock, 12)
+        await work(cache, clock, 8)
         split = (await cache.get_statistics()).regions["busy"].hits
     async with Cache(config(TOTAL, *REGIONS), clock=clock) as cache:
         assert sum((await limits(cache)).values()) == TOTAL
-        await work(cache, clock, 12)
+        await work(cache, clock, 8)
         shared = (await cache.get_statistics()).regions["busy"].hits
         shares = await limits(cache)
 

@@ -191,7 +191,7 @@ def test_a_look_for_the_dead_runs_no_finalizer_under_the_lock():
     put(table, "k", Finalized(table, seen))
     begin_to_look_for_the_dead(table, 100)
     table.remove("k", RemovalCause.DELETED, NOW)
-    while table.sweep(NOW, 10):
+    while table.sweep(NOW, 40):
         gc.collect()
 
     assert seen == [False]

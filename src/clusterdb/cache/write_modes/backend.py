@@ -234,9 +234,7 @@ class StoredBackend:
 
     async def write(self, region: str, changes: Sequence[Change]) -> list[Written | CacheError]:
         store = self._regions.get(region)
-        if store is None:
-            return await self._backend.write(region, changes)
-        if all(_of_the_cache(change) for change in changes):
+        if store is None or all(_of_the_cache(change) for change in changes):
             return await self._backend.write(region, changes)
         mode = self._settings[region].mode
         if isinstance(mode, ReadThrough):

@@ -62,21 +62,17 @@ class Item:
     before the commit, else invalidate after it; ``strict``: fail without a fence.
     """
 
-    __slots__ = ("change", "copy", "done", "fenced", "strict")
+    __slots__ = ("change", "copy", "done", "fenced", "place", "strict")
 
     def __init__(
         self, change: RowChange, copy: Put | None, *, fenced: bool = True, strict: bool = False
     ) -> None:
         self.change = change
+        self.place = (change.region, change.key)
         self.copy = copy
         self.fenced = fenced
         self.strict = strict
         self.done: asyncio.Future[RowWritten] = asyncio.get_running_loop().create_future()
-
-    @property
-    def place(self) -> tuple[str, str]:
-        """Region and key."""
-        return self.change.region, self.change.key
 
     def settle(self, outcome: RowWritten | BaseException) -> None:
         """Tell the caller, if it still waits."""

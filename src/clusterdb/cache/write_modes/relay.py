@@ -34,6 +34,9 @@ __all__ = ["Relay"]
 _LOG: Final = logging.getLogger("clusterdb.cache")
 _BATCH: Final = 1_000
 _WAIT: Final = 1.0
+_APART: Final = 0.01
+"""Seconds between two looks, so that under many commits one look serves several."""
+
 _SAVE_EVERY: Final = 1.0
 
 
@@ -124,8 +127,11 @@ class Relay:
         backoff = Backoff(0.05, 5.0)
         while True:
             try:
-                if not await self._step():
+                found = await self._step()
+                if not found:
                     await self._storage.wait(_WAIT)
+                elif found < _BATCH:
+                    await asyncio.sleep(_APART)
                 backoff = Backoff(0.05, 5.0)
                 self.problem = ""
             except ChangesLost as lost:
@@ -135,8 +141,8 @@ class Relay:
                 self.problem = f"changes of storage are not heard of: {error}"
                 await asyncio.sleep(backoff.pause())
 
-    async def _step(self) -> bool:
-        """Carry out what is new; whether there was anything."""
+    async def _step(self) -> int:
+        """Carry out what is new; how many changes it was."""
         if self.position is None:
             await self._restart()
         changes, position = await self._storage.changes(self.position or "", _BATCH)
@@ -148,7 +154,7 @@ class Relay:
         due = self._clock.now() - self._saved_at >= _SAVE_EVERY
         if moved and due and self._keeps:
             await self._save()
-        return bool(changes)
+        return len(changes)
 
     async def _carry_out(self, changes: Sequence[RowChanged]) -> None:
         await self._told()

@@ -42,6 +42,7 @@ class Listener:
             session.add_termination_listener(self._wake)  # what came then was not heard
             await session.add_listener(self._channel, self._wake)
             self._session = session
+            self._woken.set()  # what was committed before is still to be read
         except LOST as error:
             raise self._sessions.unavailable(error) from error
         finally:

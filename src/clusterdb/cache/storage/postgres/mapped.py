@@ -42,7 +42,7 @@ class MappedTable:
     """Its SQL, and how values go in and come out. Both are known once ``check`` saw the table."""
 
     makes_table: bool = False
-    read = page = lock = put = upsert = clear = prune = figures = ""
+    read = page = lock = put = clear = prune = figures = ""
 
     def __init__(self, names: Names, config: RowMapping) -> None:
         self.names = names
@@ -117,6 +117,9 @@ class MappedTable:
             for name, each in zip(names, contents, strict=True)
         ]
         return Row(self._mapped.key(contents[0]), self._mapped.value(opened), version, ttl)
+
+    def upsert(self, puts: Sequence[Put]) -> None:
+        """None: a table of the user's own is looked at first, always."""
 
     def arguments(self, puts: Sequence[Put]) -> list[list[Any]]:
         return [list(column) for column in zip(*map(self._columns, puts), strict=True)]

@@ -29,7 +29,10 @@ class OutboxSql:
 
 
 def _changes(names: Names) -> str:
-    """One query: where the stream ends, what is kept, whether more waits, and the changes."""
+    """One query: where the stream ends, what is kept, whether more waits, and the changes, each
+    column of them an array. A line is numbered under the lock of its row: by numbers, versions of
+    a key are in order.
+    """
     outbox, meta = names.outbox, names.meta
     return f"""
 WITH edge AS (
@@ -39,14 +42,19 @@ WITH edge AS (
 SELECT edge.generation, edge.xmin::text::int8 AS xmin,
     edge.horizon_xid::text::int8 AS horizon_xid, edge.horizon_id,
     EXISTS (SELECT FROM {outbox} AS later WHERE later.xid >= edge.xmin) AS held_back,
-    o.xid::text::int8 AS xid, o.id, o.region, o.key, o.row_version, o.origin,
-    extract(epoch FROM o.changed_at)::float8 AS time
-FROM edge LEFT JOIN LATERAL (
-    SELECT * FROM {outbox} AS b
-    WHERE (b.xid, b.id) > ($1::int8::text::xid8, $2::int8) AND b.xid < edge.xmin
-    ORDER BY b.xid, b.id LIMIT $3
-) AS o ON true
-ORDER BY o.xid, o.id"""
+    lines.*
+FROM edge CROSS JOIN LATERAL (
+    SELECT array_agg(o.xid::text::int8 ORDER BY o.id) AS xids, array_agg(o.id ORDER BY o.id) AS ids,
+        array_agg(o.region ORDER BY o.id) AS regions, array_agg(o.key ORDER BY o.id) AS keys,
+        array_agg(o.row_version ORDER BY o.id) AS row_versions,
+        array_agg(o.origin ORDER BY o.id) AS origins,
+        array_agg(extract(epoch FROM o.changed_at)::float8 ORDER BY o.id) AS times
+    FROM (
+        SELECT * FROM {outbox} AS b
+        WHERE (b.xid, b.id) > ($1::int8::text::xid8, $2::int8) AND b.xid < edge.xmin
+        ORDER BY b.xid, b.id LIMIT $3
+    ) AS o
+) AS lines"""
 
 
 def prune_lines(names: Names) -> str:
@@ -88,6 +96,7 @@ def check_position(after: str, start: tuple[int, int], edge: Any) -> None:
         raise ChangesLost(f"position {after!r} is not reached yet: the database was set back")
 
 
-def told(row: Any) -> RowChanged:
-    """A line, as it is told."""
-    return RowChanged(row["region"], row["key"], row["row_version"], row["origin"], row["time"])
+def told(found: Any) -> list[RowChanged]:
+    """The lines of an answer, as they are told."""
+    columns = [found[name] for name in ("regions", "keys", "row_versions", "origins", "times")]
+    return [RowChanged(*line) for line in zip(*columns, strict=True)]

@@ -13,7 +13,7 @@ from ...types import MISSING
 from ..names import Names
 from .outbox import prune_lines
 from .schema import COLUMNS, channel, outbox_tables, tables, triggers
-from .table import Put, waking
+from .table import Put, Statement, waking
 
 __all__ = ["OwnTable"]
 
@@ -44,7 +44,8 @@ class OwnTable:
         )
         self.lock = _lock(names)
         self.put = _put(names)
-        self.upsert = _upsert(names)
+        self._upsert = _upsert(names, _ASKED)
+        self._upsert_alike = _upsert(names, _ALIKE)
         self.clear = _clear(names)
         self.prune = _prune(names)
         self.figures = (
@@ -67,7 +68,7 @@ class OwnTable:
         """Any region may have rows here."""
 
     def refusal(self, change: RowChange) -> CacheError | None:
-        if any("\0" in text for text in (change.region, change.key, *change.tags)):
+        if "\0" in change.key or "\0" in change.region or "\0" in "".join(change.tags):
             reason = "a text column takes no NUL character; use another key, or no such tag"
             return RowRefused(change.key, "22021", reason)
         return None
@@ -79,8 +80,40 @@ class OwnTable:
         key, value, codec, flags, version, ttl, tags = found
         return Row(key, Encoded(value or b"", codec, flags), version, ttl, tuple(tags))
 
-    def arguments(self, puts: Sequence[Put]) -> list[list[Any]]:
+    def arguments(self, puts: Sequence[Put]) -> list[Any]:
         return [list(column) for column in zip(*map(_columns, puts), strict=True)]
+
+    def upsert(self, puts: Sequence[Put]) -> Statement:
+        first = puts[0].change
+        if all(_is_like(put.change, first) for put in puts):
+            return self._upsert_alike, _columns_alike(puts, first)
+        return self._upsert, self.arguments(puts)
+
+
+def _is_like(change: RowChange, first: RowChange) -> bool:
+    """Whether two rows that are stored differ in key and value only."""
+    return (
+        change.value.codec == first.value.codec
+        and change.value.flags == first.value.flags
+        and change.ttl == first.ttl
+        and change.region == first.region
+        and change.tags == first.tags
+    )
+
+
+def _columns_alike(puts: Sequence[Put], first: RowChange) -> list[Any]:
+    """What rows that are alike have in common, once, and the rest as columns: the driver looks at
+    each item of a column.
+    """
+    return [
+        first.region,
+        [put.change.key for put in puts],
+        [put.change.value.payload for put in puts],
+        first.value.codec,
+        first.value.flags,
+        first.ttl,
+        first.tags,
+    ]
 
 
 def _columns(put: Put) -> tuple[object, ...]:
@@ -99,7 +132,7 @@ def _columns(put: Put) -> tuple[object, ...]:
         gone,
         None if gone else put.kept,
         None if gone or put.kept is not None else change.ttl,
-        json.dumps(() if gone else change.tags),
+        json.dumps(change.tags) if change.tags and not gone else "[]",
     )
 
 
@@ -126,13 +159,21 @@ _ASKED: Final = """
 """What is to be written, in the order in which rows are locked."""
 
 
-def _told(names: Names, done: str) -> str:
+_ALIKE: Final = """
+    SELECT $1::text AS region, a.key, a.value, $4::int2 AS codec, $5::int2 AS flags,
+        clock_timestamp() + $6::float8 * interval '1 second' AS expires_at, $7::text[] AS tags
+    FROM unnest($2::text[], $3::bytea[]) AS a (key, value) ORDER BY a.key COLLATE "C"
+"""
+"""The same of live rows that differ in key and value only."""
+
+
+def _told(names: Names, origin: str) -> str:
     """The outbox is told of what is ``done``, and who listens to it woken."""
     return f"""told AS (
     INSERT INTO {names.outbox} (region, key, row_version, origin)
-    SELECT region, key, row_version, $12 FROM {done}
+    SELECT region, key, row_version, {origin} FROM done
 )
-SELECT region, key, row_version, {waking(channel(names))} FROM {done}"""
+SELECT region, key, row_version, {waking(channel(names))} FROM done"""
 
 
 def _put(names: Names) -> str:
@@ -154,13 +195,14 @@ WITH asked AS ({_ASKED}), made AS (
     RETURNING t.region, t.key, t.row_version
 ), done AS (
     SELECT * FROM made UNION ALL SELECT * FROM changed
-), {_told(names, "done")}"""
+), {_told(names, "$12")}"""
 
 
-def _upsert(names: Names) -> str:
+def _upsert(names: Names, asked: str) -> str:
     """Rows that are written whatever is there: nothing has to be looked at before."""
+    origin = "$8" if asked is _ALIKE else "$12"
     return f"""
-WITH asked AS ({_ASKED}), done AS (
+WITH asked AS ({asked}), done AS (
     INSERT INTO {names.table} AS t (region, key, value, codec, flags, row_version, expires_at, tags,
         created_at, updated_at, deleted)
     SELECT region, key, value, codec, flags, 1, expires_at, tags,
@@ -171,7 +213,7 @@ WITH asked AS ({_ASKED}), done AS (
         created_at = CASE WHEN t.deleted THEN clock_timestamp() ELSE t.created_at END,
         updated_at = clock_timestamp(), deleted = false
     RETURNING t.region, t.key, t.row_version
-), {_told(names, "done")}"""
+), {_told(names, origin)}"""
 
 
 def _clear(names: Names) -> str:

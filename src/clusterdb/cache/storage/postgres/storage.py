@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
-from operator import itemgetter
 from typing import Any, ClassVar, Final, TypeVar
 
 from ...clock import Clock
@@ -240,16 +239,13 @@ class PostgresStorage:
         self._check_told()
         self._listener.clear()
         start = read_position(after)
-        found = await self._sessions.query(self._outbox.changes, *start, limit)
-        check_position(after, start, found[0])
-        rows = [row for row in found if row["id"] is not None]
-        self._held_back = found[0]["held_back"] and not rows
-        if not rows:
+        [found] = await self._sessions.query(self._outbox.changes, *start, limit)
+        check_position(after, start, found)
+        self._held_back = found["held_back"] and not found["ids"]
+        if not found["ids"]:
             return [], after
-        behind = f"{found[0]['generation']}:{rows[-1]['xid']}:{rows[-1]['id']}"
-        # A line is numbered under the lock of its row: by numbers, versions of a key are in order.
-        rows.sort(key=itemgetter("id"))
-        return [told(row) for row in rows], behind
+        xid, line = max(zip(found["xids"], found["ids"], strict=True))
+        return told(found), f"{found['generation']}:{xid}:{line}"
 
     async def wait(self, timeout: float) -> None:
         """A commit is heard of at once, or, where it waits for an older transaction, within a

@@ -7,7 +7,7 @@ own (:mod:`.own`) or the user's (:mod:`.mapped`). The parameters of the statemen
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeAlias
 
 import msgspec
 
@@ -15,7 +15,7 @@ from ...errors import CacheError
 from ...rows import Row, RowChange, StorageCapability
 from ..names import Names
 
-__all__ = ["Put", "Table", "waking"]
+__all__ = ["Put", "Statement", "Table", "waking"]
 
 
 class Put(msgspec.Struct, frozen=True):
@@ -30,14 +30,17 @@ class Put(msgspec.Struct, frozen=True):
     kept: Any
 
 
+Statement: TypeAlias = tuple[str, list[Any]]
+"""SQL and its parameters, which the origin follows; it gives what ``put`` does."""
+
+
 class Table(Protocol):
     """A table. ``makes_table``: it is the storage's.
 
     ``read``: region, keys. ``page``: region, key to begin behind, number. ``lock``: regions, keys;
     gives region, key, version, whether live, expiry and whether known of those that it knows
     something of. ``put``: what :meth:`arguments` gives, and the origin; gives region, key and
-    version of what was written. ``upsert``: the same for rows that are written whatever is there;
-    empty where a table can't. ``clear``: regions, origin. ``prune``: seconds.
+    version of what was written. ``clear``: regions, origin. ``prune``: seconds.
     """
 
     names: Names
@@ -46,7 +49,6 @@ class Table(Protocol):
     page: str
     lock: str
     put: str
-    upsert: str
     clear: str
     prune: str
     figures: str
@@ -86,6 +88,10 @@ class Table(Protocol):
 
     def arguments(self, puts: Sequence[Put]) -> list[list[Any]]:
         """The parameters of ``put``. Raises :class:`RowRefused`."""
+        ...
+
+    def upsert(self, puts: Sequence[Put]) -> Statement | None:
+        """The statement that writes rows whatever is there, if there is one."""
         ...
 
 

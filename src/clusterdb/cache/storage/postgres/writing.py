@@ -18,7 +18,7 @@ from ...types import MISSING
 from ..judging import ABSENT, Held, judge
 from .faults import refusal
 from .sessions import Session
-from .table import Put, Table
+from .table import Put, Statement, Table
 
 __all__ = ["Group", "SplitNeeded"]
 
@@ -85,8 +85,8 @@ class Group:
     async def _round(self, session: Session, waiting: Sequence[int]) -> list[int]:
         """Lock, judge and write; the changes whose rows others made in between."""
         changes = [self._changes[at] for at in waiting]
-        if self._table.upsert and not self._careful and all(map(_is_plain, changes)):
-            await self._upsert(session, waiting)
+        plain = not self._careful and all(map(_is_plain, changes))
+        if plain and await self._upsert(session, waiting):
             return []
         found = await session.fetch(
             self._table.lock,
@@ -105,21 +105,28 @@ class Group:
                 kept = before.expiry if change.keep_ttl and before.live else None
                 version = verdict.written.version
                 puts.append(Put(at, change, version, (change.region, change.key) in known, kept))
-        done = await self._put(session, puts, self._table.put)
+        done = await self._put(session, puts)
         return [put.at for put in puts if put.at not in done]
 
-    async def _upsert(self, session: Session, waiting: Sequence[int]) -> None:
+    async def _upsert(self, session: Session, waiting: Sequence[int]) -> bool:
+        """Write whatever is there; whether that can be done."""
         puts = [Put(at, self._changes[at], 0, False, None) for at in waiting]
+        statement = self._table.upsert(puts)
+        if statement is None:
+            return False
         for at in waiting:
             self._outcomes[at] = _WRITTEN
-        await self._put(session, puts, self._table.upsert)
+        await self._put(session, puts, statement)
+        return True
 
     def _shown(self, written: RowWritten) -> RowWritten:
         """The outcome without a version where the table keeps none."""
         versioned = "versions" in self._table.capabilities
         return written if versioned else RowWritten(written.applied, 0)
 
-    async def _put(self, session: Session, puts: Sequence[Put], statement: str) -> set[int]:
+    async def _put(
+        self, session: Session, puts: Sequence[Put], statement: Statement | None = None
+    ) -> set[int]:
         """Write rows; which were, or are refused."""
         if not puts:
             return set()
@@ -132,7 +139,7 @@ class Group:
                 raise SplitNeeded from error
         await session.execute("SAVEPOINT one")
         try:
-            done = await self._send(session, puts, statement)
+            done = await self._send(session, puts)
         except _REFUSED as error:
             refused = refusal(puts[0].change.key, error)
             if refused is None:
@@ -147,12 +154,14 @@ class Group:
             self._outcomes[puts[0].at] = refused
             return {puts[0].at}
         half = len(puts) // 2
-        first = await self._put(session, puts[:half], statement)
-        return first | await self._put(session, puts[half:], statement)
+        first = await self._put(session, puts[:half])
+        return first | await self._put(session, puts[half:])
 
-    async def _send(self, session: Session, puts: Sequence[Put], statement: str) -> set[int]:
-        arguments = self._table.arguments(puts)
-        rows = await session.fetch(statement, *arguments, self._origin)
+    async def _send(
+        self, session: Session, puts: Sequence[Put], statement: Statement | None = None
+    ) -> set[int]:
+        sql, arguments = statement or (self._table.put, self._table.arguments(puts))
+        rows = await session.fetch(sql, *arguments, self._origin)
         written = {(row[0], row[1]): row[2] for row in rows}
         done = set()
         for put in puts:
