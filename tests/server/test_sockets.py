@@ -304,3 +304,12 @@ async def test_mutual_tls(serve, tmp_path: Path):
     context.load_cert_chain(*theirs)
     async with httpx.AsyncClient(base_url=served.url, verify=context) as known:
         assert (await known.get("/v1/health")).status_code == 200
+
+
+async def test_a_stream_whose_request_never_ends_is_ended(serve, caplog):
+    served = await serve(body_timeout=0.2)
+    async with served.connection() as socket, asyncio.timeout(20):
+        await socket.send(served.request("/v1/events", "Content-Length: 100"))
+        assert await socket.status() == 200
+        assert b"0\r\n\r\n" in await socket.ended()
+    assert caplog.records == []

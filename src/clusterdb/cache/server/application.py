@@ -20,7 +20,7 @@ from .gate import Gate
 from .openapi import describe
 from .operations import OPERATIONS, Operation
 from .pages import asset, page
-from .places import Places
+from .places import Lasting
 from .problems import Refused, problem_response, unmatched
 from .settings import ServerSettings
 
@@ -37,11 +37,11 @@ def make_app(cache: Cache, settings: ServerSettings | None = None) -> ASGIApp:
     your application check who may use it, or give it a ``token``.
     """
     chosen = ServerSettings() if settings is None else settings
-    return build(cache, chosen, Places(chosen.max_streams, "too-many-streams"))
+    return build(cache, chosen, Lasting(chosen.max_streams))
 
 
-def build(cache: Cache, settings: ServerSettings, streams: Places) -> ASGIApp:
-    """The same, with the places of its event streams, for who ends them when the server ends."""
+def build(cache: Cache, settings: ServerSettings, lasting: Lasting) -> ASGIApp:
+    """The same, with the places of what lasts, for who ends that when the server ends."""
     routes = [
         Route("/", page, methods=["GET"]),
         Route("/assets/{name}", asset, methods=["GET"]),
@@ -55,9 +55,7 @@ def build(cache: Cache, settings: ServerSettings, streams: Places) -> ASGIApp:
         routes.append(Route(path, _endpoint(cache, settings, operations), methods=methods))
     app = Starlette(routes=routes, exception_handlers={HTTPException: unmatched})
     app.router.redirect_slashes = False
-    app.state.streams = streams
-    app.state.advice = Places(4, "busy")
-    app.state.counts = Places(1, "busy")  # of reads, which cost the servers of the cache much
+    app.state.lasting = lasting
     return Gate(app, settings, time.monotonic)
 
 

@@ -13,6 +13,7 @@ from starlette.responses import Response
 from clusterdb.cache import Cache, Region
 
 from .gate import DEADLINE
+from .places import Lasting
 from .problems import Refused
 from .settings import ServerSettings
 
@@ -34,6 +35,12 @@ class Asked:
         """The region of the path. Raises :class:`UnknownRegion`."""
         name: str = self.request.path_params["region"]
         return self.cache.region(name)
+
+    @property
+    def lasting(self) -> Lasting:
+        """The places of answers that last."""
+        found: Lasting = self.request.app.state.lasting
+        return found
 
     @property
     def key(self) -> str:
@@ -67,7 +74,7 @@ class Asked:
             raise Refused("invalid-request", f"{name} is true or false, not {text[:60]!r}")
         return text == "true"
 
-    def last(self, seconds: float | None) -> None:
+    def may_take(self, seconds: float | None) -> None:
         """Let this request take so long, ``None``: without end, whatever the settings say."""
         deadline: asyncio.Timeout = self.request.scope[DEADLINE]
         loop = asyncio.get_running_loop()

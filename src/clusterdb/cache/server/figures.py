@@ -18,7 +18,6 @@ from ..stats import CacheStats
 from ..tally import HotKeys, Tally, count_reads, sampled
 from .asking import Asked, answer
 from .documents import AlertReport, HealthReport, MetricList, ServedOverview
-from .places import Places
 from .problems import Refused
 
 __all__ = [
@@ -93,8 +92,8 @@ async def ready(asked: Asked) -> Response:
 
 async def advice(asked: Asked) -> Advice:
     """What another size or policy would do for a region."""
-    places: Places = asked.request.app.state.advice
-    found = await places.take(asked.cache.advise(asked.region.name), asked.request.receive)
+    advising = asked.cache.advise(asked.region.name)
+    found = await asked.lasting.advice.take(advising, asked.request.receive)
     if found is None:
         raise Refused("unavailable", "the server ends, or its client has gone")
     return found
@@ -111,7 +110,7 @@ async def hot_keys(asked: Asked) -> HotKeys:
         raise Refused("not-supported", "reads are counted on Redis only: leave out seconds")
     reads = make_reads(asked.cache.config, region, asked.cache.access.runtime.clock)
     tally = Tally()
-    counts: Places = asked.request.app.state.counts
-    asked.last(lasting + _MARGIN)
-    await counts.take(count_reads(reads, lasting, tally), asked.request.receive)
+    asked.may_take(lasting + _MARGIN)
+    counting = count_reads(reads, lasting, tally)
+    await asked.lasting.counts.take(counting, asked.request.receive)
     return tally.hot_keys(region, lasting, count)

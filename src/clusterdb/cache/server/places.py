@@ -14,7 +14,7 @@ from starlette.types import Receive
 
 from .problems import Refused
 
-__all__ = ["Places"]
+__all__ = ["Lasting", "Places"]
 
 T = TypeVar("T")
 
@@ -45,7 +45,7 @@ class Places:
         finally:
             gone.cancel()
             task.cancel()  # of one that is done this changes nothing
-            await asyncio.wait({task})
+            await asyncio.gather(task, gone, return_exceptions=True)
             self._taken.discard(task)
         return None if task.cancelled() else task.result()
 
@@ -53,6 +53,22 @@ class Places:
         """End all of them."""
         for task in self._taken:
             task.cancel()
+
+
+class Lasting:
+    """The places of one server: of event streams, of counts of reads, which cost the servers of the
+    cache much, and of advice, which costs this process.
+    """
+
+    def __init__(self, most_streams: int) -> None:
+        self.streams = Places(most_streams, "too-many-streams")
+        self.counts = Places(1, "busy")
+        self.advice = Places(4, "busy")
+
+    def end(self) -> None:
+        """End all that lasts."""
+        for places in (self.streams, self.counts, self.advice):
+            places.end()
 
 
 async def _gone(receive: Receive) -> None:

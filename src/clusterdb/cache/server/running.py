@@ -19,7 +19,7 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 from clusterdb.cache import Cache
 
 from .application import build
-from .places import Places
+from .places import Lasting
 from .settings import ServerSettings
 
 __all__ = ["run"]
@@ -45,9 +45,9 @@ async def run(
     settings.check_reach()
     _check_certificate(settings)
     listener = await _listen(settings)
-    streams = Places(settings.max_streams, "too-many-streams")
-    server = _Server(_config(build(cache, settings, streams), settings))
-    server.ending = streams.end
+    lasting = Lasting(settings.max_streams)
+    server = _Server(_config(build(cache, settings, lasting), settings))
+    server.ending = lasting.end
     server.begun = lambda: started and started(_address(settings, listener.getsockname()[1]))
     serving = asyncio.create_task(server.serve(sockets=[listener]))
     try:

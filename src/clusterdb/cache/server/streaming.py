@@ -39,9 +39,9 @@ async def events(asked: Asked) -> Response:
         capacity=asked.settings.stream_queue,
         overflow="drop_oldest",
     )
-    streams: Places = asked.request.app.state.streams
+    streams = asked.lasting.streams
     streams.check()
-    asked.last(None)
+    asked.may_take(None)
     return _EventStream(subscription, streams, asked.settings.heartbeat)
 
 
