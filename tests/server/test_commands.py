@@ -319,6 +319,16 @@ def test_what_is_not_safe_does_not_start(run: Run, options: list[str], said: str
     assert said in error
 
 
+@pytest.mark.parametrize("rest", ["\r", "\n", " x", "\u2603"])
+def test_a_token_that_is_none_is_not_told(run: Run, monkeypatch, rest: str):
+    """As of a file with line ends of another system: http.client would show it in its error."""
+    monkeypatch.setenv("CLUSTERDB_CACHE_TOKEN", f"{TOKEN}{rest}{TOKEN}")
+    code, out, err = run("status", "--url", "http://127.0.0.1:9")
+    assert (code, out, err.count("\n")) == (2, "", 1)
+    assert "CLUSTERDB_CACHE_TOKEN" in err
+    assert TOKEN not in err
+
+
 def test_a_token_file(run: Run, tmp_path: Path):
     file = tmp_path / "token"
     file.write_text("short\n", encoding="ascii")

@@ -10,7 +10,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from clusterdb.cache import Cache, ConfigError
+from clusterdb.cache import AlertConfig, Cache, ConfigError, MetricsConfig
 from clusterdb.cache.server import ServerSettings, run
 
 pytestmark = pytest.mark.server
@@ -206,6 +206,18 @@ async def test_events_come_as_they_happen(serve, cache: Cache):
         kind, told = await keys.next()
         assert (kind, told["key"]) == ("set", "a\n\nevent: x")
         assert (await some.next())[1]["tag"] == "t"
+
+
+async def test_alerts_are_told_to_who_asks_for_them(serve, cache: Cache):
+    served = await serve()
+    alerts = AlertConfig(max_memory_usage=0.5)
+    await cache.configure_monitoring(MetricsConfig(alerts=alerts))
+    async with contextlib.AsyncExitStack() as stack, asyncio.timeout(20):
+        stream = await open_stream(stack, served, "?kind=alert&kind=circuit")
+        await cache.region("session").set("k", "x" * 900_000)
+        await cache.access.runtime.sampling.take()
+        kind, told = await stream.next()
+        assert (kind, told["alert"], told["region"]) == ("alert", "max_memory_usage", "session")
 
 
 async def test_a_stream_shows_signs_of_life(serve):

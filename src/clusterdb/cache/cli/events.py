@@ -15,7 +15,7 @@ import typer
 from clusterdb.cache import Cache, Event, InvalidArgument, Redis, Subscription
 
 from ..config.shapes import nearest
-from ..events.types import event_kinds
+from ..events.types import every_kind
 from ..units import seconds
 from .output import print_line, safe
 from .served import Server
@@ -89,7 +89,7 @@ def tail(
 
 def _kinds(names: list[str]) -> list[type[Event]]:
     """The kinds of events of these names; losses are told whatever is chosen."""
-    known = event_kinds()
+    known = every_kind()
     for name in names:
         if name not in known:
             raise InvalidArgument(
@@ -117,7 +117,7 @@ def _follow_served(
     as_json: bool,
 ) -> None:
     """What the server tells, which is what happens in its process, and what it hears of others."""
-    any_event: Any = Union[tuple(event_kinds().values())]  # noqa: UP007 - of classes in a table
+    any_event: Any = Union[tuple(every_kind().values())]  # noqa: UP007 - of classes in a table
     events = server.follow("/v1/events", any_event, query, limit, _begun)
     for event in islice(events, count):
         _tell(event, as_json=as_json)

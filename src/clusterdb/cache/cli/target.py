@@ -158,7 +158,12 @@ def server_of(file: Path | None, url: str | None) -> Server | None:
         return None
     if file is not None:
         raise InvalidArgument("--config and --url exclude each other: choose one")
-    return Server(url, os.environ.get(TOKEN) or None)
+    token = os.environ.get(TOKEN, "").strip()
+    if not (token.isascii() and token.isprintable()) or " " in token:
+        raise InvalidArgument(
+            f"{TOKEN} holds no token, which is a word of visible ASCII characters"
+        )
+    return Server(url, token or None)
 
 
 def _as_stored(config: CacheConfig) -> CacheConfig:

@@ -16,7 +16,7 @@ from starlette.types import Receive, Scope, Send
 
 from clusterdb.cache import Event, Subscription
 
-from ..events.types import event_kinds
+from ..events.types import every_kind
 from .asking import Asked
 from .places import Places
 from .problems import Refused
@@ -46,7 +46,7 @@ async def events(asked: Asked) -> Response:
 
 
 def _kinds(names: list[str]) -> list[type[Event]]:
-    known = event_kinds()
+    known = every_kind()
     for name in names:
         if name not in known:
             problem = f"kind is one of {', '.join(known)}, not {name[:60]!r}"
