@@ -36,7 +36,7 @@ from ..config import (
     WriteAround,
     WriteBehind,
 )
-from ..errors import CacheError, ConfigError, NoStorage
+from ..errors import CacheError, ConfigError, NoStorage, NotSupported
 from ..forwarding import ForwardingBackend
 from ..intents import Intents
 from ..keys import matcher
@@ -147,8 +147,7 @@ class StoredBackend(ForwardingBackend):
         if store is None:
             origin = f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}"
             storage = self._made_by.storage(wanted, origin)
-            known = hashlib.blake2b(repr(wanted).encode(), digest_size=4).hexdigest()
-            name, intents = f"{storage.kind}:{known}", self._made_by.intents
+            name, intents = storage_name(storage, wanted), self._made_by.intents
             store = Store(name, storage, origin, self._backend, self._clock, intents)
             self._stores[wanted] = store
         store.add(settings)
@@ -343,6 +342,12 @@ class StoredBackend(ForwardingBackend):
     def stores(self) -> list[Store]:
         """The storages in use, for those who look after them."""
         return list(self._stores.values())
+
+
+def storage_name(storage: Storage, config: StorageBackend) -> str:
+    """What a storage is called in statistics: its kind, and a hash of its configuration."""
+    known = hashlib.blake2b(repr(config).encode(), digest_size=4).hexdigest()
+    return f"{storage.kind}:{known}"
 
 
 def no_storage(region: str) -> NoStorage:
