@@ -48,7 +48,7 @@
     ├── SharedValueMutated                ``isolation="check"`` found a changed value
     └── BatchError                        a bulk call failed in part: ``.ok`` and ``.failed``
 
-    InactiveSetting (UserWarning)         a setting was accepted that this version does not act on
+    InactiveSetting (UserWarning)         a setting has no effect where it stands
 
 Each message says what happened, with what value, and what to do; what a program may want to
 act on is a field as well.
@@ -512,4 +512,4 @@ class BatchError(CacheError):
 
 
 class InactiveSetting(UserWarning):
-    """A setting was accepted, and checked, that this version does not act on yet."""
+    """A setting was checked and kept, and has no effect where it stands."""

@@ -329,7 +329,8 @@ def _backup(wanted: BackupConfig, runtime: Runtime) -> Plan:
 
         return Backups(wanted, CacheHost(runtime, wanted))
 
-    return Plan("backup", [BackupJob(backups)], Schedule(wanted.schedule, path="backup"))
+    schedule = Schedule(wanted.schedule, wanted.timezone, wanted.jitter, path="backup")
+    return Plan("backup", [BackupJob(backups)], schedule)
 
 
 def _job(

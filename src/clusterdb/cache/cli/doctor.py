@@ -114,7 +114,7 @@ def _check_config(file: Path) -> Check:
         summary = check_file(file)
     except CacheError as error:
         return Check("configuration", False, str(error))
-    later = f", {len(summary.inactive)} not acted on yet" if summary.inactive else ""
+    later = f", {len(summary.inactive)} without effect" if summary.inactive else ""
     return Check("configuration", True, f"{file}: {len(summary.regions)} regions{later}")
 
 
