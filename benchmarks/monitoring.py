@@ -1,6 +1,7 @@
 """What monitoring costs: a hit in memory and near, and a read that leaves the process, with metrics
 on and off. On means all of it: latencies, a sample ten times a second, alerts, and a scrape by
-Prometheus's client after each round. Under a minute.
+Prometheus's client after each round. Then what the admin server does in a second, and how long its
+page takes. Two minutes.
 
 A hit is only counted, so that on and off should not differ. A read of a file is the cheapest call
 that is timed: what the clock and the histogram add shows there the most.
@@ -13,7 +14,9 @@ from argparse import ArgumentParser, Namespace
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
+from statistics import median
 
+import _admin as admin
 from _report import RESULTS, Report, Row, Section, judge
 from _rounds import Times, alternate, spread, summary, time_calls, versus
 from _workload import SEED, make_keys, zipf
@@ -96,12 +99,7 @@ def compare(
 
 
 def rows(times: Times) -> list[Row]:
-    found = []
-    for name, samples in times.items():
-        cost = summary(samples)
-        ratio = versus(times, name, OFF).median
-        found.append(Row(name, cost.median, cost.low, cost.high, compared=ratio))
-    return found
+    return [row(name, each, versus(times, name, OFF).median) for name, each in times.items()]
 
 
 def measure(*, quick: bool) -> Report:
@@ -133,7 +131,42 @@ def measure(*, quick: bool) -> Report:
             what = f"{title[0].lower()}{title[1:]}: metrics on / off"
             noise = spread(times, ON, AGAIN)
             report.verdicts.append(judge("monitoring", what, ratio, "<=", MOST, noise))
+    add_admin(report, count=400 if quick else 4_000, rounds=2 if quick else 7)
     return report
+
+
+def add_admin(report: Report, count: int, rounds: int) -> None:
+    """The admin server: microseconds a request beside a bare route, milliseconds until a page is
+    painted, and until it shows figures.
+    """
+    report.settings |= {"admin_requests": count, "admin_rounds": rounds}
+    times = {
+        name: [nanoseconds / 1000 for nanoseconds in samples]
+        for name, samples in admin.requests(count, rounds).items()
+    }
+    answered = [
+        row(
+            name, samples, versus(times, name, admin.BARE).median, f"{1e6 / median(samples):,.0f}/s"
+        )
+        for name, samples in times.items()
+    ]
+    title = f"A request to the admin server, {admin.CONNECTIONS} clients"
+    control = f"the same entry twice differs by {spread(times, admin.ENTRY, admin.ENTRY_AGAIN):.1%}"
+    report.sections.append(Section(title, "us", "x bare", answered, control=control, digits=0))
+    for what, paints in zip(("painted", "full of figures"), admin.paints(rounds), strict=True):
+        found = [
+            row(name, samples, versus(paints, name, admin.QUIET).median)
+            for name, samples in paints.items()
+        ]
+        noise = spread(paints, admin.LOADED, admin.LOADED_AGAIN)
+        control = f"the loaded page twice differs by {noise:.1%}"
+        title = f"The admin page in Chromium, until it is {what}"
+        report.sections.append(Section(title, "ms", "x quiet", found, control=control, digits=0))
+
+
+def row(name: str, samples: Sequence[float], compared: float, note: str = "") -> Row:
+    cost = summary(samples)
+    return Row(name, cost.median, cost.low, cost.high, note=note, compared=compared)
 
 
 def main() -> None:

@@ -53,6 +53,17 @@ def test_every_operation_is_there(kind):
     assert public(kind) - named - elsewhere == set()
 
 
+def test_every_test_that_a_page_names_is_there():
+    named = [
+        (page.name, *found)
+        for page in sorted((ROOT / "docs").rglob("*.md"))
+        for found in re.findall(r"`(tests/[\w/]+\.py)::(\w+)", page.read_text(encoding="utf-8"))
+    ]
+    files = {file: (ROOT / file).read_text(encoding="utf-8") for _, file, _ in named}
+
+    assert [each for each in named if f"def {each[2]}(" not in files[each[1]]] == []
+
+
 def test_every_error_has_one_row_and_every_row_is_an_error():
     assert sorted(first_cells("errors.md")) == sorted(errors.__all__)
 

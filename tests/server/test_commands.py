@@ -7,7 +7,6 @@ import signal
 import subprocess
 import sys
 import time
-import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -22,8 +21,8 @@ PROGRAM = [sys.executable, "-m", "clusterdb.cache.cli"]
 
 
 @contextmanager
-def server(*options: str, token: str = "") -> Iterator[str]:
-    """The address of a server in a process of its own, ended as a person ends it."""
+def server(*options: str, token: str = "", end: int = signal.SIGINT) -> Iterator[str]:
+    """The address of a server in a process of its own, ended as a person or a supervisor does."""
     environment = os.environ | {"CLUSTERDB_CACHE_TOKEN": token}
     with subprocess.Popen(
         [*PROGRAM, "serve", "--port", "0", *options],
@@ -39,9 +38,11 @@ def server(*options: str, token: str = "") -> Iterator[str]:
             assert found, (line, process.communicate(timeout=10))
             yield found[1]
         finally:
-            process.send_signal(signal.SIGINT)
+            process.send_signal(end)
             rest = process.communicate(timeout=20)
-    assert rest == ("", "")
+    assert rest[0] == ""
+    assert "--demo" in options or rest[1] == ""  # a demo has alerts, which are logged
+    assert all(line.startswith("max_") for line in rest[1].splitlines())
     assert process.returncode == 0
 
 
@@ -121,6 +122,106 @@ def test_status_and_regions(ask, url: str):
     assert "session" in ask("regions")[1]
 
 
+def test_top_shows_rates_of_what_happens_there(ask, url: str):
+    ask("set", "hot", "1")
+    with subprocess.Popen(
+        [*PROGRAM, "top", "--url", url, "--once", "--json", "--interval", "2s"],
+        stdout=subprocess.PIPE,
+    ) as top:
+        while top.poll() is None:
+            ask("get", "hot")
+        assert top.stdout is not None
+        look = json.loads(top.stdout.read())
+    [default] = [each for each in look["regions"] if each["name"] == "default"]
+    assert default["reads"] > 0
+    assert default["hit_ratio"] == 1
+    assert len(look["processes"]) == 1
+    assert "hit ratio" in ask("top", "--once", "--interval", "100ms")[1]
+
+
+def test_health_has_its_remedies_and_exit_codes(ask):
+    code, shown, _ = ask("health", "--json")
+    found = json.loads(shown)
+    assert (code, found["status"], found["live"], found["ready"]) == (0, "ok", True, True)
+    assert {check["name"] for check in found["checks"]} >= {"cache", "backend"}
+    assert all(set(check) == {"name", "status", "detail", "remedy"} for check in found["checks"])
+    assert ask("health")[1].startswith("ok\n")
+
+
+def test_doctor_examines_what_is_served(ask):
+    found = json.loads(ask("doctor", "--json")[1])
+    names = {check["name"]: check for check in found["checks"]}
+    assert names["server"]["ok"]
+    assert "bytes" in names["server"]["detail"]
+
+
+def test_metrics_are_all_that_the_serving_process_has_counted(ask):
+    ask("get", "counted", "--json")
+    samples = json.loads(ask("metrics", "show", "--json")[1])["metrics"]
+    names = {sample["name"] for sample in samples}
+    assert {"cache_hits", "cache_loads", "cache_up", "cache_operation_seconds"} <= names
+    reads = [sample for sample in samples if sample["labels"].get("operation") == "read"]
+    assert all(sample["kind"] == "histogram" and sample["buckets"] for sample in reads)
+    shown = ask("metrics", "show")[1]
+    assert "p50" in shown
+    assert "p99" in shown
+    lines = ask("metrics", "show", "--watch", "--every", "0.1", "--count", "2", "--json")[1]
+    assert [len(json.loads(line)["metrics"]) for line in lines.splitlines()][1] >= len(samples)
+
+
+def test_events_are_told_as_they_happen(ask, url: str):
+    words = ["--count", "2", "--kind", "set", "--kind", "invalidate_tag", "--region", "session"]
+    with subprocess.Popen(
+        [*PROGRAM, "events", "tail", "--url", url, "--json", *words],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    ) as tail:
+        assert tail.stderr is not None
+        assert tail.stdout is not None
+        assert b"following" in tail.stderr.readline()
+        ask("set", "elsewhere", "1")
+        ask("set", "told", "1", "--region", "session")
+        ask("delete", "told", "--region", "session")
+        ask("set", "again", "1", "--region", "session")
+        told = [json.loads(line) for line in tail.stdout]
+    assert [(each["kind"], each["key"]) for each in told] == [("set", "told"), ("set", "again")]
+    assert tail.returncode == 0
+
+
+def test_a_tail_ends_when_its_time_is_over(ask):
+    code, shown, said = ask("events", "tail", "--for", "200ms", "--key", "no-such-*")
+    assert (code, shown, said.strip()) == (0, "", "cache: following; Ctrl-C ends it")
+
+
+@pytest.mark.parametrize("end", [signal.SIGINT, signal.SIGTERM])
+def test_a_tail_whose_server_ends_says_so(tmp_path: Path, end: int):
+    with server("--url", f"disk://{tmp_path}/c.db", end=end) as url:
+        tail = subprocess.Popen(
+            [*PROGRAM, "events", "tail", "--url", url], stderr=subprocess.PIPE, text=True
+        )
+        assert tail.stderr is not None
+        assert "following" in tail.stderr.readline()
+    _, said = tail.communicate(timeout=20)
+    assert (tail.returncode, said) == (3, f"cache: the server {url} has ended the stream\n")
+
+
+def test_the_demo_gives_advice_and_has_hot_keys(run: Run):
+    with server("--demo", "--read-only") as url:
+        until = time.monotonic() + 30
+        while not (
+            found := json.loads(run("advise", "--url", url, "--region", "product", "--json")[1])
+        )["curve"]:
+            assert time.monotonic() < until, found
+            time.sleep(0.1)
+        assert (found["region"], found["sample"]) == ("product", None)
+        assert "at other sizes" in run("advise", "--url", url, "--region", "product")[1]
+        hot = json.loads(
+            run("keys", "hot", "--url", url, "--region", "product", "--count", "3", "--json")[1]
+        )
+        assert (hot["region"], hot["seconds"], len(hot["keys"])) == ("product", None, 3)
+        assert all(reads is None and 0 < share <= 1 for _, reads, share in hot["keys"])
+
+
 @pytest.mark.parametrize(
     ("words", "code", "said"),
     [
@@ -128,8 +229,13 @@ def test_status_and_regions(ask, url: str):
         (["increment", "word"], 4, "word"),
         (["scan", "[a"], 2, "pattern"),
         (["scan", "--timeout", "5s"], 2, "does not work over HTTP"),
-        (["metrics", "show"], 2, "does not work over HTTP"),
-        (["events", "tail"], 2, "does not work over HTTP"),
+        (["record", "file"], 2, "does not work over HTTP"),
+        (["advise", "--region", "none"], 2, "no region 'none'"),
+        (["advise", "trace.txt"], 2, "one of the two"),
+        (["keys", "hot", "--region", "none"], 2, "no region 'none'"),
+        (["keys", "hot", "--count", "101"], 2, "from 1 to 100"),
+        (["events", "tail", "--kind", "none"], 2, "no kind of event"),
+        (["events", "tail", "--region", "none"], 2, "no region 'none'"),
         (["set", "k", "1", "--ttl", "-5s"], 2, "duration"),
         (["status", "--config", "x.yaml"], 2, "exclude each other"),
     ],
@@ -168,15 +274,35 @@ def test_the_token_comes_from_the_environment(run: Run, monkeypatch, tmp_path: P
         assert run("get", "k", "--url", url)[1] == "1\n"
 
 
-def test_a_demo_has_something_going_on():
-    with server("--demo", "--read-only") as url:
-        until = time.monotonic() + 30
-        while time.monotonic() < until:
-            with urllib.request.urlopen(f"{url}v1/statistics") as answer:
-                if json.load(answer)["regions"]["product"]["hits"] > 100:
-                    return
-            time.sleep(0.05)
-        pytest.fail("nothing goes on")
+@pytest.mark.parametrize("end", [signal.SIGINT, signal.SIGTERM])
+def test_the_cache_is_closed_in_order_whoever_ends_it(run: Run, tmp_path: Path, end: int):
+    config = tmp_path / "cache.yaml"
+    config.write_text(f"cache: {{backend: {{type: memory, persist: {tmp_path / 'snapshot'}}}}}")
+    with server("--config", str(config), end=end) as url:
+        run("set", "k", "kept", "--url", url)
+    with server("--config", str(config), end=end) as url:
+        assert run("get", "k", "--url", url)[1] == "kept\n"
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ([], "is in use"),
+        (["--host", "nonsense.invalid"], "nonsense.invalid"),
+        (["--tls-cert", "/none", "--tls-key", "/none"], "/none"),
+        (["--tls-cert", __file__, "--tls-key", __file__], "certificate"),
+    ],
+)
+def test_a_server_that_cannot_begin_says_why(
+    run: Run, url: str, monkeypatch, options: list[str], said: str
+):
+    monkeypatch.setenv("CLUSTERDB_CACHE_TOKEN", TOKEN)
+    port = url.rstrip("/").rpartition(":")[2] if not options else "0"
+    code, shown, error = run("serve", "--demo", "--port", port, *options)
+    assert (code, shown) == (2, "")
+    assert error.startswith("cache: can't serve")
+    assert error.count("\n") == 1
+    assert said in error
 
 
 @pytest.mark.parametrize(
@@ -191,6 +317,16 @@ def test_what_is_not_safe_does_not_start(run: Run, options: list[str], said: str
     code, shown, error = run("serve", "--demo", *options)
     assert (code, shown) == (2, "")
     assert said in error
+
+
+@pytest.mark.parametrize("rest", ["\r", "\n", " x", "\u2603"])
+def test_a_token_that_is_none_is_not_told(run: Run, monkeypatch, rest: str):
+    """As of a file with line ends of another system: http.client would show it in its error."""
+    monkeypatch.setenv("CLUSTERDB_CACHE_TOKEN", f"{TOKEN}{rest}{TOKEN}")
+    code, out, err = run("status", "--url", "http://127.0.0.1:9")
+    assert (code, out, err.count("\n")) == (2, "", 1)
+    assert "CLUSTERDB_CACHE_TOKEN" in err
+    assert TOKEN not in err
 
 
 def test_a_token_file(run: Run, tmp_path: Path):

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import re
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,20 @@ import pytest
 from msgspec.structs import replace
 from tests.server.chromium import PROGRAM, Page, browser
 
-from clusterdb.cache import LRU, Cache, CacheConfig, CacheRegion, CacheStats
+from clusterdb.cache import (
+    LRU,
+    AlertConfig,
+    BackendUnavailable,
+    Cache,
+    CacheConfig,
+    CacheRegion,
+    CacheStatistics,
+    CacheStats,
+    Health,
+    HealthCheck,
+    MetricsConfig,
+    MonitoringConfig,
+)
 from clusterdb.cache.stats import StorageStats
 
 pytestmark = [
@@ -118,7 +132,7 @@ async def test_a_key_is_found_by_the_keyboard_and_invalidated_after_a_question(
     assert json.loads(await text(page, "#entry-value")) == {"name": "Ada", "age": 36}
     facts = await text(page, "#entry-facts")
     assert "user, vip" in facts
-    assert "min" in facts
+    assert re.search(r"Expiresin (90|8\d) s", facts)
     assert (await cache.get_statistics()).regions["session"].hits == 0
 
     await page.click("#entry-invalidate")
@@ -239,8 +253,14 @@ async def test_the_looking_notices_what_is_wrong(page: Page):
 @pytest.mark.parametrize("width", WIDTHS)
 async def test_it_can_be_read(page: Page, cache: Cache, width: str, scheme: str):
     await page.resize(*WIDTHS[width], scheme)
+    await cache.configure_monitoring(MetricsConfig(alerts=AlertConfig(max_memory_usage=0.01)))
+    await cache.region("session").set("large", "x" * 100_000)
+    await cache.get_or_load("loaded", lambda: 1)
+    await cache.access.runtime.sampling.take()
     await cache.set("a" * 300, "b" * 3000)
     await until_text(page, "#events", "aaa")
+    await until_text(page, "#alerts-list", "session")
+    await until_text(page, "#latency", "load")
     for opened in (False, True):
         if opened:
             await page.run(
@@ -277,23 +297,106 @@ async def test_the_storage_behind_the_cache_is_shown(page: Page, cache: Cache, m
     figures: dict[str, Any] = dict.fromkeys(StorageStats.__struct_fields__, 0) | {
         "kind": "<i>sqlite</i>"
     }
-    storage = StorageStats(**figures | {"regions": ("default",), "problems": (), "pending": 1234})
-    told = replace(await cache.get_statistics(), storages={"sqlite-1": storage})
+    storage = StorageStats(
+        **figures | {"regions": ("default",), "problems": ("<b>slow</b>: look",), "pending": 1234}
+    )
+    found = await cache.get_statistics()
+    told = replace(found, storages={"<i>sqlite</i>-1": storage})
 
     async def get_statistics(_: Cache) -> CacheStats:
-        return replace(told, uptime=told.uptime + 1)
+        nonlocal told
+        told = replace(told, uptime=told.uptime + 1)
+        return told
 
     monkeypatch.setattr(Cache, "get_statistics", get_statistics)
-    await until_text(page, "#storage", "sqlite-1: pending1,234")
-    assert "<i>sqlite</i>" in await text(page, "#storage")
+    await until_text(page, "#storage", "<i>sqlite</i>-1")
+    assert "1,234" in await text(page, "#storage")
+    assert await text(page, "#storage-problems") == "<b>slow</b>: look"
+    await page.until(
+        "document.querySelector('#chart-queue').getAttribute('aria-label').startsWith('1,234 rows')"
+    )
 
 
 async def test_what_is_wrong_stands_on_top(page: Page, cache: Cache, monkeypatch):
-    from clusterdb.cache import Health, HealthCheck
-
     async def sick(_: Cache) -> Health:
-        return Health((HealthCheck("backend", "degraded", "<b>slow</b>: add memory"),))
+        return Health(
+            (HealthCheck("backend", "degraded", "<b>slow</b>: add memory", "buy <i>more</i>"),)
+        )
 
     monkeypatch.setattr(Cache, "get_health", sick)
-    await until_text(page, "#alerts-list", "backend: <b>slow</b>: add memory")
+    await until_text(page, "#wrong-list", "backend: <b>slow</b>: add memory")
+    assert "buy <i>more</i>" in await text(page, "#wrong-list")
     assert await text(page, "#health") == "degraded"
+
+
+async def test_alerts_have_their_figures_and_are_over_at_last(page: Page, cache: Cache):
+    alerts = AlertConfig(max_memory_usage=0.5, recovery=3)
+    statistics = CacheStatistics(interval=0.2)
+    await cache.configure_monitoring(MonitoringConfig(statistics=statistics))
+    await cache.configure_monitoring(MetricsConfig(alerts=alerts))
+    session = cache.region("session")
+    await session.set("k", "x" * 900_000)
+    await until_text(page, "#alerts-list", "max_memory_usage")
+    cells = "[...document.querySelectorAll('#alerts-list tr > *')].map((each) => each.textContent)"
+    name, region, now, limit, lasted, recovery, remedy = await page.run(cells)
+    assert (name, region, now, limit, recovery) == (
+        "max_memory_usage",
+        "session",
+        "90.0%",
+        "≤ 50.0%",
+        "not yet",
+    )
+    assert lasted.endswith("s")
+    assert "raise max_memory" in remedy
+    assert await text(page, "#health") == "degraded"
+    assert await page.run("document.querySelector('#wrong').hidden")  # it is told once
+
+    await session.delete("k")
+    await until_text(page, "#alerts-list", "over in")
+    await until_text(page, "#alerts-over", "max_memory_usage of session is over since")
+    assert await page.run("document.querySelector('#alerts-table').hidden")
+
+
+async def test_latencies_are_shown_by_tier_and_operation(page: Page, cache: Cache):
+    async def loader() -> int:
+        await asyncio.sleep(0.003)
+        return 1
+
+    for number in range(20):
+        await cache.region("session").get_or_load(f"k{number}", loader)
+    with pytest.raises(ZeroDivisionError):
+        await cache.get_or_load("no", lambda: 1 // 0)
+    rows = (
+        "Object.fromEntries([...document.querySelectorAll('#latency tr')]"
+        ".map((row) => [row.cells[0].textContent, [...row.cells].map((each) => each.textContent)]))"
+    )
+    await until_text(page, "#latency", "loader load")
+    await page.until(f"({rows})['loader load'][4] === '4.8%'")
+    label = await page.run("document.querySelector('#latency svg').getAttribute('aria-label')")
+    half, most = (await page.run(f"({rows})['loader load']"))[2:4]
+    assert label == f"loader load: half within {half}, 99 of 100 within {most}"
+    assert half.endswith("ms")
+    await page.run(
+        "(() => { const it = document.querySelector('#latency-region');"
+        " it.value = 'session'; it.dispatchEvent(new Event('change')); })()"
+    )
+    assert (await page.run(f"({rows})['loader load']"))[4] == "0.0%"
+
+
+async def test_while_the_backend_is_away_it_says_so(page: Page, cache: Cache, monkeypatch):
+    away = BackendUnavailable("Redis at <b>node1</b> can't be reached")
+
+    async def statistics(_: Cache) -> CacheStats:
+        raise away
+
+    async def health(_: Cache) -> Health:
+        return Health((HealthCheck("backend", "failing", str(away), "start it"),))
+
+    monkeypatch.setattr(Cache, "get_statistics", statistics)
+    monkeypatch.setattr(Cache, "get_health", health)
+    await until_text(page, "#wrong-list", "backend: Redis at <b>node1</b> can't be reached")
+    assert await text(page, "#health") == "failing"
+    assert "can't be reached" in await text(page, "#notice")
+    monkeypatch.undo()
+    await until_text(page, "#health", "healthy")
+    await page.until("document.querySelector('#notice').hidden")

@@ -1,9 +1,27 @@
 """What can't be read or done is told in one form, and tells no secrets."""
 
+import asyncio
+
 import httpx
 import pytest
 
-from clusterdb.cache import BackendUnavailable, Cache, CacheError, EntryTooLarge, errors
+from clusterdb.cache import (
+    Advice,
+    AlertConfig,
+    BackendUnavailable,
+    Cache,
+    CacheCoherence,
+    CacheConfig,
+    CacheError,
+    EntryTooLarge,
+    MetricsConfig,
+    PoolConfig,
+    PostgreSQL,
+    Redis,
+    WriteThrough,
+    errors,
+)
+from clusterdb.cache.server.operations import OPERATIONS
 from clusterdb.cache.server.problems import PROBLEMS, as_problem
 
 ENTRY = "/v1/regions/default/entry"
@@ -136,3 +154,71 @@ async def test_a_backend_that_is_away(client, cache: Cache, monkeypatch):
     answer = await client.get("/v1/statistics")
     assert answer.status_code == 503
     assert "hidden" not in answer.text
+
+
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("/v1/regions/default/invalidate", {"keys": ["k"] * 10_001}),
+        ("/v1/regions/default/invalidate", {"matching": ["*"] * 101}),
+        ("/v1/invalidate", {"tags": ["t"] * 1001}),
+        (ENTRY, {"value": 1, "tags": ["t"] * 1001}),
+    ],
+)
+async def test_one_request_does_not_keep_the_cache_busy_for_long(client, path: str, body: dict):
+    """All of it would be done in one turn of the loop that answers everybody."""
+    method = "PUT" if path == ENTRY else "POST"
+    answer = await client.request(method, path, params={"key": "k"}, json=body)
+    assert (answer.status_code, answer.json()["type"].rpartition(":")[2]) == (
+        400,
+        "invalid-request",
+    )
+
+
+async def test_advice_is_worked_out_for_a_few_at_once(client, cache: Cache, monkeypatch):
+    asked, go_on = asyncio.Semaphore(0), asyncio.Event()
+
+    async def slow(_: Cache, region: str) -> Advice:
+        asked.release()
+        await go_on.wait()
+        return Advice(region=region, policy="lru", size=1, hit_ratio=0.0, sampled=0)
+
+    monkeypatch.setattr(Cache, "advise", slow)
+    path = "/v1/regions/default/advice"
+    first = [asyncio.create_task(client.get(path)) for _ in range(4)]
+    for _ in first:
+        await asked.acquire()
+    one_more = await client.get(path)
+    assert (one_more.status_code, one_more.json()["type"].rpartition(":")[2]) == (503, "busy")
+    go_on.set()
+    assert [(await each).status_code for each in first] == [200] * 4
+
+
+async def test_no_answer_and_no_log_tells_a_secret(client_of, caplog):
+    secret = "hunter2-is-secret"
+    storage = PostgreSQL(url=f"postgres://cache:{secret}@127.0.0.1:9/shop")
+    config = CacheConfig(
+        name="shop",
+        backend=Redis(
+            urls=(f"redis://cache:{secret}@127.0.0.1:9",),
+            pool=PoolConfig(timeout=0.2, connect_timeout=0.2),
+        ),
+        coherence=CacheCoherence(mode=WriteThrough(backend=storage)),
+        metrics=MetricsConfig(
+            alerts=AlertConfig(min_hit_ratio=0.9, webhook=f"http://127.0.0.1:9/{secret}")
+        ),
+    )
+    cache = Cache(config)
+    client = client_of(cache, token=f"{secret}-token", rate=None)
+    client.headers["Authorization"] = f"Bearer {secret}-token"
+    answers = [await client.get("/"), await client.get("/openapi.json")]
+    for operation in [each for each in OPERATIONS if not each.streams]:
+        path = operation.path.replace("{region}", "default")
+        body = {"value": 1} if operation.method == "PUT" else {"tags": ["t"]}
+        json = None if operation.method in {"GET", "DELETE"} else body
+        answers.append(await client.request(operation.method, path, params={"key": "k"}, json=json))
+    await cache.aclose()
+    assert {answer.status_code for answer in answers} == {200, 400, 503}
+    told = [answer.text + str(answer.headers) for answer in answers]
+    told += [record.getMessage() + str(record.exc_info) for record in caplog.records]
+    assert [text for text in told if secret in text] == []

@@ -10,7 +10,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from clusterdb.cache import Cache, ConfigError
+from clusterdb.cache import AlertConfig, Cache, ConfigError, MetricsConfig
 from clusterdb.cache.server import ServerSettings, run
 
 pytestmark = pytest.mark.server
@@ -106,6 +106,19 @@ async def test_what_is_no_request(serve, cache: Cache, text: str):
     assert await cache.get("k") == 1
 
 
+async def test_a_request_that_a_proxy_reads_otherwise_ends_its_connection(serve, cache: Cache):
+    """What a proxy takes for the rest of the body would be a request here, or the other way."""
+    served = await serve()
+    await cache.set("k", 1)
+    async with served.connection() as proxied, asyncio.timeout(10):
+        both = JSON, "Content-Length: 4", "Transfer-Encoding: chunked"
+        hidden = served.request("/v1/clear", JSON, "Content-Length: 2", method="POST") + "{}"
+        await proxied.send(served.request("/v1/clear", *both, method="POST") + "0\r\n\r\n" + hidden)
+        assert await proxied.status() == 400
+        assert b"HTTP/1.1" not in await proxied.ended()
+    assert await cache.get("k") == 1
+
+
 async def test_the_longest_key_fits_into_an_address(serve, cache: Cache):
     served = await serve()
     key = "☃" * 21_845
@@ -120,10 +133,33 @@ async def test_the_longest_key_fits_into_an_address(serve, cache: Cache):
 
 async def test_connections_are_bounded(serve):
     served = await serve(max_connections=5)
-    async with contextlib.AsyncExitStack() as stack:
-        idle = [await stack.enter_async_context(served.connection()) for _ in range(20)]
+    async with contextlib.AsyncExitStack() as stack, asyncio.timeout(20):
+        idle = [await stack.enter_async_context(served.connection()) for _ in range(8)]
         await idle[-1].send(served.request("/healthz"))
         assert await idle[-1].status() == 503
+
+
+async def test_connections_that_say_nothing_do_not_use_up_the_files_of_the_process(serve):
+    """Those that are too many to be told so are closed at once, not after the time for a head."""
+    served = await serve(max_connections=5, body_timeout=60)
+    async with contextlib.AsyncExitStack() as stack, asyncio.timeout(20):
+        idle = [await stack.enter_async_context(served.connection()) for _ in range(30)]
+        for socket in idle[10:]:
+            assert await socket.ended() == b""
+        assert not idle[0].reader.at_eof()
+
+
+async def test_what_is_no_request_does_not_fill_the_log(serve, caplog):
+    served = await serve(max_connections=5)
+    for text in ("nonsense\r\n\r\n", "GET / HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n") * 5:
+        async with served.connection() as odd, asyncio.timeout(10):
+            await odd.send(text)
+            assert await odd.status() >= 400
+    async with contextlib.AsyncExitStack() as stack, asyncio.timeout(10):
+        many = [await stack.enter_async_context(served.connection()) for _ in range(8)]
+        await many[-1].send(served.request("/healthz"))
+        assert await many[-1].status() == 503
+    assert caplog.records == []
 
 
 class Stream:
@@ -170,6 +206,18 @@ async def test_events_come_as_they_happen(serve, cache: Cache):
         kind, told = await keys.next()
         assert (kind, told["key"]) == ("set", "a\n\nevent: x")
         assert (await some.next())[1]["tag"] == "t"
+
+
+async def test_alerts_are_told_to_who_asks_for_them(serve, cache: Cache):
+    served = await serve()
+    alerts = AlertConfig(max_memory_usage=0.5)
+    await cache.configure_monitoring(MetricsConfig(alerts=alerts))
+    async with contextlib.AsyncExitStack() as stack, asyncio.timeout(20):
+        stream = await open_stream(stack, served, "?kind=alert&kind=circuit")
+        await cache.region("session").set("k", "x" * 900_000)
+        await cache.access.runtime.sampling.take()
+        kind, told = await stream.next()
+        assert (kind, told["alert"], told["region"]) == ("alert", "max_memory_usage", "session")
 
 
 async def test_a_stream_shows_signs_of_life(serve):
@@ -268,3 +316,12 @@ async def test_mutual_tls(serve, tmp_path: Path):
     context.load_cert_chain(*theirs)
     async with httpx.AsyncClient(base_url=served.url, verify=context) as known:
         assert (await known.get("/v1/health")).status_code == 200
+
+
+async def test_a_stream_whose_request_never_ends_is_ended(serve, caplog):
+    served = await serve(body_timeout=0.2)
+    async with served.connection() as socket, asyncio.timeout(20):
+        await socket.send(served.request("/v1/events", "Content-Length: 100"))
+        assert await socket.status() == 200
+        assert b"0\r\n\r\n" in await socket.ended()
+    assert caplog.records == []

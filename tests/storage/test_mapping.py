@@ -141,18 +141,21 @@ async def test_what_the_table_refuses_is_that_rows_error(users: Users):
             put("user:1", User(1, "")),
             put("user:2", User(2, "Ann", "a@x")),
             put("user:3", User(3, "Eve", "a@x")),
-            put("user:4", {"name": "Bob"}),
-            put("user:5", {"name": [1], "mail": None}),
+            put("user:4", {"id": 4, "name": "Bob"}),
+            put("user:5", {"id": 5, "name": [1], "mail": None}),
+            put("user:6", {"id": 6, "name": "Fay", "mail": None, "nick": "F"}),
+            put("user:7", {"id": 8, "name": "Gus", "mail": None}),
         ]
     )
     codes = [outcome.code for outcome in outcomes if isinstance(outcome, RowRefused)]
     assert codes == [
         "SQLITE_CONSTRAINT_CHECK",
         "SQLITE_CONSTRAINT_UNIQUE",
-        "mapping",
-        "mapping",
+        *["mapping"] * 4,
     ]
     assert "no 'mail'" in str(outcomes[3])
+    assert "'nick', which is in no column" in str(outcomes[5])
+    assert "says id 8, which is another key's" in str(outcomes[6])
     assert users.plain.execute("SELECT id FROM users").fetchall() == [(2,)]
     assert len(await users.told((await users.storage.position())[:17] + "0")) == 1
 
@@ -221,6 +224,7 @@ async def test_a_row_that_does_not_fit_the_type_is_told(users: Users):
         ({"columns": ("nick",)}, "has no column 'nick'"),
         ({"key_column": "name"}, "'name' that is not unique"),
         ({"version_column": "revision"}, "has no column 'revision'"),
+        ({"version_column": "note"}, "'note' that is not INTEGER"),
     ],
 )
 async def test_a_mapping_that_does_not_fit_the_table(

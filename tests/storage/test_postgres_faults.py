@@ -113,6 +113,34 @@ async def test_a_refused_connection_says_where(server: PostgresServer):
             pass
 
 
+@pytest.mark.parametrize(
+    ("change", "remedy"),
+    [
+        (("postgres@", "nobody@"), r"role \"nobody\" does not exist.*the user and the password"),
+        (("/test_", "/none_"), r"does not exist.*Make that database"),
+    ],
+)
+async def test_an_url_that_leads_nowhere_is_told(
+    database: str, change: tuple[str, str], remedy: str
+):
+    with pytest.raises(StorageUnavailable, match=remedy):
+        async with opened(database.replace(*change)):
+            pass
+
+
+async def test_a_standby_is_told(database: str):
+    admin = await asyncpg.connect(database)
+    async with opened(database) as storage:
+        await storage.write([put("k")])
+        name = database.rpartition("/")[2]
+        await admin.execute(f"ALTER DATABASE {name} SET default_transaction_read_only = on")
+    async with opened(database) as storage:
+        assert await value(storage, "k") == "v"
+        with pytest.raises(StorageUnavailable, match="name the primary"):
+            await storage.write([put("k", "w")])
+    await admin.close()
+
+
 async def test_a_password_is_in_no_message(server: PostgresServer):
     url = server.url.replace("postgres@", "postgres:secret@")
     await asyncio.to_thread(server.stop)

@@ -80,7 +80,7 @@ CREATE TABLE users (
     id bigint PRIMARY KEY, name text NOT NULL CHECK (name <> ''), mail text UNIQUE,
     born date, joined timestamptz, balance numeric NOT NULL DEFAULT 0, score float8,
     photo bytea, marks int[], settings jsonb, token uuid,
-    note text NOT NULL DEFAULT 'untouched', version int NOT NULL DEFAULT 1
+    note text NOT NULL DEFAULT 'untouched', version bigint NOT NULL DEFAULT 1
 )"""
 COLUMNS = tuple(field.name for field in dataclasses.fields(User))
 OF_USERS = RowMapping(
@@ -161,6 +161,8 @@ async def test_what_the_table_refuses_is_that_rows_error(users: tuple[Storage, A
     )
     codes = [outcome.code for outcome in outcomes if isinstance(outcome, RowRefused)]
     assert codes == ["23514", "mapping", "22P05", "mapping"]
+    assert "no NUL character" in str(outcomes[3])
+    assert "Failing row" not in str(outcomes[0]), "the row's contents are in a message"
     assert [row[0] for row in await plain.fetch("SELECT id FROM users ORDER BY id")] == [2, 6]
 
 
@@ -230,7 +232,7 @@ async def test_keys_of_uuids(database: str):
     storage = make_storage(PostgreSQL(url=database, rows=rows), SystemClock())
     await storage.open()
     key = "12345678-1234-5678-1234-56781234abcd"
-    await storage.write([put(key, {"name": "a"})])
+    await storage.write([put(key, {"id": key, "name": "a"})])
     found = await storage.read("default", [key, key.upper(), "x"])
     assert [row and row.value for row in found] == [{"id": UUID(key), "name": "a"}, None, None]
     assert [row.key async for batch in storage.scan("default", 10) for row in batch] == [key]
@@ -246,6 +248,7 @@ async def test_keys_of_uuids(database: str):
         ({"key_column": "note"}, "'note' that is not unique"),
         ({"key_column": "joined", "columns": ("name",)}, "of type timestamp with time zone"),
         ({"version_column": "revision"}, "has no column 'revision'"),
+        ({"version_column": "note"}, "'note' of type text: it must be bigint"),
     ],
 )
 async def test_a_mapping_that_does_not_fit_the_table(

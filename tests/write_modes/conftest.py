@@ -11,6 +11,7 @@ import asyncpg
 import pytest
 from tests.redis.servers import Deployment, missing, start
 from tests.storage.postgres import PostgresServer
+from tests.write_modes.processes import Worker
 from tests.write_modes.world import World
 
 from clusterdb.cache.config import Disk, Memory, PostgreSQL, Redis, SQLite
@@ -69,6 +70,15 @@ async def storage(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterat
     yield PostgreSQL(url=postgres.url_of(name))
     await connection.execute(f"DROP DATABASE {name} WITH (FORCE)")
     await connection.close()
+
+
+@pytest.fixture
+def workers() -> Iterator[list[Worker]]:
+    """Where a test keeps its processes, which end with it."""
+    started: list[Worker] = []
+    yield started
+    for worker in started:
+        worker.end()
 
 
 @pytest.fixture

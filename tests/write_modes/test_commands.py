@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import yaml
-from tests.write_modes.test_faults import as_file
+from tests.write_modes.processes import as_file
 from tests.write_modes.world import World
 from typer.testing import CliRunner
 

@@ -3,100 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-import json
-import os
 import signal
-import subprocess
-import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.write_modes.processes import Worker, spawn
 from tests.write_modes.world import World, everywhere, until
 
-from clusterdb.cache.config import Disk, Memory, PostgreSQL, Redis, SQLite
+from clusterdb.cache import StorageUnavailable
+from clusterdb.cache.config import PostgreSQL
 from clusterdb.cache.types import MISSING
 
 pytestmark = pytest.mark.process
-
-ROOT = Path(__file__).resolve().parents[2]
-
-
-class Worker:
-    """A process of :mod:`tests.write_modes.worker`."""
-
-    def __init__(self, task: dict[str, Any]) -> None:
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", "tests.write_modes.worker", json.dumps(task)],
-            stdout=subprocess.PIPE,
-            cwd=ROOT,
-            text=True,
-        )
-
-    def line(self) -> list[Any]:
-        """The next line, or nothing at its end."""
-        assert self.process.stdout is not None
-        line = self.process.stdout.readline()
-        return json.loads(line) if line else []
-
-    def rest(self) -> list[list[Any]]:
-        """All lines until its end."""
-        lines = []
-        while line := self.line():
-            lines.append(line)
-        self.process.wait()
-        return lines
-
-    def wait_until_stopped(self) -> None:
-        """Return once it is stopped: it says so just before, and a SIGCONT that comes between is
-        lost.
-        """
-        os.waitid(os.P_PID, self.process.pid, os.WSTOPPED | os.WNOWAIT)
-
-    def end(self) -> None:
-        self.process.kill()
-        self.process.wait()
-        assert self.process.stdout is not None
-        self.process.stdout.close()
-
-
-@pytest.fixture
-def workers() -> Iterator[list[Worker]]:
-    started: list[Worker] = []
-    yield started
-    for worker in started:
-        worker.end()
-
-
-def as_file(world: World, mode: str, **options: Any) -> dict[str, Any]:
-    """The world's configuration as a mapping, for another process."""
-    backend, storage = world.backend, world.storage_config
-    if isinstance(backend, Memory):
-        cached: dict[str, Any] = {"type": "memory"}
-    elif isinstance(backend, Disk):
-        cached = {"type": "disk", "path": backend.path}
-    else:
-        assert isinstance(backend, Redis)
-        cached = {"type": "redis", "urls": list(backend.urls)}
-    if isinstance(storage, SQLite):
-        rows: dict[str, Any] = {"type": "sqlite", "path": storage.path}
-    else:
-        assert isinstance(storage, PostgreSQL)
-        rows = {"type": "postgresql", "url": storage.url}
-    if mode == "write_behind":
-        options.setdefault("journal", world.journal)
-    return {
-        "cache": {"name": "world", "backend": cached},
-        "coherence": {"mode": {"type": mode, "backend": rows, **options}},
-    }
-
-
-def spawn(workers: list[Worker], world: World, mode: str, **task: Any) -> Worker:
-    options = task.pop("options", {})
-    worker = Worker({"config": as_file(world, mode, **options), **task})
-    workers.append(worker)
-    return worker
 
 
 @everywhere
@@ -187,39 +106,96 @@ async def test_what_was_accepted_is_written_by_the_next_start(
     assert not list(Path(world.journal).glob("*")), "a journal was left behind"
 
 
-@pytest.mark.parametrize("storage", ["sqlite", "postgres"], indirect=True)
-@pytest.mark.parametrize("backend", ["redis"], indirect=True)
+@everywhere
+async def test_a_writer_that_dies_behind_its_cache_leaves_the_new_row(
+    world: World, workers: list[Worker]
+):
+    """The last moment: row and copy are written, and the caller was told."""
+    cache = await world.cache("through")
+    await cache.set("k", "old")
+    assert await cache.get("k") == "old"
+    worker = spawn(workers, world, "write_through", do=[["set", "k", "new"]], linger=True)
+    assert (await asyncio.to_thread(worker.line))[:3] == ["ok", "set", "k"]
+    worker.end()
+    assert await world.value("k") == "new"
+
+    async def right() -> bool:
+        return await cache.get("k") == "new"
+
+    await until(right, "the new value")
+
+
+STOPPED = pytest.mark.parametrize(
+    ("backend", "storage"),
+    [("redis", "sqlite"), ("redis", "postgres"), ("disk", "sqlite"), ("disk", "postgres")],
+    indirect=True,
+)
+
+
+@STOPPED
 async def test_a_writer_that_wakes_past_its_deadline_commits_nothing(
     world: World, workers: list[Worker]
 ):
-    """A process is stopped behind its fence. Its transaction is ended without it, and a commit
-    that it tries when it wakes changes nothing.
+    """A process is stopped behind its fence. PostgreSQL ends its transaction, and others go on; a
+    file stays locked, which others are told. Nothing is committed when it wakes, too late.
     """
+    impatient = world.be_impatient()
     cache = await world.cache("through", consistency="strong")
     await cache.set("k", "old")
-    database = await world.database()
     worker = spawn(
         workers, world, "write_through", do=[["set", "k", "late"]], point="after-fence", how="stop"
     )
     assert await asyncio.to_thread(worker.line) == ["at", "after-fence"]
     await asyncio.to_thread(worker.wait_until_stopped)
     assert await cache.get("k") == "old"
+    await asyncio.sleep(impatient + 0.5)
     if isinstance(world.storage_config, PostgreSQL):
-        await asyncio.sleep(database.deadline + 1)
         await cache.set("k", "newer")
+    else:
+        with pytest.raises(StorageUnavailable, match="Is it stopped"):
+            await cache.set("k", "refused")
     worker.process.send_signal(signal.SIGCONT)
     [line] = await asyncio.to_thread(worker.rest)
-    if isinstance(world.storage_config, PostgreSQL):
-        assert line[0] == "failed"
-        assert "StorageUnavailable" in line[-1] or "OutcomeUnknown" in line[-1]
-        assert await world.value("k") == await cache.get("k") == "newer"
-    else:
-        value = await world.value("k")
+    assert line[0] == "failed"
+    assert "StorageUnavailable" in line[-1] or "OutcomeUnknown" in line[-1]
+    if not isinstance(world.storage_config, PostgreSQL):
+        assert await world.value("k") == "old"
+        await cache.set("k", "newer")
+    assert await world.value("k") == await cache.get("k") == "newer"
 
-        async def agree() -> bool:
-            return await cache.get("k") == value
 
-        await until(agree, "the cache to have what the database has")
+@STOPPED
+async def test_a_writer_behind_that_wakes_late_changes_nothing(world: World, workers: list[Worker]):
+    """It is stopped with what it has accepted, and puts it into the cache, and writes it, after
+    another has written something newer.
+    """
+    cache = await world.cache("behind")
+    worker = spawn(
+        workers,
+        world,
+        "write_behind",
+        do=[["set", "k", "older"]],
+        options={"flush_interval": 0.01},
+        point="after-intent-before-put",
+        how="stop",
+    )
+    assert await asyncio.to_thread(worker.line) == ["at", "after-intent-before-put"]
+    await asyncio.to_thread(worker.wait_until_stopped)
+    await cache.set("k", "newer")
+
+    async def written() -> bool:
+        return await world.value("k") == "newer"
+
+    await until(written, "the flush")
+    worker.process.send_signal(signal.SIGCONT)
+    lines = await asyncio.to_thread(worker.rest)
+    assert [line[0] for line in lines] == ["ok"]
+    assert await world.value("k") == "newer"
+
+    async def right() -> bool:
+        return await cache.get("k") == "newer"
+
+    await until(right, "the newer copy")
 
 
 @everywhere

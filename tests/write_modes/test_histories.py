@@ -19,7 +19,7 @@ from typing import Any
 import pytest
 from tests.coherence.linear import Step, linearizable
 from tests.write_modes.histories import KEYS
-from tests.write_modes.test_faults import ROOT, as_file
+from tests.write_modes.processes import ROOT, as_file
 from tests.write_modes.world import World, until
 
 from clusterdb.cache.config import Redis

@@ -8,6 +8,8 @@ import pytest
 from tests.write_modes.test_behind import pending
 from tests.write_modes.world import World, until
 
+from clusterdb.cache.config import ReplicationConfig
+
 pytestmark = [
     pytest.mark.parametrize("backend", ["redis"], indirect=True),
     pytest.mark.parametrize("storage", ["sqlite", "postgres"], indirect=True),
@@ -24,6 +26,14 @@ async def test_another_process_reads_what_is_pending(world: World):
     assert await second.get("k") == "new"
     assert await second.get("gone") is None
     assert await world.value("k") == "old"
+
+
+async def test_one_copy_is_told(world: World):
+    cache = await world.cache("behind", durability="replicated")
+    assert "lost with that server" in str(await cache.get_health())
+    replication = ReplicationConfig(mode="synchronous", factor=2)
+    several = await world.cache("behind", durability="replicated", replication=replication)
+    assert "lost with that server" not in str(await several.get_health())
 
 
 async def test_another_process_writes_what_is_pending(world: World):

@@ -224,6 +224,34 @@ async def test_a_refused_row_is_put_aside(scene: Scene, tmp_path: Path):
     assert "put aside" in str(health)
 
 
+@pytest.mark.parametrize("scene", [("behind", "bounded", {})], indirect=True)
+async def test_a_row_that_is_locked_keeps_no_other_from_being_written(scene: Scene):
+    """As long as somebody has its lock, each batch that it is in fails."""
+    original, locked = scene.rows.write, True
+
+    async def write(changes: Any, **options: Any) -> Any:
+        if locked and any(change.key == "k7" for change in changes):
+            raise StorageUnavailable("another transaction has held the lock of a row")
+        return await original(changes, **options)
+
+    scene.storage.write = write  # type: ignore[method-assign]
+    values = {f"k{at}": at for at in range(20)}
+    await scene.cache.set_many(values)
+    await until(lambda: _behind(scene.cache).pending == 1, "the flush of all others")
+    assert [await scene.value(key) for key in values] == [
+        None if key == "k7" else value for key, value in values.items()
+    ]
+    await scene.cache.set("later", 1)
+    await until(lambda: _behind(scene.cache).pending == 1, "the flush of a later one")
+    assert "has held the lock" in str(await scene.cache.get_health())
+    assert await scene.cache.increment("other") == 1
+    with pytest.raises(StorageUnavailable, match="has held the lock"):
+        await scene.cache.increment("k7")
+    locked = False
+    await until(lambda: _behind(scene.cache).pending == 0, "the flush")
+    assert await scene.value("k7") == 7
+
+
 def _behind(cache: Cache) -> behind.Behind:
     stored = cache.access.runtime.stored
     assert stored is not None
@@ -290,13 +318,13 @@ async def test_a_database_that_restarts(tmp_path: Path, postgres: PostgresServer
 
 @pytest.mark.server
 @pytest.mark.skipif(bool(missing()), reason="redis-server is not installed")
-async def test_redis_is_lost_while_rows_are_written_behind(tmp_path: Path):
+@pytest.mark.parametrize("storage", ["sqlite", "postgres"], indirect=True)
+async def test_redis_is_lost_while_rows_are_written_behind(tmp_path: Path, storage: object):
     """The journal has what was accepted; the copies come back from storage."""
     server = Server(tmp_path / "redis").start()
     try:
         redis = Redis(urls=[f"redis://127.0.0.1:{server.port}"])
-        sqlite = SQLite(path=tmp_path / "rows.db")
-        async with World(redis, sqlite, str(tmp_path / "journals")) as world:
+        async with World(redis, storage, str(tmp_path / "journals")) as world:
             cache = await world.cache("behind", flush_interval=0.2)
             await cache.set_many({f"k{at}": at for at in range(50)})
             server.kill()
@@ -351,6 +379,64 @@ def test_what_is_pending_goes_on_in_another_loop(tmp_path: Path):
 
     assert None not in asyncio.run(end())
     assert read_journals(folder)[0] == []
+
+
+@pytest.mark.parametrize(
+    ("backend", "durability"),
+    [
+        ("memory", "journal"),
+        pytest.param("redis", "replicated", marks=pytest.mark.server),
+    ],
+    indirect=["backend"],
+)
+async def test_what_is_left_goes_to_the_database_of_its_region(
+    backend: Any, durability: str, tmp_path: Path
+):
+    """Several modes keep what they accept in one place. Each takes what is its own from there, and
+    leaves what is nobody's.
+    """
+
+    def config(*names: str) -> CacheConfig:
+        regions = [
+            CacheRegion(
+                name,
+                mode=WriteBehind(
+                    backend=SQLite(path=tmp_path / f"{name}.db"),
+                    durability=durability,  # type: ignore[arg-type]
+                    journal=tmp_path / "journals",
+                    flush_interval=60,
+                ),
+            )
+            for name in names
+        ]
+        return CacheConfig(name="several", backend=backend, regions=regions)
+
+    cache = Cache(config("a", "b", "c"))
+    for name in "abc":
+        await cache.region(name).set("k", name)
+    stored = cache.access.runtime.stored
+    assert stored is not None
+    for store in stored.stores:
+        for each in store.behinds.values():
+            each._queue = type(each._queue)()  # as if it had died here
+    await cache.aclose()
+
+    async with Cache(config("b", "a")) as some:
+        assert "put aside" not in str(await some.get_health())
+    assert [await kept(tmp_path, name) for name in "abc"] == [True, True, False]
+    async with Cache(config("c")):
+        pass
+    assert [await kept(tmp_path, name) for name in "abc"] == [True, True, True]
+    assert not list((tmp_path / "journals").glob("*"))
+
+
+async def kept(folder: Path, region: str) -> bool:
+    """Whether the database of a region has its row."""
+    rows = make_storage(SQLite(path=folder / f"{region}.db"), SystemClock())
+    await rows.open()
+    [row] = await rows.read(region, ["k"])
+    await rows.aclose()
+    return row is not None
 
 
 def test_a_fork_leaves_the_parents_journal_alone(tmp_path: Path):
@@ -409,6 +495,24 @@ async def test_a_mode_stays_as_it_is(scene: Scene, tmp_path: Path):
         mode = WriteThrough(backend=SQLite(path=tmp_path / "rows.db"))
         with pytest.raises(ConfigError, match="built without a storage"):
             await plain.create_region(CacheRegion("stored", mode=mode))
+
+
+async def test_a_region_of_a_running_cache_may_have_a_mode_that_is_there(tmp_path: Path):
+    """Storages are opened with the cache; a new one is refused, and leaves all as it was."""
+    through = WriteThrough(backend=SQLite(path=tmp_path / "rows.db"))
+    others: list[WriteThrough | WriteBehind] = [
+        WriteThrough(backend=SQLite(path=tmp_path / "other.db")),
+        WriteBehind(backend=through.backend, journal=tmp_path / "journals"),
+    ]
+    async with Cache(CacheConfig(regions=[CacheRegion("a", mode=through)])) as cache:
+        for mode in others:
+            with pytest.raises(ConfigError, match="build a new Cache with it"):
+                await cache.create_region(CacheRegion("b", mode=mode))
+            assert cache.regions == ("default", "a")
+        late = await cache.create_region(CacheRegion("b", mode=through))
+        await late.write_through("k", 1)
+        assert await late.get("k") == 1
+        assert await cache.get("k") is None
 
 
 def test_modes_that_cannot_hold_are_refused(tmp_path: Path):

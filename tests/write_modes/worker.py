@@ -1,7 +1,8 @@
 """A process that writes through a cache, tells what was acknowledged, and may die at a failpoint.
 
-Reads a JSON object from its arguments: the configuration as a file has it, the operations, the
-failpoint at which to die and at which of its hits. Each acknowledged operation is a line.
+Reads a JSON object from its arguments: the configuration as a file has it, the operations, or over
+how many keys to write for ever, the failpoint at which to die and at which of its hits. Each
+acknowledged operation is a line.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import os
 import signal
 import sys
 import time
+from collections.abc import Iterable
 from itertools import count
 from typing import Any
 
@@ -31,12 +33,20 @@ def die_at(point: str, nth: int, how: str) -> None:
     FAILPOINTS[point] = hook
 
 
+def operations(task: dict[str, Any]) -> Iterable[list[Any]]:
+    """What to do, in order."""
+    if "keys" not in task:
+        found: list[list[Any]] = task["do"]
+        return found
+    return (["set", f"k{at % task['keys']}", at] for at in count())
+
+
 async def run(task: dict[str, Any]) -> None:
     cache = Cache(CacheConfig.from_dict(task["config"]))
     async with cache:
         if task.get("point"):
             die_at(task["point"], task.get("nth", 1), task.get("how", "kill"))
-        for name, *arguments in task["do"]:
+        for name, *arguments in operations(task):
             start = time.monotonic()
             try:
                 answer = await getattr(cache, name)(*arguments)

@@ -9,11 +9,21 @@ from typing import Any, Self
 
 import msgspec
 import pytest
+from msgspec.structs import replace
 
 from clusterdb.cache import Cache, CacheCoherence, CacheConfig, CacheRegion
 from clusterdb.cache.clock import SystemClock
 from clusterdb.cache.codec import Encoded
-from clusterdb.cache.config import Memory, ReadThrough, WriteAround, WriteBehind, WriteThrough
+from clusterdb.cache.config import (
+    Memory,
+    PoolConfig,
+    ReadThrough,
+    ReplicationConfig,
+    SQLite,
+    WriteAround,
+    WriteBehind,
+    WriteThrough,
+)
 from clusterdb.cache.factory import make_storage
 from clusterdb.cache.rows import Row, RowChange, Storage
 from clusterdb.cache.types import MISSING
@@ -59,6 +69,10 @@ class World:
         return self
 
     async def __aexit__(self, *error: object) -> None:
+        await self.aclose()
+
+    async def aclose(self) -> None:
+        """Close all caches, and the database. Idempotent."""
         await self._stack.aclose()
 
     async def cache(self, mode: str = "through", **settings: Any) -> Cache:
@@ -72,6 +86,7 @@ class World:
         consistency: str = "bounded",
         regions: tuple[CacheRegion, ...] = (),
         ttl: Any = None,
+        replication: ReplicationConfig | None = None,
         **options: Any,
     ) -> CacheConfig:
         if mode == "behind":
@@ -80,6 +95,7 @@ class World:
         coherence = CacheCoherence(
             mode=MODES[mode](backend=self.storage_config, **options),
             consistency=consistency,  # type: ignore[arg-type]
+            replication=replication,
         )
         return CacheConfig(
             name="world", backend=self.backend, coherence=coherence, regions=regions, ttl=ttl
@@ -87,6 +103,14 @@ class World:
 
     def make(self, mode: str = "through", storage: Storage | None = None, **settings: Any) -> Cache:
         return Cache(self.config(mode, **settings), storage=storage)
+
+    def be_impatient(self) -> float:
+        """From now on let storage wait a second only, for locks and for a commit; the seconds."""
+        if isinstance(self.storage_config, SQLite):
+            self.storage_config = replace(self.storage_config, timeout=1.0)
+        else:
+            self.storage_config = replace(self.storage_config, pool=PoolConfig(timeout=1.0))
+        return 1.0
 
     async def lose(self, cache: Cache) -> None:
         """Lose every cached copy, as a flush of the server does."""

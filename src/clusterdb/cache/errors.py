@@ -48,7 +48,7 @@
     ├── SharedValueMutated                ``isolation="check"`` found a changed value
     └── BatchError                        a bulk call failed in part: ``.ok`` and ``.failed``
 
-    InactiveSetting (UserWarning)         a setting was accepted that this version does not act on
+    InactiveSetting (UserWarning)         a setting has no effect where it stands
 
 Each message says what happened, with what value, and what to do; what a program may want to
 act on is a field as well.
@@ -57,7 +57,7 @@ act on is a field as well.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Final
 
 __all__ = [
     "BackendSuspended",
@@ -106,6 +106,10 @@ __all__ = [
     "WrongKey",
     "WrongLoop",
 ]
+
+
+_LONG: Final = 80
+"""Characters of a key that a message shows."""
 
 
 class CacheError(Exception):
@@ -338,7 +342,8 @@ class RowRefused(CacheError):
     """The database does not take this row, today or later, as it is: ``code`` is its own."""
 
     def __init__(self, key: str, code: str, reason: str) -> None:
-        super().__init__(f"storage refuses the row of {key!r} ({code}): {reason}")
+        named = key if len(key) <= _LONG else f"{key[:_LONG]}..."
+        super().__init__(f"storage refuses the row of {named!r} ({code}): {reason}")
         self.key = key
         self.code = code
 
@@ -507,4 +512,4 @@ class BatchError(CacheError):
 
 
 class InactiveSetting(UserWarning):
-    """A setting was accepted, and checked, that this version does not act on yet."""
+    """A setting was checked and kept, and has no effect where it stands."""

@@ -258,7 +258,7 @@ async def read_intents(config: CacheConfig, clock: Clock) -> tuple[list[Intent],
 
         place = redis_intents(config, clock)
         try:
-            intents += await place.open()
+            intents += await place.open(lambda _: True)
             aside += await place.aside()
         finally:
             await place.aclose()
@@ -329,7 +329,8 @@ def _backup(wanted: BackupConfig, runtime: Runtime) -> Plan:
 
         return Backups(wanted, CacheHost(runtime, wanted))
 
-    return Plan("backup", [BackupJob(backups)], Schedule(wanted.schedule, path="backup"))
+    schedule = Schedule(wanted.schedule, wanted.timezone, wanted.jitter, path="backup")
+    return Plan("backup", [BackupJob(backups)], schedule)
 
 
 def _job(

@@ -14,6 +14,7 @@ remember; it is for tests, and whoever sets one takes it away again.
 | ``after-reply-before-install`` | a read was answered, and is not yet kept near |
 | ``after-load-before-fill`` | a loader gave its value, and that is not yet stored |
 | ``after-fence`` | the write fence stands, and storage has not committed yet |
+| ``after-write-before-replicas`` | a server has written, and its replicas are not asked yet |
 | ``after-intent-before-put`` | what is written behind is durable, and not cached yet |
 | ``after-flush-before-forget`` | a batch has its rows, and its intents are not forgotten yet |
 | ``after-commit-before-put`` | storage has committed, and the cache has not heard of it yet |

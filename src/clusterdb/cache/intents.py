@@ -6,16 +6,20 @@ meanwhile, as far as the place's own durability goes.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Literal, Protocol, TypeAlias
 
 import msgspec
 
-__all__ = ["Durability", "Intent", "Intents", "PutAside"]
+__all__ = ["Durability", "Intent", "Intents", "Mine", "PutAside"]
 
 Durability: TypeAlias = Literal["journal", "replicated", "memory"]
 """How much an accepted intent outlives: the process and the machine's power; the machine, as other
 machines have it; or nothing."""
+
+
+Mine: TypeAlias = Callable[[str], bool]
+"""Whether a region is written behind by who asks: a place may have the intents of several."""
 
 
 class Intent(msgspec.Struct, frozen=True):
@@ -52,12 +56,16 @@ class PutAside(msgspec.Struct, frozen=True):
 class Intents(Protocol):
     """A place for intents. Raises :class:`CacheError` where it can't be written."""
 
-    async def open(self) -> list[Intent]:
-        """Begin; what was accepted earlier and has no row yet, as far as nobody else sees to it."""
+    async def open(self, mine: Mine) -> list[Intent]:
+        """Begin; what was accepted earlier for regions that are ``mine`` and has no row yet, as far
+        as nobody else sees to it.
+        """
         ...
 
-    async def adopt(self) -> list[Intent]:
-        """What processes that have died since left behind."""
+    async def adopt(self, mine: Mine) -> list[Intent]:
+        """What processes that have died since left behind, of regions that are ``mine``. That of
+        others stays for them.
+        """
         ...
 
     async def append(self, intents: Sequence[Intent]) -> list[Intent]:

@@ -20,6 +20,7 @@ __all__ = [
     "REGION",
     "SERVER",
     "STORAGE",
+    "STORAGE_LATENCY",
     "WHOLE",
 ]
 
@@ -187,12 +188,18 @@ LOAD_LATENCY: Final = Described(
     ("cache", "region", "outcome"),
     "Calls of loaders, by what they came to: ok, failed, timeout, cancelled",
 )
+STORAGE_LATENCY: Final = Described(
+    "cache_storage_operation_seconds",
+    "histogram",
+    ("cache", "storage", "operation", "region", "outcome"),
+    "Calls of a storage, by what they came to: ok, refused, unavailable, error, cancelled",
+)
 
 METRICS: Final[dict[str, Described]] = {
     each.name: each
     for each in (
         *REGION.values(), *WHOLE.values(), *CIRCUIT.values(), *SERVER.values(),
-        *STORAGE.values(), *CHANNEL.values(), LATENCY, LOAD_LATENCY, *OWN_METRICS,
+        *STORAGE.values(), STORAGE_LATENCY, *CHANNEL.values(), LATENCY, LOAD_LATENCY, *OWN_METRICS,
     )
 }  # fmt: skip
 """Every metric by its name."""

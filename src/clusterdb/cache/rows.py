@@ -209,7 +209,8 @@ class StorageSetup(Protocol):
         ...
 
     async def init(self, *, with_triggers: bool) -> None:
-        """Make what is missing; idempotent. ``with_triggers``: also those that tell of changes by
-        plain SQL. Raises :class:`ConfigError` where that is not allowed.
+        """Make what is missing, and bring up to date what an older release made; idempotent.
+        ``with_triggers``: also those that tell of changes by plain SQL. Raises
+        :class:`ConfigError` where that is not allowed, or a newer release made them.
         """
         ...

@@ -49,9 +49,9 @@ from .settings import RegionSettings
 from .stats import LoadCounters
 from .table import Table
 from .traced import TracedBackend, Tracing
-from .traced_storage import traced_with_storage
 from .types import RemovalCause
 from .unreadable import Unreadable
+from .watched_storage import with_storages
 from .write_modes import Stores
 
 if TYPE_CHECKING:
@@ -183,7 +183,7 @@ class Runtime:
             backend = GuardedBackend(backend, self._circuit)
         backend = self.sampling.timing(backend)
         self.tracing = Tracing(name)
-        self.stored = traced_with_storage(backend, clock, stores, self.tracing)
+        self.stored = with_storages(backend, clock, stores, self.tracing, self.sampling.stored)
         self.backend = self._untraced = self.stored or backend
         self.events = Events(self._observe, self._heard_by_others)
         self.waiting = Waiting(self._carry_out)

@@ -14,14 +14,14 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import Final
 
 from clusterdb.monitoring import Alert, AlertConfig, Metric, MetricsConfig, Watch, Webhook
-from clusterdb.monitoring.alerts import rules_of
-from clusterdb.monitoring.monitor import alert_samples
+from clusterdb.monitoring.alerts import PastAlert, rules_of
+from clusterdb.monitoring.catalogue import alert_samples
 from clusterdb.monitoring.sinks import Delivery, Sink, deliver, log_alert
 from clusterdb.monitoring.timings import Timings
 
 from .config import CacheStatistics, MonitoringConfig
 from .events import AlertTurned
-from .measures import LATENCY, LOAD_LATENCY
+from .measures import LATENCY, LOAD_LATENCY, STORAGE_LATENCY
 from .protocols import Backend, BackendInfo
 from .rates import RateHistory
 from .stats import CacheStats, RegionRates
@@ -61,12 +61,14 @@ class Sampling:
         """Takes a sample; set by who knows how, before the start."""
         self._calls: Timings | None = None  # while metrics are on
         self._loads: Timings | None = None
+        self._stored: Timings | None = None
 
     def configure(self, monitoring: MonitoringConfig, metrics: MetricsConfig | None) -> None:
         """Take over the settings, now. Alerts that fire are forgotten where theirs have changed."""
         metrics = metrics or MetricsConfig()
         self._calls = (self._calls or Timings(LATENCY)) if monitoring.metrics else None
         self._loads = (self._loads or Timings(LOAD_LATENCY)) if monitoring.metrics else None
+        self._stored = (self._stored or Timings(STORAGE_LATENCY)) if monitoring.metrics else None
         if self.timed is not None:
             self.timed.timings = self._calls
         if metrics.alerts != self._config.alerts:
@@ -106,6 +108,13 @@ class Sampling:
         """A loader ended."""
         if self._loads is not None:
             self._loads.observe((region, outcome), seconds)
+
+    def stored(
+        self, storage: str, operation: str, region: str, outcome: str, seconds: float
+    ) -> None:
+        """A call of a storage ended."""
+        if self._stored is not None:
+            self._stored.observe((storage, operation, region, outcome), seconds)
 
     # -- life
 
@@ -190,10 +199,15 @@ class Sampling:
         """The alerts that fire."""
         return self._watch.firing(self._now())
 
+    @property
+    def past_alerts(self) -> list[PastAlert]:
+        """The alerts that are over, the latest first."""
+        return self._watch.past(self._now())
+
     def samples(self, cache: str) -> list[Metric]:
         """Latencies and alerts."""
-        found = [] if self._calls is None else self._calls.samples(cache)
-        found += [] if self._loads is None else self._loads.samples(cache)
+        timings = [each for each in (self._calls, self._loads, self._stored) if each is not None]
+        found = [sample for each in timings for sample in each.samples(cache)]
         return found + alert_samples(self._watch, self._deliveries, self._now(), cache)
 
     @property

@@ -90,6 +90,13 @@ class RegionSettings(msgspec.Struct, frozen=True, kw_only=True):
     admission: Admission = Admission()
 
     @property
+    def internal(self) -> bool:
+        """Whether it is a region of our own, which no user can name: what holds for the whole cache
+        is read off the others.
+        """
+        return self.name.startswith("#")
+
+    @property
     def weighs(self) -> bool:
         """Whether a limit is in weights."""
         return self.max_weight is not None or self.admission.max_entry_size is not None
@@ -224,8 +231,8 @@ def kept_order_problems(backend: str, regions: Iterable[RegionSettings]) -> list
 
 
 def inactive_settings(config: CacheConfig, *, encodes: bool) -> dict[str, str]:
-    """The settings of ``config`` that are checked and kept, and not acted on, each with why."""
-    known = dict.fromkeys(_LATER, "not acted on yet")
+    """The settings of ``config`` that have no effect where they stand, each with why."""
+    known: dict[str, str] = {}
     kind = config.backend.__struct_config__.tag
     stored = config.mode_of(None) or any(config.mode_of(region) for region in config.regions)
     if not encodes and not stored:
@@ -244,11 +251,8 @@ def _setting(config: CacheConfig, name: str) -> object:
     """A setting by its path; what is not there is as its parts are by default."""
     if name.startswith("coherence.") and config.coherence is None:
         return attrgetter(name.removeprefix("coherence."))(CacheCoherence())
-    if name.startswith("backup.") and config.backup is None:
-        return None
     return attrgetter(name)(config)
 
 
 _DEFAULTS = CacheConfig()
 _ENCODING = ("policy.compression", "serialization")
-_LATER: tuple[str, ...] = ()

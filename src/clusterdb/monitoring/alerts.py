@@ -8,8 +8,9 @@ is nothing to read (a series that went, too few calls for a ratio) the limit cou
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterable, Sequence
-from typing import Literal, TypeAlias
+from typing import Final, Literal, TypeAlias
 
 import msgspec
 
@@ -17,7 +18,9 @@ from .config import AlertConfig
 from .metrics import Labels, Metric
 from .readings import Rate, Ratio, Reading, Samples, Share, Window, samples_of
 
-__all__ = ["Alert", "AlertState", "Rule", "Watch", "rules_of"]
+__all__ = ["Alert", "AlertState", "PastAlert", "Rule", "Watch", "rules_of"]
+
+_REMEMBERED: Final = 20
 
 AlertState: TypeAlias = Literal["firing", "resolved"]
 
@@ -44,6 +47,8 @@ class Rule(msgspec.Struct, frozen=True, kw_only=True):
 class Alert(msgspec.Struct, frozen=True, kw_only=True):
     """A rule that turned, for the series with these ``labels``. ``value`` is the latest reading,
     ``None`` where there is none any more; ``lasted`` is for how many seconds it has been firing.
+    ``below``: the limit is one that a reading is not to fall below. ``over_in``: the limit is kept
+    again, and if it stays so, the alert is over in so many seconds.
     """
 
     name: str
@@ -53,6 +58,8 @@ class Alert(msgspec.Struct, frozen=True, kw_only=True):
     limit: float
     lasted: float
     remedy: str = ""
+    below: bool = False
+    over_in: float | None = None
 
     @property
     def text(self) -> str:
@@ -63,6 +70,13 @@ class Alert(msgspec.Struct, frozen=True, kw_only=True):
             return f"{self.name} is over ({where}): {value}, limit {self.limit:g}"
         remedy = f": {self.remedy}" if self.remedy else ""
         return f"{self.name} ({where}): {value}, limit {self.limit:g}{remedy}"
+
+
+class PastAlert(msgspec.Struct, frozen=True, kw_only=True):
+    """An alert that is over, ``ago`` seconds ago."""
+
+    alert: Alert
+    ago: float
 
 
 class _Series:
@@ -86,6 +100,7 @@ class Watch:
         self.rules = tuple(rules)
         self.fired: dict[str, int] = {rule.name: 0 for rule in rules}
         self._series: dict[tuple[str, Labels], _Series] = {}
+        self._past: deque[tuple[float, Alert]] = deque(maxlen=_REMEMBERED)
         self._last: tuple[float, Samples] | None = None if before is None else before._last  # noqa: SLF001 - of its own class
 
     def begin(self, now: float) -> None:
@@ -137,7 +152,9 @@ class Watch:
         if now - series.kept < rule.recovery:
             return None
         del self._series[key]
-        return _alert(rule, labels, series, "resolved", now)
+        over = _alert(rule, labels, series, "resolved", now)
+        self._past.appendleft((now, over))
+        return over
 
     def firing(self, now: float) -> list[Alert]:
         """All alerts that fire."""
@@ -148,8 +165,13 @@ class Watch:
             if series.firing is not None
         ]
 
+    def past(self, now: float) -> list[PastAlert]:
+        """The alerts that are over, the last twenty of them, the latest first."""
+        return [PastAlert(alert=alert, ago=now - at) for at, alert in self._past]
+
 
 def _alert(rule: Rule, labels: Labels, series: _Series, state: AlertState, now: float) -> Alert:
+    kept = series.kept if state == "firing" else None
     return Alert(
         name=rule.name,
         state=state,
@@ -158,6 +180,8 @@ def _alert(rule: Rule, labels: Labels, series: _Series, state: AlertState, now: 
         limit=rule.limit,
         lasted=now - (now if series.firing is None else series.firing),
         remedy=rule.remedy,
+        below=rule.below,
+        over_in=None if kept is None else max(0.0, rule.recovery - (now - kept)),
     )
 
 

@@ -23,15 +23,15 @@ from typing import TYPE_CHECKING, Final, Protocol, Self
 import msgspec
 
 from .alerts import Alert, Rule, Watch, rules_of
-from .catalogue import ALERT_DELIVERIES, ALERTS, ALERTS_FIRING, SOURCE_FAILURES
+from .catalogue import SOURCE_FAILURES, alert_samples
 from .config import AlertConfig
 from .metrics import Labels, Metric, labels_of
-from .sinks import Delivery, Sink, deliver, log_alert
+from .sinks import Sink, deliver, log_alert
 
 if TYPE_CHECKING:
     from prometheus_client import CollectorRegistry
 
-__all__ = ["Monitor", "Source", "alert_samples"]
+__all__ = ["Monitor", "Source"]
 
 _LOG: Final = logging.getLogger("clusterdb.monitoring")
 _WITHIN: Final = 5.0
@@ -251,21 +251,4 @@ def _free(name: str, taken: set[str]) -> str:
     while found in taken:
         number += 1
         found = f"{name}#{number}"
-    return found
-
-
-def alert_samples(
-    watch: Watch, deliveries: Iterable[Delivery], now: float, cache: str
-) -> list[Metric]:
-    """What there is to show of the alerts of one watch: those that fire, how often each fired, and
-    what became of what was sent.
-    """
-    found = []
-    for alert in watch.firing(now):
-        labels = alert.labels.get("cache", cache), alert.labels.get("region", "")
-        found.append(ALERTS_FIRING.sample(1.0, alert.name, *labels))
-    found += [ALERTS.sample(count, name, cache) for name, count in watch.fired.items()]
-    for delivery in deliveries if watch.rules else ():
-        for outcome, count in msgspec.structs.asdict(delivery.outcomes).items():
-            found.append(ALERT_DELIVERIES.sample(count, delivery.name, outcome, cache))
     return found

@@ -8,12 +8,13 @@ same instant may count as one, which a distribution can bear and a lock would co
 
 from __future__ import annotations
 
+import math
 from bisect import bisect_left
 from typing import Final
 
 from .metrics import Described, Metric
 
-__all__ = ["BOUNDS", "Timings"]
+__all__ = ["BOUNDS", "Timings", "quantile"]
 
 BOUNDS: Final = (
     0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.5, 2.5,
@@ -52,6 +53,18 @@ class Timings:
             )
             for labels, counts in list(self._counts.items())
         ]
+
+
+def quantile(histogram: Metric, share: float) -> float:
+    """The value that a ``share`` of the observations is at most, taken as spread evenly within a
+    bucket; infinite where it is above the last bound, and not a number without observations.
+    """
+    wanted, below, low = share * histogram.value, 0, 0.0
+    for bound, count in histogram.buckets if histogram.value else ():
+        if count >= wanted:
+            return low + (bound - low) * (wanted - below) / (count - below)
+        below, low = count, bound
+    return math.inf if histogram.value else math.nan
 
 
 def _cumulated(counts: list[int]) -> tuple[tuple[float, int], ...]:

@@ -23,8 +23,8 @@ _LINE: Final = 1024
 
 
 class Webhook:
-    """Sends each alert to ``url`` as JSON: ``name``, ``state``, ``labels``, ``value``, ``limit``,
-    ``lasted`` and ``text``. ``headers`` are sent with it. A reply but 2xx counts as a failure.
+    """Sends each alert to ``url`` as JSON: the fields of :class:`Alert`, and ``text``. ``headers``
+    are sent with it. A reply but 2xx counts as a failure.
     """
 
     def __init__(self, url: str, *, headers: dict[str, str] | None = None) -> None:

@@ -75,5 +75,5 @@ class PendingMachine(RuleBasedStateMachine):
         assert self.queue.behind(self.queue.versions()) == bool(len(self.queue))
 
 
-PendingMachine.TestCase.settings = settings(max_examples=80, stateful_step_count=40)
+PendingMachine.TestCase.settings = settings(max_examples=80, stateful_step_count=40, deadline=None)
 TestPending = PendingMachine.TestCase

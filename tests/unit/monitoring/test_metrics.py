@@ -1,11 +1,14 @@
 """Samples: what is kept of many regions, and what histograms add up to."""
 
+import math
+
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from clusterdb.monitoring import Metric
 from clusterdb.monitoring.metrics import OTHER, Described, fold, selected
-from clusterdb.monitoring.timings import BOUNDS, Timings
+from clusterdb.monitoring.timings import BOUNDS, Timings, quantile
 
 LATENCY = Described("l", "histogram", ("cache", "region"), "how long")
 
@@ -66,3 +69,25 @@ def test_histograms_of_folded_regions_are_added_up():
     assert (kept.value, others.value, others.labels["region"]) == (1, 2, OTHER)
     assert dict(others.buckets)[0.0025] == 2
     assert dict(others.buckets)[0.001] == 0
+
+
+@pytest.mark.parametrize(
+    ("seconds", "half", "most"),
+    [
+        ([0.0002] * 10, 0.000175, 0.0002485),  # spread evenly in the bucket up to 0.25 ms
+        ([0.0002] * 99 + [0.3], 0.00017576, 0.00025),
+        ([9.0] * 3, math.inf, math.inf),
+        ([0.00005, 0.002], 0.0001, 0.00247),
+    ],
+)
+def test_quantiles_are_read_from_the_buckets(seconds: list[float], half: float, most: float):
+    timings = Timings(LATENCY)
+    for each in seconds:
+        timings.observe(("r",), each)
+    [histogram] = timings.samples("c")
+    assert quantile(histogram, 0.5) == pytest.approx(half, rel=1e-4)
+    assert quantile(histogram, 0.99) == pytest.approx(most, rel=1e-4)
+
+
+def test_nothing_observed_has_no_quantile():
+    assert math.isnan(quantile(Metric(name="l", kind="histogram", value=0), 0.5))

@@ -2,23 +2,28 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Annotated, Final
 
 import msgspec
 import typer
 
-from clusterdb.cache import InvalidArgument
+from clusterdb.cache import InvalidArgument, NotSupported
 
 from ..advice import Advice
 from ..advice import advise as look_at
+from ..config.secrets import masked
 from ..entries import Entry
 from ..policy import POLICIES
 from ..profile import Profile
 from ..replay import replay
+from ..settings import DEFAULT_REGION
 from .output import make_console, plain_table, print_json, safe
-from .simulate import Trace, size_in
-from .target import AsJson
+from .served import ServedView
+from .simulate import TRACE_HELP, size_in
+from .target import AsJson, RegionName, server_of
 from .traces import read_requests
 
 __all__ = ["advice_on", "advise"]
@@ -27,25 +32,52 @@ _BARS: Final = 12
 
 
 def advise(
-    trace: Trace,
+    trace: Annotated[Path | None, typer.Argument(help=TRACE_HELP, show_default=False)] = None,
     size: Annotated[
         str, typer.Option("--size", help="The size in mind: entries, or a share of keys as 5%.")
     ] = "10%",
     policy: Annotated[str, typer.Option("--policy", help="The policy in mind.")] = "adaptive",
+    region: RegionName = None,
+    url: Annotated[
+        str | None,
+        typer.Option(
+            "--url", help="http://host of a server, instead of a trace.", show_default=False
+        ),
+    ] = None,
     json: AsJson = False,
 ) -> None:
     """Say what other sizes and policies would do for the requests of a trace, and what those are
-    like: hot keys, scans, loops. A running cache says the same of itself: `await cache.advise()`.
+    like: hot keys, scans, loops. A cache that is served says the same of itself, by --url; one in
+    your program by `await cache.advise()`.
     """
-    if policy not in POLICIES:
-        raise InvalidArgument(f"there is no policy {policy!r}: known are {', '.join(POLICIES)}")
-    requests, sample = read_requests(trace)
-    entries = size_in(size, len(set(requests)))
-    found = advice_on(trace.name, requests, policy, entries)
+    if (trace is None) == (url is None):
+        raise InvalidArgument("give a trace, or --url with a server: one of the two")
+    if trace is not None:
+        found, sample = _of_trace(trace, size, policy)
+    else:
+        found, sample = _of_server(url, region or DEFAULT_REGION), None
     if json:
         print_json({**msgspec.to_builtins(found), "sample": sample})
     else:
         _show(found)
+
+
+def _of_server(url: str | None, region: str) -> Advice:
+    server = server_of(None, url)
+    if server is None:
+        raise NotSupported(
+            f"{masked(url or '')} is no server: only a program that reads knows its reads; let it "
+            f"serve its cache (cache serve, make_app), or record a trace: cache record"
+        )
+    return asyncio.run(ServedView(server).advice(region))
+
+
+def _of_trace(trace: Path, size: str, policy: str) -> tuple[Advice, float]:
+    if policy not in POLICIES:
+        raise InvalidArgument(f"there is no policy {policy!r}: known are {', '.join(POLICIES)}")
+    requests, sample = read_requests(trace)
+    entries = size_in(size, len(set(requests)))
+    return advice_on(trace.name, requests, policy, entries), sample
 
 
 def advice_on(name: str, requests: Sequence[str], policy: str, entries: int) -> Advice:
@@ -67,11 +99,14 @@ def advice_on(name: str, requests: Sequence[str], policy: str, entries: int) -> 
 
 def _show(found: Advice) -> None:
     console = make_console()
-    console.print(f"{safe(found.region)}: {found.policy}, {found.size:,} entries")
+    head = f"{safe(found.region)}: {safe(found.policy)}, {found.size:,} entries"
+    console.print(head, markup=False)
     console.print(f"hit ratio {found.hit_ratio:.1%}; {found.sampled:,} sampled requests\n")
     if not found.curve:
         console.print("Too few requests for advice: at least 500 of sampled keys are needed.")
         return
+    from rich.text import Text
+
     from .demo.plot import Bars  # brings rich, which the plain commands start without
 
     step = max(1, len(found.curve) // _BARS)
@@ -80,10 +115,10 @@ def _show(found: Advice) -> None:
     console.print()
     table = plain_table("policy", "hit ratio on the sample", texts=1)
     for name, ratio in sorted(found.policies.items(), key=lambda item: -item[1]):
-        table.add_row(name, f"{ratio:.1%}")
+        table.add_row(Text(safe(name)), f"{ratio:.1%}")
     console.print(table)
     for line in sentences(found):
-        console.print(f"- {safe(line)}")
+        console.print(f"- {safe(line)}", markup=False)
 
 
 def sentences(found: Advice) -> list[str]:

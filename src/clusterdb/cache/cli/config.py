@@ -53,8 +53,8 @@ class RegionSummary(msgspec.Struct, frozen=True):
 class Summary(msgspec.Struct, frozen=True):
     """What a configuration file says.
 
-    ``at``: where the backend is, URLs without credentials. ``inactive``: what was accepted and is
-    not acted on yet.
+    ``at``: where the backend is, URLs without credentials. ``inactive``: settings that have
+    no effect.
     """
 
     name: str
@@ -91,7 +91,7 @@ def places(backend: CacheBackend) -> list[str]:
 
 
 def _inactive(settings: CacheConfig) -> list[str]:
-    """What a cache of these settings says it will not act on."""
+    """What a cache of these settings says has no effect."""
     found: list[str] = []
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", InactiveSetting)
@@ -133,7 +133,7 @@ def _show(file: Path, summary: Summary) -> None:
     console.print(f"backend  {backend}", markup=False, soft_wrap=True)
     console.print(region_table(summary.regions))
     if summary.inactive:
-        console.print("accepted, and not acted on by this version:", style="yellow")
+        console.print("without effect where they stand:", style="yellow")
         for message in summary.inactive:
             console.print(f"  - {message}", markup=False, soft_wrap=True)
 

@@ -12,12 +12,11 @@ import typer
 
 from clusterdb.cache import Cache, CacheConfig, CacheError
 
-from ..checking import copies_of, told
+from ..checking import told
 from ..config import Disk, Redis
 from ..diagnosis import Diagnosis, diagnose
 from ..protocols import BackendInfo
 from .config import check_file
-from .figures import describe
 from .installation import (
     EXTRAS,
     asked_pure,
@@ -29,7 +28,8 @@ from .installation import (
     version,
 )
 from .output import make_console, plain_table, print_json, safe
-from .target import Url, configured, on_cache
+from .target import Url, configured, on_view, server_of
+from .view import View
 
 __all__ = ["Check", "Report", "doctor", "examine"]
 
@@ -114,7 +114,7 @@ def _check_config(file: Path) -> Check:
         summary = check_file(file)
     except CacheError as error:
         return Check("configuration", False, str(error))
-    later = f", {len(summary.inactive)} not acted on yet" if summary.inactive else ""
+    later = f", {len(summary.inactive)} without effect" if summary.inactive else ""
     return Check("configuration", True, f"{file}: {len(summary.regions)} regions{later}")
 
 
@@ -122,15 +122,11 @@ def _check_backend(file: Path | None, url: str | None) -> list[Check]:
     """Ask a backend that processes share how it is, how it differs from what is configured, and
     what that means.
     """
-    config = configured(file, url)[0]
-    shared = isinstance(config.backend, Redis) or (
-        isinstance(config.backend, Disk) and Path(config.backend.path).expanduser().exists()
-    )
-    if not shared:
+    name = _backend_of(file, url)
+    if name is None:
         return []
-    name = "servers" if isinstance(config.backend, Redis) else "file"
     try:
-        info, diagnoses = on_cache(file, url, _look)
+        info, diagnoses = on_view(file, url, _look)
     except CacheError as error:
         return [Check(name, False, str(error))]
     return [
@@ -140,12 +136,28 @@ def _check_backend(file: Path | None, url: str | None) -> list[Check]:
     ]
 
 
-async def _look(cache: Cache) -> tuple[BackendInfo, list[Diagnosis]]:
-    info, end = await describe(cache), time.monotonic() + _SETTLED
-    while info.servers and not any(each.near for each in info.servers) and time.monotonic() < end:
-        await asyncio.sleep(_SETTLED / 10)  # whether a server can track is learnt by asking it to
-        info = await describe(cache)
-    return info, diagnose(info, copies_of(cache.access.runtime))
+def _backend_of(file: Path | None, url: str | None) -> str | None:
+    """What there is to be asked: a ``file``, or ``servers``; ``None`` without any."""
+    if server_of(file, url) is not None:
+        return "server"
+    backend = configured(file, url)[0].backend
+    if isinstance(backend, Redis):
+        return "servers"
+    there = isinstance(backend, Disk) and Path(backend.path).expanduser().exists()
+    return "file" if there else None
+
+
+async def _look(view: View) -> tuple[BackendInfo, list[Diagnosis]]:
+    seen, end = await view.overview(), time.monotonic() + _SETTLED
+    while _unsettled(seen.backend) and time.monotonic() < end:
+        await asyncio.sleep(_SETTLED / 10)
+        seen = await view.overview()
+    return seen.backend, diagnose(seen.backend, seen.copies)
+
+
+def _unsettled(info: BackendInfo) -> bool:
+    """Whether a server can track is learnt by asking it to."""
+    return bool(info.servers) and not any(each.near for each in info.servers)
 
 
 def _said(info: BackendInfo) -> str:

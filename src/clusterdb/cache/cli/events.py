@@ -6,18 +6,20 @@ import asyncio
 import json as encoder
 import sys
 import time
-from typing import Annotated, Any
+from itertools import islice
+from typing import Annotated, Any, Union
 
 import msgspec
 import typer
 
-from clusterdb.cache import Cache, Event, EventGap, InvalidArgument, Redis, Subscription
+from clusterdb.cache import Cache, Event, InvalidArgument, Redis, Subscription
 
 from ..config.shapes import nearest
-from ..events.types import event_kinds
+from ..events.types import every_kind
 from ..units import seconds
 from .output import print_line, safe
-from .target import AsJson, ConfigFile, Url, no_region, on_cache
+from .served import Server
+from .target import AsJson, ConfigFile, Url, no_region, on_cache, server_of
 
 __all__ = ["events"]
 
@@ -28,6 +30,7 @@ _NO_CHANNEL = (
     "cache: no channel is configured (invalidation.notification, or ?channel=NAME in the URL): "
     "what other processes do is not heard\n"
 )
+_NAMED = "key", "tag", "pattern", "node", "circuit", "text"
 
 
 @events.callback()
@@ -66,6 +69,11 @@ def tail(
     if limit == 0:
         raise InvalidArgument(f"--for is above 0 seconds, not {duration!r}")
 
+    server = server_of(config, url)
+    if server is not None:
+        _follow_served(server, _query(kind or [], region, key), limit, count, as_json=json)
+        return
+
     async def work(cache: Cache) -> None:
         if region is not None and region not in cache.regions:
             raise no_region(region, cache.regions)
@@ -81,7 +89,7 @@ def tail(
 
 def _kinds(names: list[str]) -> list[type[Event]]:
     """The kinds of events of these names; losses are told whatever is chosen."""
-    known = event_kinds()
+    known = every_kind()
     for name in names:
         if name not in known:
             raise InvalidArgument(
@@ -89,6 +97,30 @@ def _kinds(names: list[str]) -> list[type[Event]]:
                 f"known are {', '.join(known)}"
             )
     return [known[name] for name in names]
+
+
+def _query(kinds: list[str], region: str | None, key: str | None) -> dict[str, str | list[str]]:
+    query: dict[str, str | list[str]] = {"kind": kinds}
+    return (
+        query
+        | ({} if region is None else {"region": region})
+        | ({} if key is None else {"key": key})
+    )
+
+
+def _follow_served(
+    server: Server,
+    query: dict[str, str | list[str]],
+    limit: float | None,
+    count: int | None,
+    *,
+    as_json: bool,
+) -> None:
+    """What the server tells, which is what happens in its process, and what it hears of others."""
+    any_event: Any = Union[tuple(every_kind().values())]  # noqa: UP007 - of classes in a table
+    events = server.follow("/v1/events", any_event, query, limit, _begun)
+    for event in islice(events, count):
+        _tell(event, as_json=as_json)
 
 
 async def _follow(
@@ -101,22 +133,31 @@ async def _follow(
     ):
         sys.stderr.write(_NO_CHANNEL)
     async with events as happening:
-        sys.stderr.write(_FOLLOWING)
-        sys.stderr.flush()
+        _begun()
         async for event in happening:
-            fields = msgspec.to_builtins(event)
-            print_line(encoder.dumps(fields) if as_json else _line(event, fields))
+            _tell(event, as_json=as_json)
             told += 1
             if told == count:
                 return
 
 
-def _line(event: Event, fields: dict[str, Any]) -> str:
+def _begun() -> None:
+    sys.stderr.write(_FOLLOWING)
+    sys.stderr.flush()
+
+
+def _tell(event: Event, *, as_json: bool) -> None:
+    fields = msgspec.to_builtins(event)
+    print_line(encoder.dumps(fields) if as_json else _line(fields))
+
+
+def _line(fields: dict[str, Any]) -> str:
     """Time, kind, region, key or tag, and who it was."""
-    milliseconds = int(event.time % 1 * 1000)
-    at = f"{time.strftime('%H:%M:%S', time.localtime(event.time))}.{milliseconds:03}"
-    named = [fields[name] for name in ("key", "tag", "pattern", "node") if name in fields]
-    what = safe(named[0] if named else "")
-    if isinstance(event, EventGap):
-        what = f"{event.count or 'some'} events were lost ({event.reason})"
-    return f"{at}  {fields['kind']:<15} {fields.get('region', '-'):<12} {what}  {event.origin}"
+    at = time.strftime("%H:%M:%S", time.localtime(fields["time"]))
+    milliseconds = int(fields["time"] % 1 * 1000)
+    named = [fields[name] for name in _NAMED if name in fields]
+    what = safe(str(named[0]) if named else "")
+    if fields["kind"] == "gap":
+        what = f"{fields['count'] or 'some'} events were lost ({fields['reason']})"
+    kind, region = fields["kind"], fields.get("region") or "-"
+    return f"{at}.{milliseconds:03}  {kind:<15} {region:<12} {what}  {fields['origin']}"

@@ -10,15 +10,16 @@ from typing import Any
 
 import msgspec
 
-from clusterdb.cache import Cache, CacheStats
+from clusterdb.cache import CacheStats
 from clusterdb.monitoring import Metric
 
 from ..measures import WHOLE
-from ..protocols import BackendInfo, RegionInfo
+from ..overview import Overview, RegionLimits
+from ..protocols import RegionInfo
 from ..samples import backend_samples, region_samples
 from ..stats import Counters, LoadCounters, RegionStats
 
-__all__ = ["RegionFigures", "describe", "metrics_of", "regions_of"]
+__all__ = ["RegionFigures", "metrics_of", "regions_of"]
 
 
 class RegionFigures(msgspec.Struct, frozen=True, kw_only=True):
@@ -38,41 +39,34 @@ class RegionFigures(msgspec.Struct, frozen=True, kw_only=True):
     totals: Counters
 
 
-async def describe(cache: Cache) -> BackendInfo:
-    """The backend, asked now."""
-    return await cache.access.runtime.backend.describe()
-
-
-def regions_of(cache: Cache, info: BackendInfo) -> list[RegionFigures]:
+def regions_of(seen: Overview) -> list[RegionFigures]:
     """The figures of each region."""
-    shown = [name for name in info.regions if name in cache.regions]
-    return [_figures(cache, name, info.regions[name]) for name in shown]
+    return [_figures(limits, seen.backend.regions[limits.name]) for limits in seen.regions]
 
 
-def _figures(cache: Cache, name: str, found: RegionInfo) -> RegionFigures:
-    settings = cache.region(name).access.state.settings
+def _figures(limits: RegionLimits, found: RegionInfo) -> RegionFigures:
     totals = found.totals or found.counters
     reads = totals.hits + totals.misses
     return RegionFigures(
-        name=name,
-        policy=settings.policy,
-        ttl=settings.ttl,
+        name=limits.name,
+        policy=limits.policy,
+        ttl=limits.ttl,
         items=found.items,
-        max_items=settings.max_items,
+        max_items=limits.max_items,
         weight=found.weight,
-        max_memory=None if settings.max_weight is None else int(settings.max_weight),
+        max_memory=limits.max_weight,
         hit_ratio=totals.hits / reads if reads else None,
         totals=totals,
     )
 
 
-def metrics_of(cache: Cache, info: BackendInfo) -> list[Metric]:
+def metrics_of(seen: Overview) -> list[Metric]:
     """The totals as samples, named as :meth:`Cache.get_metrics` names them, and what is known of
     the backend and its servers; what only a process that works has counted is left out.
     """
-    regions = {each.name: _stats(each) for each in regions_of(cache, info)}
+    info, regions = seen.backend, {each.name: _stats(each) for each in regions_of(seen)}
     stats = CacheStats(
-        name=cache.config.name, backend=info.kind, uptime=0.0, tags=info.tags, regions=regions
+        name=seen.cache, backend=info.kind, uptime=0.0, tags=info.tags, regions=regions
     )
     own = {f"cache_{name}" for name in (*LoadCounters.__struct_fields__, "undecodable")}
     own |= {WHOLE[field].name for field in ("uptime", "near_age")}

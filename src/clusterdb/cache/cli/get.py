@@ -15,7 +15,7 @@ from clusterdb.cache import InvalidArgument
 from ..inspecting import as_json, described, present, read
 from ..types import Record
 from .output import fail, is_terminal, print_json, print_line, write_bytes
-from .served import ServedRegion
+from .served_region import ServedRegion
 from .target import AnyRegion, AsJson, ConfigFile, RegionName, Url, on_region
 
 __all__ = ["Key", "exists", "get"]

@@ -9,10 +9,12 @@ from typing import Any
 import msgspec
 import typer
 
+from clusterdb.cache import Cache
 from clusterdb.monitoring import Health
 
 from .output import make_console, print_json, safe
-from .target import AsJson, ConfigFile, Url, make_cache
+from .served import ServedView
+from .target import AsJson, ConfigFile, Url, make_cache, server_of
 
 __all__ = ["health"]
 
@@ -25,13 +27,11 @@ def health(config: ConfigFile = None, url: Url = None, json: AsJson = False) -> 
 
     Example: cache health --url redis://localhost:6379 --json
     """
-    cache = make_cache(config, url)
-
-    async def session() -> Health:
-        async with aclosing(cache):
-            return await cache.get_health()  # which tells of a backend that can't be reached
-
-    found = asyncio.run(session())
+    server = server_of(config, url)
+    if server is not None:
+        found = asyncio.run(ServedView(server).health())
+    else:
+        found = asyncio.run(_look(make_cache(config, url)))
     if json:
         report: dict[str, Any] = {"status": found.status, "live": found.live, "ready": found.ready}
         print_json({**report, **msgspec.to_builtins(found)})
@@ -39,6 +39,11 @@ def health(config: ConfigFile = None, url: Url = None, json: AsJson = False) -> 
         _show(found)
     if not found.ready:
         raise typer.Exit(1)
+
+
+async def _look(cache: Cache) -> Health:
+    async with aclosing(cache):
+        return await cache.get_health()  # which tells of a backend that can't be reached
 
 
 def _show(found: Health) -> None:

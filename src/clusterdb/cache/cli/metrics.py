@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from importlib.resources import files
 from typing import TYPE_CHECKING, Annotated, Any
@@ -10,12 +11,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 import msgspec
 import typer
 
-from clusterdb.cache import Cache, InvalidArgument
+from clusterdb.cache import InvalidArgument
 from clusterdb.monitoring import Metric
+from clusterdb.monitoring.timings import quantile
 
-from .figures import describe, metrics_of
 from .output import is_terminal, make_console, plain_table, print_json, print_line, safe
-from .target import AsJson, ConfigFile, Url, on_cache
+from .target import AsJson, ConfigFile, Url, on_view
+from .view import View
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -50,13 +52,13 @@ def show(
 ) -> None:
     """Show what was counted by all processes, by the names a metrics system knows."""
     if not watch:
-        _once(on_cache(config, url, _ask), json=json)
+        _once(on_view(config, url, _ask), json=json)
         return
     if not every >= 0.1 or (count is not None and count < 1):
         raise InvalidArgument(
             f"--every is 0.1 seconds or more and --count 1 or more, not {every!r} and {count!r}"
         )
-    on_cache(config, url, lambda cache: _watch(cache, every, count, json=json))
+    on_view(config, url, lambda view: _watch(view, every, count, json=json))
 
 
 @metrics.command()
@@ -75,8 +77,8 @@ def _data(name: str) -> str:
     return (files("clusterdb.monitoring") / "data" / name).read_text("utf-8").rstrip("\n")
 
 
-async def _ask(cache: Cache) -> list[Metric]:
-    return metrics_of(cache, await describe(cache))
+async def _ask(view: View) -> list[Metric]:
+    return await view.metrics()
 
 
 def _once(found: list[Metric], *, json: bool) -> None:
@@ -86,13 +88,13 @@ def _once(found: list[Metric], *, json: bool) -> None:
         make_console().print(_table(found, {}, None))
 
 
-async def _watch(cache: Cache, every: float, count: int | None, *, json: bool) -> None:
+async def _watch(view: View, every: float, count: int | None, *, json: bool) -> None:
     """Look and show, each time below the one before; on a terminal in its place."""
     before: Shown = {}
     began, looks = time.monotonic(), 0
     console = make_console()
     while True:
-        found, now = await _ask(cache), time.monotonic()
+        found, now = await view.metrics(), time.monotonic()
         seconds = now - began if looks else None
         if json:
             line: dict[str, Any] = {"time": time.time(), "metrics": msgspec.to_builtins(found)}
@@ -115,17 +117,29 @@ def _table(found: list[Metric], before: Shown, seconds: float | None) -> Table:
     table = plain_table(*columns, texts=2)
     for metric in found:
         name, of = _series(metric)
-        row: list[Text | str] = [Text(safe(name)), Text(safe(of)), f"{metric.value:,.10g}"]
+        row: list[Text | str] = [Text(safe(name)), Text(safe(of)), _value(metric)]
         if seconds:
             row.append(_rate(metric, before, seconds))
         table.add_row(*row)
     return table
 
 
+def _value(metric: Metric) -> str:
+    """What it is; of a histogram how many were observed, and how long half and 99% of them took."""
+    if metric.kind != "histogram":
+        return f"{metric.value:,.10g}"
+    half, most = [_milliseconds(quantile(metric, share)) for share in (0.5, 0.99)]
+    return f"{metric.value:,.0f}, p50 {half}, p99 {most}"
+
+
+def _milliseconds(seconds: float) -> str:
+    return "above all bounds" if math.isinf(seconds) else f"{1000 * seconds:.3g} ms"
+
+
 def _rate(metric: Metric, before: Shown, seconds: float) -> str:
     """A counter that became smaller began anew."""
     then = before.get(_series(metric))
-    if metric.kind != "counter" or then is None:
+    if metric.kind == "gauge" or then is None:
         return ""
     return f"{(metric.value - then if metric.value >= then else metric.value) / seconds:,.1f}"
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
-from clusterdb.cache import InvalidArgument
+from clusterdb.cache import CacheError, InvalidArgument
 
 from .output import print_line
 from .target import TOKEN, ConfigFile, Url, own_cache
@@ -80,8 +80,14 @@ def serve(
         hosts=tuple(allow_host or ()),
     )
     settings.check_reach()
-    with suppress(KeyboardInterrupt):  # how one ends it
-        asyncio.run(_serve(config, url, settings, demo=demo))
+    try:
+        with suppress(KeyboardInterrupt):  # how one ends it
+            asyncio.run(_serve(config, url, settings, demo=demo))
+    except OSError as error:
+        if isinstance(error, CacheError):
+            raise
+        problem = error.strerror or str(error)
+        raise InvalidArgument(f"can't serve at {host}, port {port}: {problem}") from error
 
 
 async def _serve(

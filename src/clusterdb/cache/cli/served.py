@@ -5,14 +5,15 @@ A redirection is not followed, so that the token goes nowhere else.
 
 from __future__ import annotations
 
-import base64
 import json
-from collections.abc import AsyncIterator, Iterable
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from http.client import HTTPConnection, HTTPException, HTTPResponse, HTTPSConnection
-from typing import Any, Final
+from typing import Any, Final, TypeAlias, TypeVar
 from urllib.parse import quote, urlencode, urlsplit
 
-from msgspec import UNSET, UnsetType
+import msgspec
 
 from clusterdb.cache import (
     BackendUnavailable,
@@ -21,14 +22,26 @@ from clusterdb.cache import (
     NotSupported,
     TypeMismatch,
 )
+from clusterdb.monitoring import Health, HealthCheck, Metric
 
+from ..advice import Advice
 from ..config.secrets import masked
-from ..types import Record
+from ..overview import Overview
+from ..tally import HotKeys
 
-__all__ = ["ServedRegion", "Server"]
+__all__ = ["ServedView", "Server", "region_path"]
 
-_TIMEOUT: Final = 60.0
-_MOST_KEYS: Final = 10_000
+T = TypeVar("T")
+Query: TypeAlias = Mapping[str, str | list[str]]
+
+_TIMEOUT: Final = 35.0
+"""Seconds for an answer, of which a server gives up thirty."""
+_SILENCE: Final = 60.0
+"""Seconds without a sign of life after which a stream counts as broken; a server sends one every
+fifteen.
+"""
+_LONGEST: Final = 64 * 1024 * 1024
+_LONGEST_LINE: Final = 8 * 1024 * 1024
 _ERRORS: Final[dict[int, type[CacheError]]] = {
     400: InvalidArgument,
     401: InvalidArgument,
@@ -41,8 +54,6 @@ _ERRORS: Final[dict[int, type[CacheError]]] = {
     503: BackendUnavailable,
     504: BackendUnavailable,
 }
-
-_TTL = str | UnsetType | None
 
 
 class Server:
@@ -67,26 +78,88 @@ class Server:
         self,
         method: str,
         path: str,
-        query: dict[str, str] | None = None,
+        query: Query | None = None,
         body: dict[str, Any] | None = None,
         headers: dict[str, str] | None = None,
+        *,
+        timeout: float = _TIMEOUT,
     ) -> tuple[int, Any]:
         """Status and document of the answer. Raises the error that a problem stands for, but for
         the statuses 404 and 412 of an entry, and :class:`BackendUnavailable` without an answer.
         """
+        with self._answer(method, path, query, body, headers, timeout) as (response, _):
+            return self._read(response)
+
+    def get(self, path: str, kind: type[T], query: Query | None = None, **options: Any) -> T:
+        """The document of an operation that observes."""
+        return self._as(self.ask("GET", path, query, **options)[1], kind)
+
+    def _as(self, document: Any, kind: type[T]) -> T:
+        try:
+            return msgspec.convert(document, kind)
+        except msgspec.ValidationError as error:
+            raise BackendUnavailable(
+                f"{self.url} answers otherwise than this version of clusterdb-cache expects "
+                f"({error}): use the version that serves it"
+            ) from None
+
+    def follow(
+        self,
+        path: str,
+        kind: type[T],
+        query: Query,
+        limit: float | None,
+        begun: Callable[[], None],
+    ) -> Iterator[T]:
+        """The data of server-sent events, for ``limit`` seconds; ``begun`` is called before the
+        first. Raises :class:`BackendUnavailable` when the server ends it, or is silent.
+        """
+        until = None if limit is None else time.monotonic() + limit
+        with self._answer("GET", path, query, None, None, _TIMEOUT) as (response, connection):
+            if response.status != 200:
+                self._read(response)
+            begun()
+            while True:
+                left = _SILENCE if until is None else until - time.monotonic()
+                if left <= 0:
+                    return
+                if connection.sock is not None:
+                    connection.sock.settimeout(min(left, _SILENCE))
+                try:
+                    line = response.readline(_LONGEST_LINE)
+                except TimeoutError:
+                    if until is not None and time.monotonic() >= until:
+                        return
+                    raise
+                if not line:
+                    raise BackendUnavailable(f"the server {self.url} has ended the stream")
+                if line.startswith(b"data: "):
+                    yield self._as(json.loads(line[6:]), kind)
+
+    @contextmanager
+    def _answer(
+        self,
+        method: str,
+        path: str,
+        query: Query | None,
+        body: dict[str, Any] | None,
+        headers: dict[str, str] | None,
+        timeout: float,
+    ) -> Iterator[tuple[HTTPResponse, HTTPConnection]]:
+        """Send a request; its answer, not yet read, as long as the block lasts."""
         sent = dict(headers or {})
         if self._token is not None:
             sent["Authorization"] = f"Bearer {self._token}"
         content = None
         if body is not None:
             content, sent["Content-Type"] = json.dumps(body).encode(), "application/json"
-        target = self._base + path + (f"?{urlencode(query)}" if query else "")
+        target = self._base + path + (f"?{urlencode(query, doseq=True)}" if query else "")
         kind = HTTPSConnection if self._https else HTTPConnection
-        connection = kind(self._host, self._port, timeout=_TIMEOUT)
+        connection = kind(self._host, self._port, timeout=timeout)
         try:
             connection.request(method, target, body=content, headers=sent)
-            return self._read(connection.getresponse())
-        except (OSError, HTTPException) as error:
+            yield connection.getresponse(), connection
+        except (OSError, HTTPException, ValueError, RecursionError) as error:
             if isinstance(error, CacheError):
                 raise
             raise BackendUnavailable(f"the server {self.url} can't be asked: {error}") from error
@@ -94,10 +167,10 @@ class Server:
             connection.close()
 
     def _read(self, response: HTTPResponse) -> tuple[int, Any]:
-        content = response.read()
+        content = response.read(_LONGEST)
         try:
             document = json.loads(content) if content else None
-        except ValueError:
+        except (ValueError, RecursionError):
             document = None
         status = response.status
         if status < 300:
@@ -109,111 +182,44 @@ class Server:
         raise _ERRORS.get(status, CacheError)(str(document["detail"]))
 
 
-class ServedRegion:
-    """A region of a served cache: what the commands do with a :class:`Region`."""
+class ServedView:
+    """A served cache, to be looked at. What it tells of itself counts for all processes where its
+    backend counts for all, and else for the one that serves it.
+    """
 
-    def __init__(self, server: Server, name: str | None) -> None:
-        self._server, self.name, self._whole = server, name or "default", name is None
-        self._path = f"/v1/regions/{quote(self.name, safe='')}"
+    def __init__(self, server: Server) -> None:
+        self._server = server
 
-    async def read(self, key: str) -> Record | None:
-        """What is under a key."""
-        status, entry = self._server.ask("GET", f"{self._path}/entry", {"key": key})
-        if status != 200:
-            return None
-        value = entry["value"]
-        return Record(
-            key=key,
-            value=base64.b64decode(value) if entry["type"] == "bytes" else value,
-            version=entry["version"],
-            expires_in=entry["expires_in"],
-            tags=tuple(entry["tags"]),
-            tier=entry["tier"],
-            age_bound=entry["age_bound"],
-        )
+    @property
+    def at(self) -> list[str]:
+        return [self._server.url]
 
-    async def present(self, key: str) -> bool:
-        """Whether there is an entry."""
-        query = {"key": key, "peek": "true", "limit": "1"}
-        return self._server.ask("GET", f"{self._path}/entry", query)[0] == 200
+    async def overview(self) -> Overview:
+        return self._server.get("/v1/overview", Overview)
 
-    async def set(
-        self,
-        key: str,
-        value: Any,
-        *,
-        ttl: _TTL = UNSET,
-        nx: bool = False,
-        xx: bool = False,
-        keep_ttl: bool = False,
-        tags: Iterable[str] = (),
-    ) -> bool:
-        """Store a value; whether it was."""
-        if nx and xx:
-            raise InvalidArgument("nx and xx exclude each other: choose one")
-        body: dict[str, Any] = {"value": value, "tags": list(tags), "keep_ttl": keep_ttl}
-        if isinstance(value, bytes):
-            body |= {"value": base64.b64encode(value).decode(), "type": "bytes"}
-        if not isinstance(ttl, UnsetType):
-            body["ttl"] = ttl
-        headers = {"If-None-Match": "*"} if nx else {"If-Match": "*"} if xx else {}
-        path = f"{self._path}/entry"
-        return self._server.ask("PUT", path, {"key": key}, body, headers)[0] == 200
+    async def metrics(self) -> list[Metric]:
+        """The samples of the serving process, which has counted loads and latencies too."""
+        return self._server.get("/v1/metrics", dict[str, list[Metric]])["metrics"]
 
-    async def delete_many(self, keys: Iterable[str]) -> int:
-        """Delete entries; how many there were. One request each."""
-        path = f"{self._path}/entry"
-        asked = [self._server.ask("DELETE", path, {"key": key}) for key in dict.fromkeys(keys)]
-        return sum([status == 204 for status, _ in asked])
+    async def health(self) -> Health:
+        """What stands in the way of its work."""
+        checks = self._server.get("/v1/health", _Report).checks
+        return Health(checks)
 
-    async def touch(self, key: str, ttl: str | None) -> bool:
-        """Give an entry a new time to live; whether there is one."""
-        path = f"{self._path}/entry"
-        return self._server.ask("PATCH", path, {"key": key}, {"ttl": ttl})[0] == 204
+    async def advice(self, region: str) -> Advice:
+        """What another size or policy would do for a region."""
+        return self._server.get(f"{region_path(region)}/advice", Advice)
 
-    async def increment(
-        self, key: str, delta: int = 1, *, initial: int = 0, ttl: _TTL = UNSET
-    ) -> int:
-        """Add to a whole number; the sum."""
-        body: dict[str, Any] = {"delta": delta, "initial": initial}
-        if not isinstance(ttl, UnsetType):
-            body["ttl"] = ttl
-        total: int = self._server.ask("POST", f"{self._path}/increment", {"key": key}, body)[1][
-            "value"
-        ]
-        return total
+    async def hot_keys(self, region: str, query: Query, seconds: float) -> HotKeys:
+        """The keys that are read most, which may take ``seconds``."""
+        path = f"{region_path(region)}/hot-keys"
+        return self._server.get(path, HotKeys, query, timeout=seconds + _TIMEOUT)
 
-    async def scan(self, pattern: str, *, timeout: str | None = None) -> AsyncIterator[str]:
-        """The keys that match. Raises :class:`NotSupported` after ten thousand: a server gives no
-        more at once.
-        """
-        if timeout is not None:
-            raise NotSupported("--timeout does not work over HTTP: the server has its own")
-        query = {"pattern": pattern, "limit": str(_MOST_KEYS)}
-        found = self._server.ask("GET", f"{self._path}/keys", query)[1]
-        for key in found["keys"]:
-            yield key
-        if not found["complete"]:
-            raise NotSupported(
-                f"a server lists {_MOST_KEYS} keys at once, and there are more: narrow the pattern"
-            )
 
-    async def invalidate_many(self, keys: Iterable[str]) -> int:
-        """Make entries misses by key."""
-        return self._count("invalidated", f"{self._path}/invalidate", {"keys": list(keys)})
+class _Report(msgspec.Struct):
+    checks: tuple[HealthCheck, ...]
 
-    async def invalidate_matching(self, pattern: str) -> int:
-        """Make entries misses by glob."""
-        return self._count("invalidated", f"{self._path}/invalidate", {"matching": [pattern]})
 
-    async def invalidate_tag(self, tag: str) -> int:
-        """Make entries misses by tag, in all regions."""
-        return self._count("invalidated", "/v1/invalidate", {"tags": [tag]})
-
-    async def clear(self) -> int:
-        """Remove every entry of the region; without a name, of all regions."""
-        return self._count("removed", "/v1/clear" if self._whole else f"{self._path}/clear", {})
-
-    def _count(self, name: str, path: str, body: dict[str, Any]) -> int:
-        count: int = self._server.ask("POST", path, None, body)[1][name]
-        return count
+def region_path(name: str) -> str:
+    """Where the operations of a region are."""
+    return f"/v1/regions/{quote(name, safe='')}"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, TypeAlias
+from typing import Annotated, Final, TypeAlias
 
 import msgspec
 import typer
@@ -16,11 +16,10 @@ from .output import make_console, plain_table, print_json, progress
 from .target import AsJson
 from .traces import read_requests
 
-__all__ = ["Simulated", "Simulation", "Trace", "simulate", "size_in"]
+__all__ = ["TRACE_HELP", "Simulated", "Simulation", "Trace", "simulate", "size_in"]
 
-Trace: TypeAlias = Annotated[
-    Path, typer.Argument(help="A trace: *.u32 or *.u32.gz, CSV of keys, or a recording.")
-]
+TRACE_HELP: Final = "A trace: *.u32 or *.u32.gz, CSV of keys, or a recording."
+Trace: TypeAlias = Annotated[Path, typer.Argument(help=TRACE_HELP)]
 _SIZES = ["1%", "5%", "10%", "20%"]
 
 

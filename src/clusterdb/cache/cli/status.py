@@ -9,20 +9,19 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from clusterdb.cache import ByteSize, Cache
+from clusterdb.cache import ByteSize
 
 from ..protocols import BackendInfo, Member, ServerInfo
-from ..stats import Counters
 from ..units import format_seconds
-from .config import places
-from .figures import RegionFigures, describe, regions_of
+from .figures import RegionFigures, regions_of
 from .output import make_console, plain_table, print_json, safe
-from .served import Server
-from .target import AsJson, ConfigFile, Url, on_cache, server_of
+from .target import AsJson, ConfigFile, Url, on_view
+from .view import View
 
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
+    from rich.text import Text
 
 __all__ = ["others", "print_field", "regions", "size_text", "status"]
 
@@ -41,57 +40,21 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
     problems: tuple[str, ...]
 
 
-async def _status(cache: Cache) -> Status:
-    info = await describe(cache)
-    found = regions_of(cache, info)
+async def _status(view: View) -> Status:
+    seen = await view.overview()
+    found, info = regions_of(seen), seen.backend
     hits = sum([each.totals.hits for each in found])
     reads = hits + sum([each.totals.misses for each in found])
     return Status(
-        cache=cache.config.name,
+        cache=seen.cache,
         backend=info.kind,
-        at=places(cache.config.backend),
+        at=view.at,
         size=info.size,
         hit_ratio=hits / reads if reads else None,
         regions=found,
         servers=info.servers,
         processes=others(info),
         problems=info.problems,
-    )
-
-
-def _served(server: Server) -> Status:
-    """The same as a server tells it, which counts since it began."""
-    known, counted = server.ask("GET", "/v1/overview")[1], server.ask("GET", "/v1/statistics")[1]
-    limits = {each["name"]: each for each in known["regions"]}
-    regions = [_region(limits[name], each) for name, each in counted["regions"].items()]
-    hits = sum([each.totals.hits for each in regions])
-    reads = hits + sum([each.totals.misses for each in regions])
-    return Status(
-        cache=known["cache"],
-        backend=known["backend"],
-        at=[server.url],
-        size=known["size"],
-        hit_ratio=hits / reads if reads else None,
-        regions=regions,
-        servers=msgspec.convert(known["servers"], tuple[ServerInfo, ...]),
-        processes=msgspec.convert(known["processes"], list[Member]),
-        problems=tuple(known["problems"]),
-    )
-
-
-def _region(limits: dict[str, Any], counted: dict[str, Any]) -> RegionFigures:
-    totals = msgspec.convert(counted, Counters)
-    reads = totals.hits + totals.misses
-    return RegionFigures(
-        name=limits["name"],
-        policy=limits["policy"],
-        ttl=limits["ttl"],
-        items=counted["items"],
-        max_items=limits["max_items"],
-        weight=counted["weight"],
-        max_memory=limits["max_weight"],
-        hit_ratio=totals.hits / reads if reads else None,
-        totals=totals,
     )
 
 
@@ -103,8 +66,7 @@ def others(info: BackendInfo) -> list[Member]:
 
 def status(config: ConfigFile = None, url: Url = None, json: AsJson = False) -> None:
     """Show sizes, hit ratios, and the processes that use the cache. Counts as no read."""
-    server = server_of(config, url)
-    found = on_cache(config, url, _status) if server is None else _served(server)
+    found = on_view(config, url, _status)
     if json:
         print_json(msgspec.to_builtins(found))
         return
@@ -123,7 +85,7 @@ def status(config: ConfigFile = None, url: Url = None, json: AsJson = False) -> 
             f"{totals.hits:,}",
             f"{totals.misses:,}",
         )
-        table.add_row(each.name, *counts, _percent(each.hit_ratio))
+        table.add_row(_named(each.name), *counts, _percent(each.hit_ratio))
     console.print(table)
     if found.servers:
         console.print(_server_table(found.servers))
@@ -175,11 +137,10 @@ def _process_table(processes: list[Member]) -> Table:
 def regions(config: ConfigFile = None, url: Url = None, json: AsJson = False) -> None:
     """Show the regions: limits, contents, and what happened to them."""
 
-    async def work(cache: Cache) -> list[RegionFigures]:
-        return regions_of(cache, await describe(cache))
+    async def work(view: View) -> list[RegionFigures]:
+        return regions_of(await view.overview())
 
-    server = server_of(config, url)
-    found = on_cache(config, url, work) if server is None else _served(server).regions
+    found = on_view(config, url, work)
     if json:
         print_json({"regions": msgspec.to_builtins(found)})
         return
@@ -187,8 +148,8 @@ def regions(config: ConfigFile = None, url: Url = None, json: AsJson = False) ->
     table = plain_table("region", "policy", "ttl", "items", "of", "weight", "of", texts=2)
     for each in found:
         table.add_row(
-            each.name,
-            each.policy,
+            _named(each.name),
+            _named(each.policy),
             "no expiry" if each.ttl is None else format_seconds(each.ttl),
             _count(each.items),
             "no limit" if each.max_items is None else f"{each.max_items:,}",
@@ -201,7 +162,7 @@ def regions(config: ConfigFile = None, url: Url = None, json: AsJson = False) ->
         row: list[Any] = [each.totals.hits, each.totals.misses]
         happened = [getattr(each.totals, name) for name in _HAPPENED]
         table.add_row(
-            each.name,
+            _named(each.name),
             *[f"{count:,}" for count in row],
             _percent(each.hit_ratio),
             *[f"{count:,}" for count in happened],
@@ -210,6 +171,13 @@ def regions(config: ConfigFile = None, url: Url = None, json: AsJson = False) ->
 
 
 _HAPPENED = ("sets", "deletes", "evictions", "expirations")
+
+
+def _named(name: str) -> Text:
+    """A name as it is, of whatever a server calls it."""
+    from rich.text import Text
+
+    return Text(safe(name))
 
 
 def _count(items: int | None) -> str:

@@ -57,7 +57,7 @@ def init(
     config: _ConfigFile = None,
     json: AsJson = False,
 ) -> None:
-    """Make the tables where they are missing. What is there stays."""
+    """Make the tables where they are missing, and bring up to date what an older release made."""
     done: list[dict[str, Any]] = []
     for place, backend in configured(config).items():
         setup = make_setup(backend, SystemClock())

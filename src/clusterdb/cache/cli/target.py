@@ -37,7 +37,9 @@ from ..config.secrets import masked
 from ..config.shapes import nearest
 from ..factory import stored_regions
 from ..settings import DEFAULT_REGION
-from .served import ServedRegion, Server
+from .served import ServedView, Server
+from .served_region import ServedRegion
+from .view import OpenedView, View
 
 __all__ = [
     "TOKEN",
@@ -53,6 +55,7 @@ __all__ = [
     "no_region",
     "on_cache",
     "on_region",
+    "on_view",
     "own_cache",
     "region_in",
     "server_of",
@@ -103,11 +106,16 @@ def data_file(platform: str, environ: Mapping[str, str], home: Path) -> Path:
 
 def configured(file: Path | None, url: str | None) -> tuple[CacheConfig, str, bool]:
     """The configuration that is meant, where it comes from, and whether it was chosen for want of
-    any. Raises :class:`ConfigError`.
+    any. Raises :class:`ConfigError`, and :class:`NotSupported` for a served one.
     """
     if file is not None and url is not None:
         raise InvalidArgument("--config and --url exclude each other: choose one")
     named = os.environ.get(VARIABLE, "")
+    if server_of(file, url) is not None:
+        raise NotSupported(
+            f"this command does not work over HTTP ({masked(url or '')}): give --config, or the "
+            f"URL of the backend"
+        )
     if url is not None:
         return CacheConfig.from_url(url), masked(url), False
     if file is not None or named:
@@ -128,12 +136,6 @@ def make_cache(
     no other process can see, and a file that was named and is not there. It is maintained by its
     programs, and here only as ``maintained`` says.
     """
-    if server_of(file, url) is not None:
-        raise NotSupported(
-            f"this command does not work over HTTP ({masked(url or '')}); get, exists, set, "
-            f"delete, touch, increment, scan, invalidate, clear, status and regions do: for the "
-            f"others give --config, or the URL of the backend"
-        )
     config, source, usual = configured(file, url)
     if isinstance(config.backend, Memory):
         raise InvalidArgument(
@@ -170,7 +172,12 @@ def server_of(file: Path | None, url: str | None) -> Server | None:
         return None
     if file is not None:
         raise InvalidArgument("--config and --url exclude each other: choose one")
-    return Server(url, os.environ.get(TOKEN) or None)
+    token = os.environ.get(TOKEN, "").strip()
+    if not (token.isascii() and token.isprintable()) or " " in token:
+        raise InvalidArgument(
+            f"{TOKEN} holds no token, which is a word of visible ASCII characters"
+        )
+    return Server(url, token or None)
 
 
 def _as_stored(config: CacheConfig) -> CacheConfig:
@@ -204,6 +211,14 @@ def on_cache(
             return await work(cache)
 
     return asyncio.run(session())
+
+
+def on_view(file: Path | None, url: str | None, work: Callable[[View], Awaitable[T]]) -> T:
+    """Look at the cache, which a server may have."""
+    server = server_of(file, url)
+    if server is not None:
+        return _run(work(ServedView(server)))
+    return on_cache(file, url, lambda cache: work(OpenedView(cache)))
 
 
 def on_region(

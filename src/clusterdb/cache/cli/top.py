@@ -17,14 +17,14 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 import msgspec
 import typer
 
-from clusterdb.cache import Cache, InvalidArgument
+from clusterdb.cache import InvalidArgument
 
 from ..protocols import BackendInfo, Member, RegionInfo
 from ..units import seconds
-from .figures import describe
 from .output import is_terminal, make_console, plain_table, print_line, safe
 from .status import others, size_text
-from .target import AsJson, ConfigFile, Url, on_cache
+from .target import AsJson, ConfigFile, Url, on_view
+from .view import View
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -176,25 +176,25 @@ def top(
     if pause < _LEAST:
         raise InvalidArgument(f"--interval is {_LEAST:g} seconds or more, not {interval!r}")
     limit = pause if once else math.inf if duration is None else seconds(duration)
-    on_cache(config, url, lambda cache: _follow(cache, pause, limit, as_json=json))
+    on_view(config, url, lambda view: _follow(view, pause, limit, as_json=json))
 
 
-async def _follow(cache: Cache, pause: float, limit: float, *, as_json: bool) -> None:
+async def _follow(view: View, pause: float, limit: float, *, as_json: bool) -> None:
     """Look every ``pause`` seconds, until ``limit`` seconds are over."""
-    before, began = await describe(cache), time.monotonic()
+    before, began = (await view.overview()).backend, time.monotonic()
     end = began + limit
     with _screen(live=limit > pause and not as_json and is_terminal()) as screen:
         while True:
             await asyncio.sleep(pause)
-            info, moment = await describe(cache), time.monotonic()
-            look = changes_since(before, info, moment - began, time.time())
-            before, began = info, moment
+            seen, moment = await view.overview(), time.monotonic()
+            look = changes_since(before, seen.backend, moment - began, time.time())
+            before, began = seen.backend, moment
             if as_json:
                 print_line(msgspec.json.encode(look).decode())
             elif screen is not None:
-                screen.update(_drawn(cache.config.name, look), refresh=True)
+                screen.update(_drawn(seen.cache, look), refresh=True)
             else:
-                make_console().print(_drawn(cache.config.name, look))
+                make_console().print(_drawn(seen.cache, look))
             if moment + pause / 2 > end:
                 return
 

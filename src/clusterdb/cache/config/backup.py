@@ -111,7 +111,8 @@ class BackupEncryption(Settings, frozen=True, kw_only=True):
 
 
 class BackupConfig(Settings, frozen=True, kw_only=True):
-    """A backup on a schedule; those older than `retention` are removed, but for the last.
+    """A backup on a schedule, of five fields in `timezone`, up to `jitter` later; those older than
+    `retention` are removed, but for the last.
 
     One in `full_every` holds everything; the others only what changed since the one before. Up to
     `parallel` nodes are read side by side, in all no faster than the two limits allow (``None``: no
@@ -121,6 +122,8 @@ class BackupConfig(Settings, frozen=True, kw_only=True):
     schedule: Schedule
     retention: Duration
     storage: BackupStorage
+    timezone: str = "UTC"
+    jitter: Duration = preset(0.0)
     full_every: Count = 1
     encryption: BackupEncryption | None = None
     parallel: Annotated[int, Meta(ge=1, le=64)] = 4
@@ -131,6 +134,7 @@ class BackupConfig(Settings, frozen=True, kw_only=True):
     def _check(self) -> None:
         """Check that backups are kept for a while, and files are not tiny."""
         require(self.retention > 0, "retention", "must be above 0 seconds")
+        require(self.jitter >= 0, "jitter", "must be 0 seconds or more")
         require(self.file_size >= 1024, "file_size", "must be at least 1 KiB")
 
 

@@ -83,8 +83,8 @@ class RowMapping(Settings, frozen=True, kw_only=True):
     The key of a row is `prefix` and the text of its `key_column`, which is unique and of text,
     integer or UUID. Its value is a mapping of `columns`, or an object of `type` that has them as
     attributes. Rows have versions, and their changes are told, where `version_column` names a
-    column of whole numbers; they expire where `expires_column` names one: timestamptz in
-    PostgreSQL, seconds since the Unix epoch in SQLite. They have no tags.
+    column of whole numbers (bigint in PostgreSQL); they expire where `expires_column` names one:
+    timestamptz in PostgreSQL, seconds since the Unix epoch in SQLite. They have no tags.
     """
 
     table: TableName

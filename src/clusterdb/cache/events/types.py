@@ -29,6 +29,7 @@ __all__ = [
     "NodeUp",
     "TagInvalidated",
     "event_kinds",
+    "every_kind",
 ]
 
 
@@ -161,10 +162,16 @@ class EventGap(Event, frozen=True, kw_only=True, tag="gap"):
 
 
 def event_kinds() -> dict[str, type[Event]]:
-    """The kinds of events by their words."""
+    """The kinds of events that other processes can be told of, by their words."""
     kinds = (EntrySet, EntryDeleted, Invalidated, MatchingInvalidated, TagInvalidated, Cleared)
     others = (EntryEvicted, EntryExpired, Loaded, NodeDown, NodeUp, EventGap)
     return {str(kind.__struct_config__.tag): kind for kind in (*kinds, *others)}
+
+
+def every_kind() -> dict[str, type[Event]]:
+    """All kinds of events, also those of the process itself: its circuit breakers and alerts."""
+    own = (CircuitTurned, AlertTurned)
+    return event_kinds() | {str(kind.__struct_config__.tag): kind for kind in own}
 
 
 INVALIDATIONS: Final[tuple[type[Event], ...]] = (

@@ -15,16 +15,16 @@ from starlette.types import ASGIApp
 
 from clusterdb.cache import Cache
 
-from .asking import Asked
+from .asking import Asked, answer
 from .gate import Gate
 from .openapi import describe
 from .operations import OPERATIONS, Operation
 from .pages import asset, page
+from .places import Lasting
 from .problems import Refused, problem_response, unmatched
 from .settings import ServerSettings
-from .streaming import Streams
 
-__all__ = ["make_app"]
+__all__ = ["build", "make_app"]
 
 Endpoint: TypeAlias = Callable[[Request], Awaitable[Response]]
 
@@ -37,6 +37,11 @@ def make_app(cache: Cache, settings: ServerSettings | None = None) -> ASGIApp:
     your application check who may use it, or give it a ``token``.
     """
     chosen = ServerSettings() if settings is None else settings
+    return build(cache, chosen, Lasting(chosen.max_streams))
+
+
+def build(cache: Cache, settings: ServerSettings, lasting: Lasting) -> ASGIApp:
+    """The same, with the places of what lasts, for who ends that when the server ends."""
     routes = [
         Route("/", page, methods=["GET"]),
         Route("/assets/{name}", asset, methods=["GET"]),
@@ -47,11 +52,11 @@ def make_app(cache: Cache, settings: ServerSettings | None = None) -> ASGIApp:
         by_path.setdefault(operation.path, []).append(operation)
     for path, operations in by_path.items():
         methods = [operation.method for operation in operations]
-        routes.append(Route(path, _endpoint(cache, chosen, operations), methods=methods))
+        routes.append(Route(path, _endpoint(cache, settings, operations), methods=methods))
     app = Starlette(routes=routes, exception_handlers={HTTPException: unmatched})
     app.router.redirect_slashes = False
-    app.state.streams = Streams(chosen.max_streams)
-    return Gate(app, chosen, time.monotonic)
+    app.state.lasting = lasting
+    return Gate(app, settings, time.monotonic)
 
 
 async def _description(_: Request) -> Response:
@@ -72,8 +77,14 @@ def _endpoint(cache: Cache, settings: ServerSettings, operations: list[Operation
                 )
             if request.method == "HEAD" and operation.streams:
                 return Response(media_type="text/event-stream")
-            return await operation.handler(Asked(request, cache, settings))
+            outcome = await operation.handler(Asked(request, cache, settings))
+            return outcome if isinstance(outcome, Response) else _answered(operation, outcome)
         except Exception as error:  # noqa: BLE001 - told to the client, and logged if unforeseen
             return problem_response(error)
 
     return endpoint
+
+
+def _answered(operation: Operation, outcome: object) -> Response:
+    status = next(iter(operation.answers))
+    return Response(status_code=status) if outcome is None else answer(outcome, status)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 from typing import Any, Final, TypeVar
 
@@ -11,6 +12,8 @@ from starlette.responses import Response
 
 from clusterdb.cache import Cache, Region
 
+from .gate import DEADLINE
+from .places import Lasting
 from .problems import Refused
 from .settings import ServerSettings
 
@@ -34,6 +37,12 @@ class Asked:
         return self.cache.region(name)
 
     @property
+    def lasting(self) -> Lasting:
+        """The places of answers that last."""
+        found: Lasting = self.request.app.state.lasting
+        return found
+
+    @property
     def key(self) -> str:
         """The key of the query. A path could not hold each key there is, such as ``..``."""
         return self.text("key")
@@ -46,6 +55,10 @@ class Asked:
         if not given and default is None:
             raise Refused("invalid-request", f"the query has no {name}: add ?{name}=...")
         return given[0] if given else default or ""
+
+    def texts(self, name: str) -> list[str]:
+        """A parameter of the query that may stand there several times."""
+        return self.request.query_params.getlist(name)
 
     def number(self, name: str, default: int, most: int) -> int:
         """A whole number of the query, from 1 on."""
@@ -60,6 +73,12 @@ class Asked:
         if text not in {"true", "false"}:
             raise Refused("invalid-request", f"{name} is true or false, not {text[:60]!r}")
         return text == "true"
+
+    def may_take(self, seconds: float | None) -> None:
+        """Let this request take so long, ``None``: without end, whatever the settings say."""
+        deadline: asyncio.Timeout = self.request.scope[DEADLINE]
+        loop = asyncio.get_running_loop()
+        deadline.reschedule(None if seconds is None else loop.time() + seconds)
 
     async def body(self, kind: type[T]) -> T:
         """The JSON body. Only what is declared as JSON is read: a form of a page can't be."""

@@ -11,7 +11,17 @@ import random
 from functools import partial
 from typing import Any, Final
 
-from clusterdb.cache import LRU, Cache, CacheConfig, CacheRegion, Region
+from clusterdb.cache import (
+    LRU,
+    AlertConfig,
+    Cache,
+    CacheConfig,
+    CacheRegion,
+    CacheStatistics,
+    MetricsConfig,
+    MonitoringConfig,
+    Region,
+)
 
 __all__ = ["demo_cache", "keep_busy"]
 
@@ -26,6 +36,10 @@ def demo_cache() -> Cache:
     return Cache(
         CacheConfig(
             name="demo",
+            monitoring=MonitoringConfig(statistics=CacheStatistics(interval=2)),
+            metrics=MetricsConfig(
+                alerts=AlertConfig(max_eviction_rate=150, max_memory_usage=0.98, recovery=20)
+            ),
             regions=(
                 CacheRegion("product", policy=LRU(max_items=3_000), ttl="10m"),
                 CacheRegion("session", size="400kB", ttl="30s"),

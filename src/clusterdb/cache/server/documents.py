@@ -7,11 +7,13 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
-from clusterdb.monitoring import HealthStatus
+from clusterdb.monitoring import Alert, HealthCheck, HealthStatus, Metric
+from clusterdb.monitoring.alerts import PastAlert
 
-from ..protocols import Member, ServerInfo
+from ..overview import Overview
 
 __all__ = [
+    "AlertReport",
     "ChangedCount",
     "ClearedCount",
     "CounterBody",
@@ -19,15 +21,12 @@ __all__ = [
     "Entry",
     "EntryBody",
     "HealthReport",
-    "HotKey",
-    "HotKeys",
     "InvalidateBody",
     "InvalidateTagsBody",
     "KeyList",
-    "NearTier",
+    "MetricList",
     "Nothing",
-    "Overview",
-    "RegionLimits",
+    "ServedOverview",
     "StoredEntry",
     "TouchBody",
 ]
@@ -49,7 +48,7 @@ class EntryBody(Body, frozen=True, kw_only=True):
     value: Any
     type: ValueType = "json"
     ttl: TimeToLive | UnsetType = UNSET
-    tags: tuple[str, ...] = ()
+    tags: Annotated[tuple[str, ...], Meta(max_length=1000)] = ()
     keep_ttl: bool = False
 
 
@@ -68,16 +67,16 @@ class CounterBody(Body, frozen=True, kw_only=True):
 
 
 class InvalidateBody(Body, frozen=True, kw_only=True):
-    """Keys, and globs of keys."""
+    """Keys, and globs of keys. So many at most that a request is no burden for the others."""
 
-    keys: tuple[str, ...] = ()
-    matching: tuple[str, ...] = ()
+    keys: Annotated[tuple[str, ...], Meta(max_length=10_000)] = ()
+    matching: Annotated[tuple[str, ...], Meta(max_length=100)] = ()
 
 
 class InvalidateTagsBody(Body, frozen=True, kw_only=True):
     """Tags, whose entries are in any region."""
 
-    tags: Annotated[tuple[str, ...], Meta(min_length=1)]
+    tags: Annotated[tuple[str, ...], Meta(min_length=1, max_length=1000)]
 
 
 class Nothing(Body, frozen=True, kw_only=True):
@@ -138,54 +137,29 @@ class KeyList(msgspec.Struct, frozen=True, kw_only=True):
     complete: bool
 
 
-class HotKey(msgspec.Struct, frozen=True, kw_only=True):
-    """A key, and its share of the hits: 0 to 1."""
-
-    key: str
-    share: float
-
-
-class HotKeys(msgspec.Struct, frozen=True, kw_only=True):
-    """The keys of a region that are asked for most, of a sample."""
-
-    region: str
-    keys: tuple[HotKey, ...]
-
-
-class RegionLimits(msgspec.Struct, frozen=True, kw_only=True):
-    """A region's settings; ``ttl`` in seconds, ``max_weight`` in bytes, null: no limit."""
-
-    name: str
-    policy: str
-    ttl: float | None
-    max_items: int | None
-    max_weight: int | None
-
-
-class NearTier(msgspec.Struct, frozen=True, kw_only=True):
-    """How old an answer of the near tier may be, in seconds, and the level of consistency."""
-
-    max_staleness: float
-    consistency: str
-
-
 class HealthReport(msgspec.Struct, frozen=True, kw_only=True):
-    """The worst status, and each thing that was looked at."""
+    """The worst status, what it means for an orchestrator, and each thing that was looked at."""
 
     status: HealthStatus
-    checks: tuple[dict[str, str], ...]
+    live: bool
+    ready: bool
+    checks: tuple[HealthCheck, ...]
 
 
-class Overview(msgspec.Struct, frozen=True, kw_only=True):
-    """The cache and where it lives: regions, servers, processes. ``size``: bytes on disk."""
+class AlertReport(msgspec.Struct, frozen=True, kw_only=True):
+    """The alerts that fire, and those that are over, the latest first."""
 
-    cache: str
-    version: str
-    backend: str
+    firing: tuple[Alert, ...]
+    over: tuple[PastAlert, ...]
+
+
+class MetricList(msgspec.Struct, frozen=True, kw_only=True):
+    """The figures as samples."""
+
+    metrics: tuple[Metric, ...]
+
+
+class ServedOverview(Overview, frozen=True, kw_only=True):
+    """The cache and where it lives. ``read_only``: this server refuses changes."""
+
     read_only: bool
-    size: int | None
-    near: NearTier | None
-    regions: tuple[RegionLimits, ...]
-    servers: tuple[ServerInfo, ...]
-    processes: tuple[Member, ...]
-    problems: tuple[str, ...]

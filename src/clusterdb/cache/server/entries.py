@@ -22,7 +22,16 @@ from .asking import Asked, answer, etag
 from .documents import CounterBody, CounterSum, Entry, EntryBody, KeyList, StoredEntry, TouchBody
 from .problems import Refused
 
-__all__ = ["delete_entry", "get_entry", "increment", "list_keys", "put_entry", "touch"]
+__all__ = [
+    "MOST_KEYS",
+    "MOST_SHOWN",
+    "delete_entry",
+    "get_entry",
+    "increment",
+    "list_keys",
+    "put_entry",
+    "touch",
+]
 
 MOST_KEYS: Final = 10_000
 MOST_SHOWN: Final = 2**30
@@ -101,38 +110,36 @@ def _require(held: bool) -> None:
         raise Refused("precondition-failed", "nothing was changed: read the entry again")
 
 
-async def delete_entry(asked: Asked) -> Response:
+async def delete_entry(asked: Asked) -> None:
     """Delete an entry, if the condition of the request holds."""
     wanted, key, region = asked.version_wanted(), asked.key, asked.region
     if isinstance(wanted, int):
         _require(await region.atomic().check_version(key, wanted).delete(key).execute())
     elif not await region.delete(key):
         raise Refused("no-entry", f"region {region.name!r} has no entry {key[:200]!r}")
-    return Response(status_code=204)
 
 
-async def touch(asked: Asked) -> Response:
+async def touch(asked: Asked) -> None:
     """Give an entry a new time to live."""
     body = await asked.body(TouchBody)
     if not await asked.region.touch(asked.key, body.ttl):
         raise Refused("no-entry", f"region {asked.region.name!r} has no entry {asked.key[:200]!r}")
-    return Response(status_code=204)
 
 
-async def increment(asked: Asked) -> Response:
+async def increment(asked: Asked) -> CounterSum:
     """Add to a whole number, atomically."""
     body, region = await asked.body(CounterBody), asked.region
     total = await region.increment(asked.key, body.delta, initial=body.initial, ttl=body.ttl)
-    return answer(CounterSum(region=region.name, key=asked.key, value=total))
+    return CounterSum(region=region.name, key=asked.key, value=total)
 
 
-async def list_keys(asked: Asked) -> Response:
+async def list_keys(asked: Asked) -> KeyList:
     """Keys that match a glob, up to a limit."""
     limit = asked.number("limit", 1000, MOST_KEYS)
     found: list[str] = []
     scan = asked.region.scan(asked.text("pattern", "*"), timeout=asked.settings.timeout)
     async for key in scan:
         if len(found) == limit:
-            return answer(KeyList(region=asked.region.name, keys=tuple(found), complete=False))
+            return KeyList(region=asked.region.name, keys=tuple(found), complete=False)
         found.append(key)
-    return answer(KeyList(region=asked.region.name, keys=tuple(found), complete=True))
+    return KeyList(region=asked.region.name, keys=tuple(found), complete=True)

@@ -1,124 +1,116 @@
-"""The operations that observe: statistics, metrics, health, advice, hot keys, where it lives."""
+"""The operations that observe: statistics, metrics, health, alerts, advice, hot keys."""
 
 from __future__ import annotations
 
-from importlib.metadata import PackageNotFoundError
-from importlib.metadata import version as installed
+from typing import Final
 
+import msgspec
 from starlette.responses import Response
 
-from clusterdb.cache import Cache
-from clusterdb.monitoring import Health
+from clusterdb.monitoring.metrics import selected
+from clusterdb.monitoring.text_format import CONTENT_TYPE, text_format
 
-from ..config import CacheCoherence
+from ..advice import Advice
+from ..config import Redis
+from ..factory import make_reads
+from ..overview import look_over
+from ..stats import CacheStats
+from ..tally import HotKeys, Tally, count_reads, sampled
 from .asking import Asked, answer
-from .documents import HealthReport, HotKey, HotKeys, NearTier, Overview, RegionLimits
-from .exposition import CONTENT_TYPE, exposition
+from .documents import AlertReport, HealthReport, MetricList, ServedOverview
+from .problems import Refused
 
 __all__ = [
+    "LONGEST_COUNT",
+    "MOST_KEYS",
     "advice",
+    "alerts",
     "alive",
     "health",
     "hot_keys",
     "metrics",
+    "metrics_text",
     "overview",
     "ready",
-    "release",
     "statistics",
 ]
 
+LONGEST_COUNT: Final = 60
+"""Seconds for which reads are counted at most."""
 
-def release() -> str:
-    """The version of the package."""
-    try:
-        return installed("clusterdb-cache")
-    except PackageNotFoundError:
-        return "unknown"
+MOST_KEYS: Final = 100
+_MARGIN: Final = 10
 
 
-async def overview(asked: Asked) -> Response:
+async def overview(asked: Asked) -> ServedOverview:
     """The cache, its regions, and the servers and processes that share it."""
-    cache = asked.cache
-    await cache.start()
-    info = await cache.access.runtime.backend.describe()
-    return answer(
-        Overview(
-            cache=cache.config.name,
-            version=release(),
-            backend=info.kind,
-            read_only=asked.settings.read_only,
-            size=info.size,
-            near=_near(cache),
-            regions=tuple([_limits(cache, name) for name in cache.regions]),
-            servers=info.servers,
-            processes=info.members,
-            problems=info.problems,
-        )
-    )
+    seen = await look_over(asked.cache)
+    return ServedOverview(**msgspec.structs.asdict(seen), read_only=asked.settings.read_only)
 
 
-def _near(cache: Cache) -> NearTier | None:
-    settings = cache.access.state.settings
-    if not cache.access.encodes or settings.near is None:
-        return None
-    coherence = cache.config.coherence or CacheCoherence()
-    return NearTier(max_staleness=settings.max_staleness, consistency=coherence.consistency)
-
-
-def _limits(cache: Cache, name: str) -> RegionLimits:
-    settings = cache.region(name).access.state.settings
-    return RegionLimits(
-        name=name,
-        policy=settings.policy,
-        ttl=settings.ttl,
-        max_items=settings.max_items,
-        max_weight=None if settings.max_weight is None else int(settings.max_weight),
-    )
-
-
-async def statistics(asked: Asked) -> Response:
+async def statistics(asked: Asked) -> CacheStats:
     """What was counted, by region, since this process began."""
-    return answer(await asked.cache.get_statistics())
+    return await asked.cache.get_statistics()
 
 
-async def metrics(asked: Asked) -> Response:
+async def metrics(asked: Asked) -> MetricList:
+    """The figures as samples: those that are named, or all."""
+    found = selected(await asked.cache.get_metrics(), asked.texts("name"))
+    return MetricList(metrics=tuple(found))
+
+
+async def metrics_text(asked: Asked) -> Response:
     """The figures in the text format of Prometheus."""
-    text = exposition(await asked.cache.get_metrics())
+    text = text_format(await asked.cache.get_metrics())
     return Response(text, media_type=CONTENT_TYPE)
 
 
-async def health(asked: Asked) -> Response:
-    """Each thing that was looked at, with what is wrong."""
-    return answer(_report(await asked.cache.get_health()))
+async def health(asked: Asked) -> HealthReport:
+    """Each thing that was looked at, with what is wrong and what to do."""
+    found = await asked.cache.get_health()
+    return HealthReport(
+        status=found.status, live=found.live, ready=found.ready, checks=found.checks
+    )
 
 
-def _report(found: Health) -> HealthReport:
-    checks = [
-        {"name": check.name, "status": check.status, "detail": check.detail}
-        for check in found.checks
-    ]
-    return HealthReport(status=found.status, checks=tuple(checks))
+async def alerts(asked: Asked) -> AlertReport:
+    """The alerts that fire, and those that are over."""
+    sampling = asked.cache.access.runtime.sampling
+    return AlertReport(firing=tuple(sampling.alerts), over=tuple(sampling.past_alerts))
 
 
-async def alive(_: Asked) -> Response:
+async def alive(_: Asked) -> dict[str, str]:
     """Whether the process answers."""
-    return answer({"status": "ok"})
+    return {"status": "ok"}
 
 
 async def ready(asked: Asked) -> Response:
     """Whether the cache can do its work; 503 where it can't. Without details: anybody may ask."""
-    status = (await asked.cache.get_health()).status
-    return answer({"status": status}, 503 if status == "failing" else 200)
+    found = await asked.cache.get_health()
+    return answer({"status": found.status}, 200 if found.ready else 503)
 
 
-async def advice(asked: Asked) -> Response:
+async def advice(asked: Asked) -> Advice:
     """What another size or policy would do for a region."""
-    return answer(await asked.cache.advise(asked.region.name))
+    advising = asked.cache.advise(asked.region.name)
+    found = await asked.lasting.advice.take(advising, asked.request.receive)
+    if found is None:
+        raise Refused("unavailable", "the server ends, or its client has gone")
+    return found
 
 
-async def hot_keys(asked: Asked) -> Response:
-    """The keys that are asked for most."""
-    region = asked.region.name
-    found = (await asked.cache.advise(region)).hot_keys
-    keys = tuple([HotKey(key=key, share=share) for key, share in found])
-    return answer(HotKeys(region=region, keys=keys))
+async def hot_keys(asked: Asked) -> HotKeys:
+    """The keys that are read most: of the sample of this process, or counted on the servers."""
+    region, seconds = asked.region.name, asked.text("seconds", "")
+    count = asked.number("count", 10, MOST_KEYS)
+    if not seconds:
+        return sampled(await advice(asked), count)
+    lasting = asked.number("seconds", 1, LONGEST_COUNT)
+    if not isinstance(asked.cache.config.backend, Redis):
+        raise Refused("not-supported", "reads are counted on Redis only: leave out seconds")
+    reads = make_reads(asked.cache.config, region, asked.cache.access.runtime.clock)
+    tally = Tally()
+    asked.may_take(lasting + _MARGIN)
+    counting = count_reads(reads, lasting, tally)
+    await asked.lasting.counts.take(counting, asked.request.receive)
+    return tally.hot_keys(region, lasting, count)

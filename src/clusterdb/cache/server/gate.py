@@ -97,6 +97,9 @@ class Gate:
         headers = Headers(scope=scope)
         self._check_host(headers)
         self._check_origin(scope, headers)
+        if "content-length" in headers and "transfer-encoding" in headers:
+            detail = "a body has a Content-Length or a Transfer-Encoding: a proxy may read both"
+            raise Refused("invalid-request", detail, closes=True)
         client = (scope.get("client") or ("", 0))[0]
         wait = self._buckets.take(client) if self._buckets is not None else 0.0
         if wait:
@@ -165,7 +168,8 @@ class _Body:
             async with asyncio.timeout_at(self._until):
                 message = await self._receive()
         except TimeoutError:
-            raise Refused("request-timeout", "the body did not arrive in time") from None
+            detail = "the body did not arrive in time"
+            raise Refused("request-timeout", detail, closes=True) from None
         self._whole = not message.get("more_body", False)
         self._size += len(message.get("body", b""))
         if self._size > self._most:
@@ -173,7 +177,7 @@ class _Body:
         return message
 
     def _too_large(self) -> Refused:
-        return Refused("too-large", f"a body has at most {self._most} bytes")
+        return Refused("too-large", f"a body has at most {self._most} bytes", closes=True)
 
 
 class _Outlet:

@@ -8,7 +8,7 @@ from typing import Any, Final
 
 import msgspec
 
-from .figures import release
+from ..members import this_process
 from .operations import OPERATIONS, Operation, Parameter
 from .problems import PROBLEMS, Problem
 
@@ -46,7 +46,7 @@ def describe() -> bytes:
             "openapi": "3.1.0",
             "info": {
                 "title": "ClusterDB Cache",
-                "version": release(),
+                "version": this_process().version,
                 "description": "The operations of a cache over HTTP.",
             },
             "paths": paths,

@@ -8,16 +8,17 @@ from collections.abc import Awaitable, Callable
 from typing import Any, Final, Literal, TypeAlias
 
 import msgspec
-from starlette.responses import Response
 
 from ..advice import Advice
 from ..stats import CacheStats
+from ..tally import HotKeys
 from . import changes, documents, entries, figures, streaming
 from .asking import Asked
 
 __all__ = ["OPERATIONS", "Handler", "Operation", "Parameter"]
 
-Handler: TypeAlias = Callable[[Asked], Awaitable[Response]]
+Handler: TypeAlias = Callable[[Asked], Awaitable[object]]
+"""Gives a document, ``None`` for no body, or a whole response."""
 
 
 class Parameter(msgspec.Struct, frozen=True):
@@ -32,8 +33,8 @@ class Parameter(msgspec.Struct, frozen=True):
 
 class Operation(msgspec.Struct, frozen=True, kw_only=True):
     """One method of one address. ``name`` is its id, ``answers`` the document of each good status
-    (``None``: no body; a str: its media type), ``problems`` the kinds of problems beside those of
-    every operation. ``writes``: refused by a server that only reads.
+    (``None``: no body; a str: its media type), the usual one first; ``problems`` are the kinds of
+    problems beside those of every operation. ``writes``: refused by a server that only reads.
     """
 
     method: Literal["GET", "PUT", "POST", "PATCH", "DELETE"]
@@ -56,6 +57,7 @@ _IF_MATCH: Final = Parameter("If-Match", "a version in quotes, or *", place="hea
 _IF_NONE_MATCH: Final = Parameter("If-None-Match", "* where there is no entry", place="header")
 _KNOWN: Final = Parameter("If-None-Match", "versions that the client has", place="header")
 _ENTRY: Final = "/v1/regions/{region}/entry"
+_NAMES: Final = {"type": "array", "items": {"type": "string"}}
 _FLAG: Final = {"type": "string", "enum": ["true", "false"]}
 
 
@@ -193,7 +195,7 @@ OPERATIONS: Final[tuple[Operation, ...]] = (
         name="getOverview",
         text="The cache, its regions, and the servers and processes that share it.",
         handler=figures.overview,
-        answers={200: documents.Overview},
+        answers={200: documents.ServedOverview},
     ),
     Operation(
         method="GET",
@@ -207,9 +209,26 @@ OPERATIONS: Final[tuple[Operation, ...]] = (
         method="GET",
         path="/v1/health",
         name="getHealth",
-        text="Each thing that was looked at, with what is wrong.",
+        text="Each thing that was looked at, with what is wrong and what to do.",
         handler=figures.health,
         answers={200: documents.HealthReport},
+    ),
+    Operation(
+        method="GET",
+        path="/v1/alerts",
+        name="getAlerts",
+        text="The alerts that fire, and the last ones that are over.",
+        handler=figures.alerts,
+        answers={200: documents.AlertReport},
+    ),
+    Operation(
+        method="GET",
+        path="/v1/metrics",
+        name="getSamples",
+        text="The figures as samples, also of loads, latencies and alerts.",
+        handler=figures.metrics,
+        parameters=(Parameter("name", "of this name; may be given again", _NAMES),),
+        answers={200: documents.MetricList},
     ),
     Operation(
         method="GET",
@@ -218,16 +237,20 @@ OPERATIONS: Final[tuple[Operation, ...]] = (
         text="What other sizes and policies would do for a region. Up to a second of work.",
         handler=figures.advice,
         answers={200: Advice},
-        problems=("unknown-region", "not-supported"),
+        problems=("unknown-region", "not-supported", "busy"),
     ),
     Operation(
         method="GET",
         path="/v1/regions/{region}/hot-keys",
         name="getHotKeys",
-        text="The keys that are asked for most, of a sample.",
+        text="The keys that are read most: of a sample of this process, or counted on Redis.",
         handler=figures.hot_keys,
-        answers={200: documents.HotKeys},
-        problems=("unknown-region", "not-supported"),
+        parameters=(
+            Parameter("seconds", "count so long, on Redis", _count(figures.LONGEST_COUNT)),
+            Parameter("count", "at most so many; 10", _count(figures.MOST_KEYS)),
+        ),
+        answers={200: HotKeys},
+        problems=("unknown-region", "not-supported", "busy"),
     ),
     Operation(
         method="GET",
@@ -237,11 +260,11 @@ OPERATIONS: Final[tuple[Operation, ...]] = (
         handler=streaming.events,
         parameters=(
             Parameter("region", "of one region"),
-            Parameter("kind", "of one kind"),
+            Parameter("kind", "of this kind; may be given again", _NAMES),
             Parameter("key", "of keys that match a glob"),
         ),
         answers={200: "text/event-stream"},
-        problems=("too-many-streams",),
+        problems=("unknown-region", "too-many-streams"),
         streams=True,
     ),
     Operation(
@@ -249,7 +272,7 @@ OPERATIONS: Final[tuple[Operation, ...]] = (
         path="/metrics",
         name="getMetrics",
         text="The figures in the text format of Prometheus.",
-        handler=figures.metrics,
+        handler=figures.metrics_text,
         answers={200: "text/plain"},
     ),
     Operation(

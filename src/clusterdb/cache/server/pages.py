@@ -13,13 +13,14 @@ from .problems import Refused, problem_response
 
 __all__ = ["asset", "page"]
 
+_SCRIPTS: Final = (
+    "admin", "advice", "alerts", "charts", "client", "entry", "events", "figures", "latency",
+    "page", "words",
+)  # fmt: skip
 _TYPES: Final = {
     "admin.css": "text/css",
-    "admin.js": "text/javascript",
-    "charts.js": "text/javascript",
-    "client.js": "text/javascript",
-    "entry.js": "text/javascript",
     "icon.svg": "image/svg+xml",
+    **{f"{name}.js": "text/javascript" for name in _SCRIPTS},
 }
 """Only what stands here is given: no path reaches the file system."""
 

@@ -35,11 +35,16 @@ class Problem(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class Refused(Exception):
-    """A request that is not carried out: the kind of problem, and a sentence."""
+    """A request that is not carried out: the kind of problem, and a sentence. ``closes``: what
+    still comes on its connection is not to be read as another request.
+    """
 
-    def __init__(self, kind: str, detail: str, *, retry_after: float | None = None) -> None:
+    def __init__(
+        self, kind: str, detail: str, *, retry_after: float | None = None, closes: bool = False
+    ) -> None:
         super().__init__(detail)
         self.kind, self.detail, self.retry_after = kind, detail, retry_after
+        self.closes = closes
 
 
 PROBLEMS: Final[dict[str, tuple[int, str]]] = {
@@ -67,6 +72,7 @@ PROBLEMS: Final[dict[str, tuple[int, str]]] = {
     "unavailable": (503, "The cache can't be reached"),
     "overloaded": (503, "Storage does not keep up"),
     "too-many-streams": (503, "Too many event streams"),
+    "busy": (503, "The same is being done for somebody else"),
     "timeout": (504, "It took too long"),
     "out-of-memory": (507, "Memory is out"),
 }
@@ -121,8 +127,8 @@ def problem_response(error: Exception) -> Response:
     headers = {}
     if problem.retry_after is not None:
         headers["Retry-After"] = str(max(1, round(problem.retry_after)))
-    if problem.status in {408, 413}:
-        headers["Connection"] = "close"  # the rest of the body may still come, and is not wanted
+    if isinstance(error, Refused) and error.closes:
+        headers["Connection"] = "close"
     if problem.status == 401:
         headers["WWW-Authenticate"] = "Bearer"
     return Response(

@@ -8,7 +8,7 @@ noticed, and that proxies keep it.
 from __future__ import annotations
 
 import asyncio
-from typing import Any, Final
+from typing import Final
 
 import msgspec
 from starlette.responses import Response
@@ -16,40 +16,42 @@ from starlette.types import Receive, Scope, Send
 
 from clusterdb.cache import Event, Subscription
 
-from ..events.types import event_kinds
+from ..events.types import every_kind
 from .asking import Asked
-from .gate import DEADLINE
+from .places import Places
 from .problems import Refused
 
-__all__ = ["Streams", "events"]
+__all__ = ["events"]
 
+_BEGIN: Final = b"retry: 2000\n\n"
 _HEARTBEAT: Final = b": still here\n\n"
 
 
-class Streams:
-    """How many streams there are, of how many there may be."""
-
-    def __init__(self, most: int) -> None:
-        self.most, self.open = most, 0
-
-
 async def events(asked: Asked) -> Response:
-    """What happens in the cache from now on: of one region, kind, or keys that match a glob."""
-    kinds, kind = event_kinds(), asked.text("kind", "")
-    if kind and kind not in kinds:
-        raise Refused("invalid-request", f"kind is one of {', '.join(kinds)}, not {kind[:60]!r}")
+    """What happens in the cache from now on: of one region, of some kinds, or of keys that match a
+    glob.
+    """
+    region = asked.text("region", "") or None
     subscription = asked.cache.subscribe(
-        *([kinds[kind]] if kind else []),
-        region=asked.text("region", "") or None,
+        *_kinds(asked.texts("kind")),
+        region=None if region is None else asked.cache.region(region).name,
         pattern=asked.text("key", "") or None,
         capacity=asked.settings.stream_queue,
         overflow="drop_oldest",
     )
-    streams: Streams = asked.request.app.state.streams
-    if streams.open >= streams.most:
-        detail = f"{streams.most} are open, as many as there may be: close one"
-        raise Refused("too-many-streams", detail, retry_after=5)
+    streams = asked.lasting.streams
+    streams.check()
+    asked.may_take(None)
     return _EventStream(subscription, streams, asked.settings.heartbeat)
+
+
+def _kinds(names: list[str]) -> list[type[Event]]:
+    known = every_kind()
+    for name in names:
+        if name not in known:
+            problem = f"kind is one of {', '.join(known)}, not {name[:60]!r}"
+            raise Refused("invalid-request", problem)
+    return [known[name] for name in dict.fromkeys(names)]
 
 
 class _EventStream(Response):
@@ -58,62 +60,38 @@ class _EventStream(Response):
     media_type = "text/event-stream"
 
     def __init__(
-        self, subscription: Subscription[Event], streams: Streams, heartbeat: float
+        self, subscription: Subscription[Event], streams: Places, heartbeat: float
     ) -> None:
         super().__init__()
         del self.headers["content-length"]
         self._subscription, self._streams, self._heartbeat = subscription, streams, heartbeat
+        self._begun = False
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        scope[DEADLINE].reschedule(None)
-        self._streams.open += 1
-        gone = asyncio.create_task(_gone(receive))
-        try:
-            async with self._subscription as happening:
-                await self._start(send)
-                await self._tell(happening, gone, send)
-        finally:
-            self._streams.open -= 1
-            gone.cancel()
-        if not gone.done() or gone.cancelled():
+    async def __call__(self, _: Scope, receive: Receive, send: Send) -> None:
+        await self._streams.take(self._tell(send), receive)
+        if self._begun:
             await send({"type": "http.response.body", "body": b"", "more_body": False})
 
-    async def _start(self, send: Send) -> None:
-        await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
-        await _part(send, b"retry: 2000\n\n")
-
-    async def _tell(
-        self, happening: Subscription[Event], gone: asyncio.Task[None], send: Send
-    ) -> None:
-        upcoming: asyncio.Task[Any] | None = None
-        try:
-            while not gone.done():
-                upcoming = upcoming or asyncio.ensure_future(_next(happening))
-                await asyncio.wait(
-                    {upcoming, gone},
-                    timeout=self._heartbeat,
-                    return_when=asyncio.FIRST_COMPLETED,
-                )
-                if not upcoming.done():
-                    if not gone.done():
+    async def _tell(self, send: Send) -> None:
+        async with self._subscription as happening:
+            self._begun = True
+            await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
+            await _part(send, _BEGIN)
+            upcoming: asyncio.Task[Event | None] | None = None
+            try:
+                while True:
+                    upcoming = upcoming or asyncio.ensure_future(anext(happening, None))
+                    await asyncio.wait({upcoming}, timeout=self._heartbeat)
+                    if not upcoming.done():
                         await _part(send, _HEARTBEAT)
-                    continue
-                event, upcoming = upcoming.result(), None
-                if event is None:
-                    return
-                await _part(send, _framed(event))
-        finally:
-            if upcoming is not None:
-                upcoming.cancel()
-
-
-async def _next(happening: Subscription[Event]) -> Event | None:
-    return await anext(happening, None)
-
-
-async def _gone(receive: Receive) -> None:
-    while (await receive())["type"] != "http.disconnect":
-        pass
+                        continue
+                    event, upcoming = upcoming.result(), None
+                    if event is None:
+                        return
+                    await _part(send, _framed(event))
+            finally:
+                if upcoming is not None:
+                    upcoming.cancel()
 
 
 async def _part(send: Send, content: bytes) -> None:

@@ -6,6 +6,10 @@ takes what is in it into its own file, and removes it. So what was accepted is w
 start, or by another process of the same machine, whichever comes first.
 
 All calls that wait are one transaction, with one sync of the file.
+
+A disk may be full of intents that are in storage by now, and forgetting them takes room as well.
+So those that can't be forgotten are remembered, and once the file holds nothing else it is emptied,
+which takes none.
 """
 
 from __future__ import annotations
@@ -17,14 +21,14 @@ import json
 import os
 import secrets
 import sqlite3
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
 from ..codec import Encoded
 from ..errors import StorageUnavailable
-from ..intents import Intent, PutAside
+from ..intents import Intent, Mine, PutAside
 from ..types import MISSING
 from .sqlite.lane import Lane
 
@@ -48,6 +52,7 @@ flags = excluded.flags, deadline = excluded.deadline, tags = excluded.tags
 WHERE excluded.version > version
 """
 _END: Final = ".journal"
+_DAMAGED: Final = ("SQLITE_CORRUPT", "SQLITE_NOTADB")
 
 
 def journal_directory(cache: str, wanted: str | None) -> Path:
@@ -68,14 +73,15 @@ class Journals:
         self._lane: Lane | None = None
         self._waiting: list[tuple[Sequence[Intent], asyncio.Future[None]]] = []
         self._writing: asyncio.Task[None] | None = None
+        self._written: dict[tuple[str, str], int] = {}
 
-    async def open(self) -> list[Intent]:
+    async def open(self, mine: Mine) -> list[Intent]:
         """Begin a file, or go on with ours, and take up what was left. Raises
         :class:`StorageUnavailable`.
         """
         self._writing, self._waiting = None, []  # of a loop that has ended
         if self._lane is not None:
-            return await self.adopt()
+            return await self.adopt(mine)
         with _errors(self._directory):
             self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
             name = f"{os.getpid()}-{secrets.token_hex(8)}{_END}"
@@ -89,19 +95,27 @@ class Journals:
                 os.close(folder)
         path = self._path
         self._lane = Lane("clusterdb-cache-journal", lambda: _connect(path))
-        await self._do(_is_empty)
-        return await self.adopt()
+        try:
+            await self._do(partial(_is_all, written={}))  # make the tables
+        except StorageUnavailable:
+            await self._close(self._lane, path, remove=True)
+            raise
+        return await self.adopt(mine)
 
-    async def adopt(self) -> list[Intent]:
-        """Take what is in files that nobody has locked into our own, and remove them."""
+    async def adopt(self, mine: Mine) -> list[Intent]:
+        """Take what is ours in files that nobody has locked into our own. Those in which nothing is
+        left are removed.
+        """
         adopted: list[Intent] = []
         for path in sorted(self._directory.glob(f"*{_END}")):
             if path == self._path:
                 continue
-            with _taken(path) as ours:
+            with _errors(path), _taken(path) as ours:
                 if ours:
-                    adopted += await self._do(partial(_move, path=path))
-                    _remove(path)
+                    moved, left = await self._do(partial(_move, path=path, mine=mine))
+                    adopted += moved
+                    if not left:
+                        _remove(path)
         return adopted
 
     async def append(self, intents: Sequence[Intent]) -> list[Intent]:
@@ -133,9 +147,36 @@ class Journals:
         self._writing = None
 
     async def flushed(self, intents: Sequence[Intent]) -> None:
-        """Forget intents, and older ones of their keys."""
-        gone = [(*intent.place, intent.version) for intent in intents]
-        await self._do(partial(_forget, gone=gone))
+        """Forget intents, and older ones of their keys: at the latest when all of them are."""
+        for intent in intents:
+            known = self._written.get(intent.place, 0)
+            self._written[intent.place] = max(known, intent.version)
+        written = dict(self._written)
+        try:
+            await self._do(partial(_forget, written=written))
+        except StorageUnavailable:
+            if not await self._empty(written):
+                return
+        for place, version in written.items():
+            if self._written.get(place) == version:
+                del self._written[place]
+
+    async def _empty(self, written: Mapping[tuple[str, str], int]) -> bool:
+        """Empty the file, if nothing is in it but what is ``written``."""
+        lane, path, lock = self._lane, self._path, self._lock
+        if lane is None or path is None:
+            return False
+
+        def job(connection: sqlite3.Connection) -> bool:
+            if not _is_all(connection, written):
+                return False
+            connection.close()
+            os.ftruncate(lock, 0)  # the log of an empty file counts for nothing
+            _remove_log(path)
+            return True
+
+        with _errors(path):
+            return await lane.renew(job)
 
     async def put_aside(self, intent: Intent, refused: PutAside) -> None:
         """Keep what was refused, with its value."""
@@ -168,11 +209,23 @@ class Journals:
             return
         if self._writing is not None:
             await asyncio.wait({self._writing})
-        empty = await lane.do(_is_empty)
-        await lane.aclose()
-        if empty:
-            _remove(self._path)
-        os.close(self._lock)
+        job = partial(_is_all, written=dict(self._written))
+        done = False
+        try:
+            with _errors(self._path):
+                done = await lane.do(job)
+        finally:
+            await self._close(lane, self._path, remove=done)
+
+    async def _close(self, lane: Lane, path: Path, *, remove: bool) -> None:
+        self._lane = None
+        try:
+            with _errors(path):
+                await lane.aclose()
+                if remove:
+                    _remove(path)
+        finally:
+            os.close(self._lock)
 
     def forked(self) -> None:
         """The file stays locked by the parent alone: a lock is held as long as anybody has it."""
@@ -203,9 +256,12 @@ def _errors(path: Path) -> Iterator[None]:
     try:
         yield
     except (OSError, sqlite3.Error) as error:
+        code = getattr(error, "sqlite_errorname", "")
+        remedy = "free space, or name another directory as journal"
+        if code.startswith(_DAMAGED):
+            remedy = "move it away, and look at what is in it with sqlite3 and .recover"
         raise StorageUnavailable(
-            f"the journal in {str(path)!r} can't be used: {error}; free space, or name another "
-            f"directory as journal"
+            f"the journal in {str(path)!r} can't be used: {error}; {remedy}"
         ) from error
 
 
@@ -229,7 +285,12 @@ def _taken(path: Path) -> Iterator[bool]:
 
 
 def _remove(path: Path) -> None:
-    for end in ("-wal", "-shm", ""):
+    path.unlink(missing_ok=True)
+    _remove_log(path)
+
+
+def _remove_log(path: Path) -> None:
+    for end in ("-wal", "-shm"):
         Path(f"{path}{end}").unlink(missing_ok=True)
 
 
@@ -275,11 +336,24 @@ def _put(connection: sqlite3.Connection, rows: Sequence[tuple[Any, ...]]) -> Non
         connection.executemany(_PUT, rows)
 
 
-def _forget(connection: sqlite3.Connection, gone: Sequence[tuple[str, str, int]]) -> None:
+def _forget(connection: sqlite3.Connection, written: Mapping[tuple[str, str], int]) -> None:
+    gone = [(*place, version) for place, version in written.items()]
     with _transaction(connection):
         connection.executemany(
             "DELETE FROM intents WHERE region = ? AND key = ? AND version <= ?", gone
         )
+
+
+def _is_all(
+    connection: sqlite3.Connection,
+    written: Mapping[tuple[str, str], int],
+    regions: Collection[str] = (),
+) -> bool:
+    """Whether nothing is there but what is ``written``, and put aside for ``regions``."""
+    if any(row[0] not in regions for row in connection.execute("SELECT region FROM aside")):
+        return False
+    left = connection.execute("SELECT region, key, version FROM intents")
+    return all(version <= written.get((region, key), 0) for region, key, version in left)
 
 
 def _intents(connection: sqlite3.Connection) -> list[Intent]:
@@ -297,17 +371,20 @@ def _aside(connection: sqlite3.Connection) -> list[PutAside]:
     return [PutAside(*row) for row in rows]
 
 
-def _move(connection: sqlite3.Connection, path: Path) -> list[Intent]:
-    """What another file holds, written to ours."""
-    with contextlib.closing(_connect(path)) as left:
-        intents = _intents(left)
-        aside = left.execute("SELECT * FROM aside").fetchall()
-    with _transaction(connection):
-        connection.executemany(_PUT, [_row(intent) for intent in intents])
-        connection.executemany("INSERT INTO aside VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", aside)
-    return intents
-
-
-def _is_empty(connection: sqlite3.Connection) -> bool:
-    tables = ("intents", "aside")
-    return all(connection.execute(f"SELECT 1 FROM {table}").fetchone() is None for table in tables)
+def _move(connection: sqlite3.Connection, path: Path, mine: Mine) -> tuple[list[Intent], bool]:
+    """What another file holds of ours, moved to our file; and whether anything is left."""
+    with contextlib.closing(_connect(path)) as other:
+        intents = [intent for intent in _intents(other) if mine(intent.region)]
+        aside = [row for row in other.execute("SELECT * FROM aside") if mine(row[0])]
+        with _transaction(connection):
+            connection.executemany(_PUT, [_row(intent) for intent in intents])
+            connection.executemany("INSERT INTO aside VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", aside)
+        moved = {intent.place: intent.version for intent in intents}
+        left = not _is_all(other, moved, {row[0] for row in aside})
+        if left and (intents or aside):
+            _forget(other, moved)
+            with _transaction(other):
+                other.executemany(
+                    "DELETE FROM aside WHERE region = ?", {(row[0],) for row in aside}
+                )
+    return intents, left

@@ -80,7 +80,10 @@ class Mapped:
         if change.region != self.config.region:
             return self._other(change.region)
         if self.stored(change.key) is None:
-            reason = f"it is not {self.config.prefix!r} and a {self.kind} as the column writes it"
+            reason = (
+                f"a key here is {self.config.prefix!r} and then the {self.kind} of "
+                f"{self.config.key_column!r}, as the column writes it"
+            )
             return RowRefused(change.key, "mapping", reason)
         unversioned = self.config.version_column is None
         if unversioned and (change.expect is not None or change.version is not None):
@@ -111,12 +114,20 @@ class Mapped:
         if change.value is MISSING:
             return []
         try:
-            return [_part(change.value, name) for name in self.columns]
+            parts = {name: _part(change.value, name) for name in self.config.columns}
         except (KeyError, AttributeError) as error:
             named = error.args[0] if isinstance(error, KeyError) else error.name
-            raise RowRefused(
-                change.key, "mapping", f"the value has no {named!r} for the column of that name"
-            ) from error
+            reason = f"the value has no {named!r} for the column of that name; None is null"
+            raise RowRefused(change.key, "mapping", reason) from error
+        if isinstance(change.value, Mapping) and len(change.value) > len(parts):
+            others = sorted(map(str, change.value.keys() - parts.keys()))
+            reason = f"the value has {others[0]!r}, which is in no column that rows.columns names"
+            raise RowRefused(change.key, "mapping", reason)
+        own = parts.pop(self.config.key_column, MISSING)
+        if own is not MISSING and self.key(own) != change.key:
+            reason = f"the value says {self.config.key_column} {own!r}, which is another key's"
+            raise RowRefused(change.key, "mapping", reason)
+        return list(parts.values())
 
 
 def _part(value: Any, name: str) -> Any:

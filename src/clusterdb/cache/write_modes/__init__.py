@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .backend import StoredBackend, Stores, no_storage
+from .backend import StoredBackend, Stores, no_storage, storage_name
 from .volatile import Volatile
 
-__all__ = ["StoredBackend", "Stores", "Volatile", "no_storage"]
+__all__ = ["StoredBackend", "Stores", "Volatile", "no_storage", "storage_name"]

@@ -36,7 +36,7 @@ from ..config import (
     WriteAround,
     WriteBehind,
 )
-from ..errors import CacheError, NoStorage, NotSupported
+from ..errors import CacheError, ConfigError, NoStorage, NotSupported
 from ..forwarding import ForwardingBackend
 from ..intents import Intents
 from ..keys import matcher
@@ -121,10 +121,23 @@ class StoredBackend(ForwardingBackend):
         await self._backend.aclose()
 
     def configure(self, regions: Mapping[str, RegionSettings]) -> None:
-        self._backend.configure({**regions, **self._positions()})
+        for settings in regions.values() if self._opened else ():
+            self._refuse_unopened(settings)
+        self._backend.configure({**self._positions(), **regions})
         for name, settings in regions.items():
             self._settings[name] = settings
             self._add(settings)
+
+    def _refuse_unopened(self, settings: RegionSettings) -> None:
+        """Storages are opened with the cache: one that came later would stay closed."""
+        mode = settings.mode
+        store = None if mode is None else self._stores.get(mode.backend)
+        if mode is not None and (store is None or not store.has(mode)):
+            raise ConfigError(
+                f"region {settings.name!r} can't have a mode that no region had when the cache was "
+                f"started: build a new Cache with it, or take the mode of another region",
+                path=f"regions.{settings.name}.mode",
+            )
 
     def _add(self, settings: RegionSettings) -> None:
         if settings.mode is None:
@@ -134,8 +147,7 @@ class StoredBackend(ForwardingBackend):
         if store is None:
             origin = f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}"
             storage = self._made_by.storage(wanted, origin)
-            known = hashlib.blake2b(repr(wanted).encode(), digest_size=4).hexdigest()
-            name, intents = f"{storage.kind}:{known}", self._made_by.intents
+            name, intents = storage_name(storage, wanted), self._made_by.intents
             store = Store(name, storage, origin, self._backend, self._clock, intents)
             self._stores[wanted] = store
         store.add(settings)
@@ -308,7 +320,19 @@ class StoredBackend(ForwardingBackend):
             for server in info.servers
             if strong and server.max_memory and server.policy.startswith("allkeys")
         ]
+        problems += [
+            f"region {name}: durability is replicated, but one copy is all that "
+            f"coherence.replication asks for: what is accepted is lost with that server. Set mode "
+            f"synchronous and a factor of 2 or more, or durability: journal"
+            for name in self._regions
+            if self._lies_on_one_server(self._settings[name])
+        ]
         return replace(info, regions=regions, problems=(*info.problems, *problems))
+
+    def _lies_on_one_server(self, settings: RegionSettings) -> bool:
+        mode = settings.mode
+        replicated = isinstance(mode, WriteBehind) and mode.durability == "replicated"
+        return replicated and settings.copies == 1
 
     async def storages(self) -> dict[str, StorageStats]:
         """Figures of each storage, by kind and a hash of its configuration."""
@@ -318,6 +342,12 @@ class StoredBackend(ForwardingBackend):
     def stores(self) -> list[Store]:
         """The storages in use, for those who look after them."""
         return list(self._stores.values())
+
+
+def storage_name(storage: Storage, config: StorageBackend) -> str:
+    """What a storage is called in statistics: its kind, and a hash of its configuration."""
+    known = hashlib.blake2b(repr(config).encode(), digest_size=4).hexdigest()
+    return f"{storage.kind}:{known}"
 
 
 def no_storage(region: str) -> NoStorage:

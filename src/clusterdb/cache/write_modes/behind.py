@@ -11,6 +11,9 @@ cached copy, and asks storage only without both. So a copy may be lost at any ti
 flush. A copy that another process wrote in the wrong order, or that a flush has overtaken, is found
 by its version: by the relay, or by the flush that finds a newer row.
 
+A batch that fails is made smaller, and comes after all others: one row that somebody has locked for
+hours keeps nothing from being written but itself.
+
 A row that the database refuses is put aside with its error, and its copy goes; the rest of its
 batch is written.
 
@@ -32,12 +35,13 @@ from ..codec import stamped
 from ..config import WriteBehind
 from ..errors import BackendUnavailable, CacheError, ConfigError, Overloaded, StorageUnavailable
 from ..failpoints import FAILPOINTS, hit
-from ..intents import Intent, Intents, PutAside
+from ..intents import Intent, Intents, Mine, PutAside
 from ..protocols import Backend, Drop, Put, Written
 from ..rows import RowChange, RowWritten, Storage
 from ..types import MISSING, RemovalCause
 from ..versions import Versions
 from .pending import Pending
+from .progress import Progress
 from .rows import Shape, row_version
 
 __all__ = ["Behind", "IntentsOf"]
@@ -47,6 +51,8 @@ _MOST: Final = 100_000
 _MOST_BYTES: Final = 64 * 1024 * 1024
 _PATIENCE: Final = 5.0
 _ADOPT_EVERY: Final = 10.0
+_FAILURES: Final = 3
+"""Batches of others that may fail while somebody waits for what is in none of them."""
 
 IntentsOf: TypeAlias = Callable[[WriteBehind], Intents]
 """Makes the place of a mode's intents."""
@@ -63,6 +69,7 @@ class Behind:
         clock: Clock,
         shapes: Mapping[str, Shape],
         intents: Intents,
+        mine: Mine,
     ) -> None:
         self.mode = mode
         self._storage = storage
@@ -70,6 +77,7 @@ class Behind:
         self._clock = clock
         self._shapes = shapes
         self._intents = intents
+        self._mine = mine
         self._versions = Versions(clock)
         self._queue = Pending()
         self._tasks: set[asyncio.Task[None]] = set()
@@ -77,7 +85,7 @@ class Behind:
         self._wake = asyncio.Event()
         self._round = asyncio.Condition()
         self._urgent = self._rounds = 0
-        self._error: CacheError | None = None
+        self._progress = Progress(mode.batch_size)
         self.flushed = 0
         self.refused = 0
 
@@ -90,8 +98,8 @@ class Behind:
     def problems(self) -> list[str]:
         """Sentences for a person."""
         found = []
-        if self._error is not None:
-            found.append(f"{self.pending} rows wait to be written behind: {self._error}")
+        if self._progress.error is not None:
+            found.append(self._waits())
         if self.refused:
             found.append(
                 f"{self.refused} rows were refused by the database and put aside: "
@@ -99,13 +107,16 @@ class Behind:
             )
         return found
 
+    def _waits(self) -> str:
+        return f"{self.pending} rows wait to be written behind: {self._progress.error}"
+
     # -- life
 
     async def open(self) -> None:
         """Take up what is left from earlier, and begin to flush."""
         self._wake, self._round = asyncio.Event(), asyncio.Condition()
-        self._take_up(await self._intents.open())
-        self.refused = len(await self._intents.aside())
+        self._take_up(await self._intents.open(self._mine))
+        self.refused = sum([self._mine(each.region) for each in await self._intents.aside()])
         self._flusher = asyncio.create_task(self._flush(), name="clusterdb-cache-flusher")
 
     async def aclose(self) -> None:
@@ -152,7 +163,7 @@ class Behind:
         applied = await self._present(region, [each for each in changes if isinstance(each, Drop)])
         task = asyncio.create_task(self._accept(region, changes))
         self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(self._accepted)
         await asyncio.shield(task)
         return [
             Written(applied=applied.get(change.key, False))
@@ -160,6 +171,11 @@ class Behind:
             else Written(applied=True, version=self._version(region, change.key))
             for change in changes
         ]
+
+    def _accepted(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled():
+            task.exception()  # whoever waited may be gone: nobody else would look
 
     def _version(self, region: str, key: str) -> int:
         known = self._queue.get((region, key))
@@ -214,7 +230,7 @@ class Behind:
             async with asyncio.timeout(_PATIENCE), self._round:
                 await self._round.wait_for(lambda: not self._full)
         except TimeoutError:
-            raise Overloaded(self.pending, _MOST) from self._error
+            raise Overloaded(self.pending, _MOST) from self._progress.error
 
     @property
     def _full(self) -> bool:
@@ -246,15 +262,16 @@ class Behind:
         """
         wanted = self._queue.versions(places)
         self._urgent += 1
+        failures = 0
         try:
             while self._queue.behind(wanted):
                 self._wake.set()
                 seen = self._rounds
                 async with self._round:
                     await self._round.wait_for(lambda: self._rounds != seen)  # noqa: B023
-                if self._error is not None:
-                    reason = f"{self.pending} rows wait to be written behind: {self._error}"
-                    raise StorageUnavailable(reason) from self._error
+                failures += bool(self._progress.just_failed)
+                if self._progress.just_failed & wanted.keys() or failures >= _FAILURES:
+                    raise StorageUnavailable(self._waits()) from self._progress.error
         finally:
             self._urgent -= 1
 
@@ -266,9 +283,9 @@ class Behind:
             if self._clock.now() - adopted >= _ADOPT_EVERY:
                 adopted = self._clock.now()
                 await self._adopt()
-            batch = self._queue.take(self.mode.batch_size)
+            batch = self._queue.take(self._progress.size)
             failed = None if not batch else await self._write(batch)
-            self._error = failed
+            self._note(batch, failed)
             self._rounds += 1
             async with self._round:
                 self._round.notify_all()
@@ -277,6 +294,14 @@ class Behind:
             else:
                 await asyncio.sleep(backoff.pause())
 
+    def _note(self, batch: Sequence[Intent], failed: CacheError | None) -> None:
+        places = [intent.place for intent in batch]
+        if failed is None:
+            self._progress.succeeded(places)
+        else:
+            left = [place for place in places if self._queue.get(place) is not None]
+            self._progress.failed(left, len(batch), failed)
+
     async def _rest(self) -> None:
         """Until there is a batch, or the time of what there is has come."""
         while not self._queue.waiting:
@@ -284,7 +309,7 @@ class Behind:
             if await self._pause(_ADOPT_EVERY):
                 return
         deadline = self._clock.now() + self.mode.flush_interval
-        while self._queue.waiting < self.mode.batch_size and not self._urgent:
+        while self._queue.waiting < self._progress.size and not self._urgent:
             left = deadline - self._clock.now()
             self._wake.clear()
             if left <= 0 or await self._pause(left):
@@ -301,7 +326,7 @@ class Behind:
 
     async def _adopt(self) -> None:
         try:
-            self._take_up(await self._intents.adopt())
+            self._take_up(await self._intents.adopt(self._mine))
         except CacheError as error:
             _LOG.warning("what another process left to be written can't be read: %s", error)
 

@@ -82,15 +82,13 @@ class Pending:
             self.size -= _size(intent)
 
     def failed(self, intents: Iterable[Intent]) -> None:
-        """These were not written: they wait again, before all others, unless a newer one does."""
-        back = {}
+        """These were not written: they wait again, behind all others, unless a newer one does."""
         for intent in intents:
             del self._flying[intent.place]
             if intent.place in self._waiting:
                 self.size -= _size(intent)
             else:
-                back[intent.place] = intent
-        self._waiting = back | self._waiting
+                self._waiting[intent.place] = intent
 
     def _replace(self, intent: Intent) -> None:
         old = self._waiting.get(intent.place)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from ..clock import Clock
-from ..config import WriteBehind
+from ..config import CoherenceMode, WriteBehind
 from ..errors import CacheError
 from ..protocols import Backend
 from ..rows import RowChanged, Storage
@@ -80,20 +80,34 @@ class Store:
         for behind in self._distinct():
             behind.forked()
 
+    def has(self, mode: CoherenceMode) -> bool:
+        """Whether all that a mode of this storage needs is there."""
+        return not isinstance(mode, WriteBehind) or any(
+            each.mode == mode for each in self._distinct()
+        )
+
     def add(self, settings: RegionSettings) -> None:
         """Have a region, or change its settings."""
         objects = "objects" in self.storage.capabilities
         self.shapes[settings.name] = Shape(settings, self._clock.wall, objects=objects)
         if isinstance(settings.mode, WriteBehind) and settings.name not in self.behinds:
             known = {each.mode: each for each in self._distinct()}
-            self.behinds[settings.name] = known.get(settings.mode) or Behind(
-                settings.mode,
-                self.storage,
-                self._backend,
-                self._clock,
-                self.shapes,
-                self._intents(settings.mode),
-            )
+            self.behinds[settings.name] = known.get(settings.mode) or self._behind(settings.mode)
+
+    def _behind(self, mode: WriteBehind) -> Behind:
+        def mine(region: str) -> bool:
+            return self.behinds.get(region) is made
+
+        made = Behind(
+            mode,
+            self.storage,
+            self._backend,
+            self._clock,
+            self.shapes,
+            self._intents(mode),
+            mine,
+        )
+        return made
 
     def _distinct(self) -> list[Behind]:
         return list(dict.fromkeys(self.behinds.values()))

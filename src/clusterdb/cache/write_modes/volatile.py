@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
-from ..intents import Intent, PutAside
+from ..intents import Intent, Mine, PutAside
 
 __all__ = ["Volatile"]
 
@@ -18,10 +18,12 @@ class Volatile:
     def __init__(self) -> None:
         self._aside: list[PutAside] = []
 
-    async def open(self) -> list[Intent]:
+    async def open(self, mine: Mine) -> list[Intent]:
+        del mine
         return []
 
-    async def adopt(self) -> list[Intent]:
+    async def adopt(self, mine: Mine) -> list[Intent]:
+        del mine
         return []
 
     async def append(self, intents: Sequence[Intent]) -> list[Intent]:

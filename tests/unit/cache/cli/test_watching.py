@@ -10,11 +10,11 @@ import pytest
 from tests.unit.cache.cli.commands import Run, on_terminal, program
 from tests.unit.cache.cli.test_shared import following, opened
 
-from clusterdb.cache.cli.keys import Tally
 from clusterdb.cache.cli.top import changes_since
 from clusterdb.cache.members import Member
 from clusterdb.cache.protocols import BackendInfo, RegionInfo, ServerInfo
 from clusterdb.cache.stats import Counters, NearFigures
+from clusterdb.cache.tally import Tally
 
 
 def info(counters: Counters, evictions: int = 0, near: int = 0) -> BackendInfo:

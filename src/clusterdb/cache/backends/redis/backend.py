@@ -183,7 +183,8 @@ class RedisBackend:
         self._settings.update(regions)
         for name, settings in regions.items():
             self._counters.setdefault(name, Counters())
-            self._link.copies, self._confirming.by = settings.copies, settings.confirm
+            if not settings.internal:
+                self._link.copies, self._confirming.by = settings.copies, settings.confirm
         self._nearby.configure(regions)
         self._limits.configure(regions)
 
@@ -381,7 +382,8 @@ class RedisBackend:
 
     def _confirm_every(self) -> float:
         """Seconds between two confirmations of a primary."""
-        return min([each.max_staleness for each in self._settings.values()], default=1.0) / 3
+        bounds = [each.max_staleness for each in self._settings.values() if not each.internal]
+        return min(bounds, default=1.0) / 3
 
     # -- claims
 

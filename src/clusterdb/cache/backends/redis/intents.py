@@ -24,7 +24,7 @@ from ...clock import Clock
 from ...codec import Encoded
 from ...config import CacheCoherence, CacheConfig, Redis
 from ...errors import BackendUnavailable, CacheError, ConfigError, Undecodable
-from ...intents import Intent, PutAside
+from ...intents import Intent, Mine, PutAside
 from ...settings import copies_of
 from ...transport import Command
 from ...types import MISSING
@@ -77,9 +77,9 @@ class RedisIntents:
         self._copies = copies
         self._wall = wall
 
-    async def open(self) -> list[Intent]:
-        """Connect; what is there, whoever took it. Raises :class:`ConfigError` where the servers
-        may evict it. Cost: a scan of what is pending.
+    async def open(self, mine: Mine) -> list[Intent]:
+        """Connect; what is there of ours, whoever took it. Raises :class:`ConfigError` where the
+        servers may evict it. Cost: a scan of what is pending.
         """
         await self._link.open()
         self._link.copies = self._copies
@@ -91,12 +91,12 @@ class RedisIntents:
                     f"durability='journal'",
                     path="coherence.mode.durability",
                 )
-        return await self._all(self._names.pending)
+        return await self._all(mine)
 
-    async def adopt(self) -> list[Intent]:
+    async def adopt(self, mine: Mine) -> list[Intent]:
         """What others took so long ago that they may have died since."""
         old = int((self._wall() - _OWN_FOR) * 1_000_000) << RANDOM_BITS
-        return [intent for intent in await self._all(self._names.pending) if intent.version < old]
+        return [intent for intent in await self._all(mine) if intent.version < old]
 
     async def append(self, intents: Sequence[Intent]) -> list[Intent]:
         """Take intents, each with a version above that of the one before it. One round trip a
@@ -125,13 +125,16 @@ class RedisIntents:
         raise BackendUnavailable(f"others wrote {len(waiting)} keys {_TRIES} times in between")
 
     async def flushed(self, intents: Sequence[Intent]) -> None:
-        """Forget intents, and older ones of their keys. One round trip a server."""
+        """Forget intents, and older ones of their keys. One round trip a server.
+
+        No replica is waited for: what one of them still has would be written again, to no effect.
+        """
         keys = [self._hash(intent) for intent in intents]
         commands = [
             FORGET.call(key, _field(intent), _digits(intent.version))
             for key, intent in zip(keys, intents, strict=True)
         ]
-        await self._sent(commands, keys, write=True)
+        await self._sent(commands, keys, write=True, replicated=False)
 
     async def put_aside(self, intent: Intent, refused: PutAside) -> None:
         """Keep what was refused, with its value. One round trip."""
@@ -168,22 +171,30 @@ class RedisIntents:
     def _hash(self, intent: Intent) -> bytes:
         return self._names.pending(crc32(_field(intent)) % _SHARDS)
 
-    async def _all(self, name_of: Callable[[int], bytes]) -> list[Intent]:
+    async def _all(self, mine: Mine) -> list[Intent]:
         found: list[Intent] = []
         for shard in range(_SHARDS):
-            name, cursor = name_of(shard), b"0"
+            name, cursor = self._names.pending(shard), b"0"
             while True:
                 command = ("HSCAN", name, cursor, "COUNT", _AT_ONCE)
                 [(cursor, pairs)] = await self._sent([command], [name])
-                found += [_unpacked(data[_DIGITS:]) for data in pairs[1::2]]
+                intents = [_unpacked(data[_DIGITS:]) for data in pairs[1::2]]
+                found += [intent for intent in intents if mine(intent.region)]
                 if cursor == b"0":
                     break
         return found
 
     async def _sent(
-        self, commands: Sequence[Command], keys: Sequence[bytes], *, write: bool = False
+        self,
+        commands: Sequence[Command],
+        keys: Sequence[bytes],
+        *,
+        write: bool = False,
+        replicated: bool = True,
     ) -> list[Any]:
-        replies = await self._link.send(commands, keys, write=write) if commands else []
+        if not commands:
+            return []
+        replies = await self._link.send(commands, keys, write=write, replicated=replicated)
         for reply in replies:
             if isinstance(reply, CacheError):
                 raise explained(reply)

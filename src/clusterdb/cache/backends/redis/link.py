@@ -18,6 +18,7 @@ from typing import Any, Final, TypeVar
 from ...clock import Clock
 from ...config import PartitioningConfig, Redis
 from ...errors import BackendUnavailable, CacheError, Degraded, ServerError
+from ...failpoints import FAILPOINTS, hit
 from ...transport import Command, Node, Reply, Topology, slot_of, topology_for
 from .names import Names
 from .scripts import resent
@@ -172,6 +173,8 @@ class Link:
             deadline = self.deadline()
         if self.on_each > 1:  # one owner may know a script, and another not
             commands = [resent(each) if each[0] == "EVALSHA" else each for each in commands]
+        waits = write and replicated and self.copies > 1
+        owners = self._owners(keys) if waits else []
         replies = await self._send(commands, keys, deadline, write, bulk)
         unknown = [
             at
@@ -190,8 +193,8 @@ class Link:
                 replies[at] = reply
         if write and self.on_written is not None:
             self.on_written(keys)
-        if write and replicated and self.copies > 1:
-            await self._replicate(keys, replies, deadline)
+        if waits:
+            await self._replicate(keys, owners, replies, deadline)
         return replies
 
     async def _send(
@@ -212,6 +215,7 @@ class Link:
 
     async def store(self, command: Command, name: bytes, deadline: float, bulk: bool) -> None:
         """A plain write of one key. Raises what the server, or its absence, says."""
+        owners = self._owners([name]) if self.copies > 1 else []
         try:
             await self.topology.call(name, command, deadline, write=True, bulk=bulk)
         except ServerError as error:
@@ -219,25 +223,48 @@ class Link:
         finally:
             if self.on_written is not None:
                 self.on_written([name])
-        if self.copies > 1:
+        if owners:
             replies: list[Reply] = [None]
-            await self._replicate([name], replies, deadline)
+            await self._replicate([name], owners, replies, deadline)
             if replies[0] is not None:
                 raise replies[0]
 
     # -- replication
 
+    def _owners(self, keys: Sequence[bytes]) -> list[Node | None]:
+        """The primary of each key, as far as it is known now."""
+        owners: list[Node | None] = []
+        for key in keys:
+            try:
+                owners.append(self.topology.node_for(key))
+            except BackendUnavailable:
+                owners.append(None)
+        return owners
+
     async def _replicate(
-        self, keys: Sequence[bytes], replies: list[Reply], deadline: float
+        self,
+        keys: Sequence[bytes],
+        owners: Sequence[Node | None],
+        replies: list[Reply],
+        deadline: float,
     ) -> None:
-        """Wait until what was carried out has its copies; where it has not, say so in place."""
+        """Wait until what was carried out has its copies; where it has not, say so in place.
+
+        The replicas of a primary that has taken another's place answer for nothing that the other
+        did: so who has a key must be who had it before it was written.
+        """
+        if FAILPOINTS:
+            await hit("after-write-before-replicas")
         places: dict[Node, list[int]] = {}
-        for at, (key, reply) in enumerate(zip(keys, replies, strict=True)):
-            if not isinstance(reply, Exception):
-                try:
-                    places.setdefault(self.topology.node_for(key), []).append(at)
-                except BackendUnavailable as away:
-                    replies[at] = Degraded(1, self.copies, str(away), reply=reply)
+        now = self._owners(keys)
+        for at, (before, owner, reply) in enumerate(zip(owners, now, replies, strict=True)):
+            if isinstance(reply, Exception):
+                continue
+            if owner is None or owner is not before:
+                reason = "its server was replaced meanwhile"
+                replies[at] = Degraded(1, self.copies, reason, reply=reply)
+            else:
+                places.setdefault(owner, []).append(at)
         waits = [self._joined_wait(node, deadline) for node in places]
         results = await asyncio.gather(*waits, return_exceptions=True)
         for found, error in zip(places.values(), results, strict=True):

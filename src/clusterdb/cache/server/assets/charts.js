@@ -7,6 +7,7 @@ function draw(parent, name, attributes, text) {
   for (const [key, value] of Object.entries(attributes)) element.setAttribute(key, value);
   if (text !== undefined) element.textContent = text;
   parent.append(element);
+  return element;
 }
 
 export function line(svg, points, top, label) {
@@ -27,6 +28,24 @@ export function line(svg, points, top, label) {
   const path = at.map(([x, y]) => `${x.toFixed(2)},${y.toFixed(2)}`).join(" ");
   draw(svg, "polygon", { points: `${at[0][0]},29.5 ${path} ${at.at(-1)[0]},29.5`, class: "under" });
   draw(svg, "polyline", { points: path, class: "stroke" });
+}
+
+// The shape of a histogram: a bar for each bucket, the last one of what was above all bounds.
+export function bars(counts, bounds, label) {
+  const svg = document.createElementNS(SVG, "svg");
+  svg.setAttribute("viewBox", `0 0 ${counts.length * 8} 24`);
+  svg.setAttribute("preserveAspectRatio", "none");
+  svg.setAttribute("class", "bars");
+  svg.setAttribute("role", "img");
+  svg.setAttribute("aria-label", label);
+  const most = Math.max(1, ...counts);
+  counts.forEach((count, index) => {
+    const height = count ? Math.max(1.5, (count / most) * 22) : 0.5;
+    const bar = draw(svg, "rect", { x: index * 8 + 1, y: 23 - height, width: 6, height, class: count ? "bar" : "none" });
+    const range = index < bounds.length ? `up to ${bounds[index]}` : `over ${bounds.at(-1)}`;
+    draw(bar, "title", {}, `${range}: ${count.toLocaleString("en")}`);
+  });
+  return svg;
 }
 
 export function missCurve(svg, advice, count) {

@@ -18,7 +18,9 @@ export function useToken(given) {
 
 function address(path, query) {
   const url = new URL(path, document.baseURI);
-  for (const [name, value] of Object.entries(query ?? {})) url.searchParams.set(name, value);
+  for (const [name, given] of Object.entries(query ?? {})) {
+    for (const value of [given].flat()) url.searchParams.append(name, value);
+  }
   return url;
 }
 

@@ -1,33 +1,14 @@
 // Find a key, look at its entry, invalidate keys and tags. Keys and values are hostile text: they
-// are only ever set as textContent, with what reorders or hides text made visible.
+// are only ever set as textContent.
 
 import { ask } from "./client.js";
+import { element, find, tell } from "./page.js";
+import { duration, shown } from "./words.js";
 
-const find = (id) => document.getElementById(id);
-const HIDDEN = /[\u0000-\u0008\u000b-\u001f\u007f-\u009f\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff]|[\ud800-\udbff](?![\udc00-\udfff])|(?<![\ud800-\udbff])[\udc00-\udfff]/g;
 const LONGEST = 100000;
 
-export function shown(text) {
-  return String(text).replace(HIDDEN, (char) => `\\u{${char.codePointAt(0).toString(16)}}`);
-}
-
-export function seconds(value) {
-  if (value === null) return "never";
-  if (value >= 86400) return `in ${(value / 86400).toFixed(1)} d`;
-  if (value >= 3600) return `in ${(value / 3600).toFixed(1)} h`;
-  if (value >= 60) return `in ${(value / 60).toFixed(1)} min`;
-  return `in ${value.toFixed(1)} s`;
-}
-
 function facts(list, pairs) {
-  list.replaceChildren();
-  for (const [name, value] of pairs) {
-    const term = document.createElement("dt");
-    const text = document.createElement("dd");
-    term.textContent = name;
-    text.textContent = value;
-    list.append(term, text);
-  }
+  list.replaceChildren(...pairs.flatMap(([name, value]) => [element("dt", name), element("dd", value)]));
 }
 
 function valueOf(entry) {
@@ -48,7 +29,7 @@ export function confirmed(text) {
   });
 }
 
-export function entries(tell, failed) {
+export function entries(failed) {
   let current = null;
 
   async function open(region, key) {
@@ -68,10 +49,10 @@ export function entries(tell, failed) {
       ["Region", shown(entry.region)],
       ["Type", entry.type === "bytes" ? "bytes, as base64" : entry.type],
       ["Size", `${entry.size.toLocaleString("en")} bytes as text`],
-      ["Expires", seconds(entry.expires_in)],
+      ["Expires", entry.expires_in === null ? "never" : `in ${duration(entry.expires_in)}`],
       ["Tags", entry.tags.length ? entry.tags.map(shown).join(", ") : "none"],
       ["Tier", entry.tier],
-      ["Age", entry.age_bound ? `at most ${entry.age_bound.toFixed(2)} s` : "current"],
+      ["Age", entry.age_bound ? `at most ${duration(entry.age_bound)}` : "current"],
     ]);
     if (!find("entry").open) find("entry").showModal();
     find("entry-close").focus();

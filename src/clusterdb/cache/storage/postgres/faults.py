@@ -28,6 +28,15 @@ REFUSED: Final = ("22", "23", "44", "54", "P0")
 a trigger of the user's own.
 """
 _CONNECTION: Final = ("08", "57P", "25P03")
+_REMEDIES: Final = {
+    "28": ". Look at the user and the password of the url, and at the server's pg_hba.conf",
+    "3D000": ". Make that database, or name another in the url",
+    "53300": ". Lower pool.max_connections here, or raise max_connections there",
+    "25006": ". It is a standby, or read-only: name the primary in the url",
+}
+"""What to do, by the beginning of the server's code."""
+
+_NUL: Final = "text has no NUL character here; leave it out"
 
 
 def code_of(error: BaseException) -> str:
@@ -58,15 +67,21 @@ def refusal(key: str, error: Exception) -> RowRefused | None:
         return error
     code = code_of(error)
     if code.startswith(REFUSED):
-        return RowRefused(key, code, str(error))
+        return RowRefused(key, code, _NUL if code in ("22P05", "22021") else _first_words(error))
     if isinstance(error, ValueError):  # the driver has no form for it
         return RowRefused(key, "22000", str(error))
     return None
 
 
+def _first_words(error: BaseException) -> str:
+    """What a server says, without the details, in which it shows the row."""
+    return str(error.args[0] if error.args else error)
+
+
 def translated(error: BaseException, about: str, timeout: float) -> CacheError:
     """Our error for one of the driver's, from before the commit: nothing was written."""
-    code, text = code_of(error), masked(str(error) or type(error).__name__)
+    code = code_of(error)
+    text = " ".join(masked(str(error) or type(error).__name__).split())
     nothing = "nothing was written"
     if isinstance(error, TimeoutError | asyncio.TimeoutError) or code == "57014":
         return StorageUnavailable(
@@ -93,5 +108,10 @@ def translated(error: BaseException, about: str, timeout: float) -> CacheError:
         )
     if code == "42501":
         return StorageUnavailable(f"{about}: {text}; grant it to this role; {nothing}")
+    if code == "53100":
+        return StorageUnavailable(f"{about}: the server's disk is full ({text}); {nothing}")
     named = f"{text} ({code})" if code else text
-    return StorageUnavailable(f"{about}: {named}; {nothing}")
+    remedy = next((words for start, words in _REMEDIES.items() if code.startswith(start)), "")
+    if not code and isinstance(error, OSError):
+        remedy = ". Does the server run, and is the url right?"
+    return StorageUnavailable(f"{about}: {named}; {nothing}{remedy}")

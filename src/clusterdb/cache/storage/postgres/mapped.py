@@ -81,6 +81,9 @@ class MappedTable:
             )
         if config.key_column not in unique:
             return f"has a key_column {config.key_column!r} that is not unique"
+        version = config.version_column
+        if version and columns[version] != "bigint":  # what is written behind has large ones
+            return f"has a version_column {version!r} of type {columns[version]}: it must be bigint"
         self._mapped.kind = _KINDS[kind]
         self._json = tuple(
             name for name in self._mapped.columns if columns[name] in ("json", "jsonb")

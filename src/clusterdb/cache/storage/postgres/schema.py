@@ -10,12 +10,12 @@ from __future__ import annotations
 from typing import Final
 
 from ...config import RowMapping
+from .. import migrations
 from ..names import Names, literal, quoted
 
 __all__ = [
     "COLUMNS",
     "LOCK",
-    "SCHEMA_VERSION",
     "TRIGGERS",
     "channel",
     "mapped_triggers",
@@ -23,8 +23,6 @@ __all__ = [
     "tables",
     "triggers",
 ]
-
-SCHEMA_VERSION: Final = 1
 
 COLUMNS: Final = (
     "region",
@@ -83,6 +81,7 @@ def tables(names: Names) -> list[str]:
 
 def outbox_tables(names: Names) -> list[str]:
     """The statements that make the outbox where it is missing."""
+    form = migrations.newest(migrations.POSTGRES)
     return [
         LOCK,
         f"""CREATE TABLE IF NOT EXISTS {names.outbox} (
@@ -104,7 +103,7 @@ def outbox_tables(names: Names) -> list[str]:
 )""",
         (
             f"INSERT INTO {names.meta} (one, schema_version, generation) "
-            f"VALUES (1, {SCHEMA_VERSION}, md5(random()::text || clock_timestamp()::text)) "
+            f"VALUES (1, {form}, md5(random()::text || clock_timestamp()::text)) "
             f"ON CONFLICT DO NOTHING"
         ),
     ]

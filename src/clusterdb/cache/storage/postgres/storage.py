@@ -24,13 +24,14 @@ from ...rows import (
     StorageInfo,
 )
 from ...upkeep import Space
+from .. import migrations
 from ..names import Names
 from .faults import LOST, code_of
 from .listening import Listener
 from .mapped import MappedTable
 from .outbox import OutboxSql, check_position, read_position, told
 from .own import OwnTable
-from .schema import SCHEMA_VERSION, channel
+from .schema import LOCK, channel
 from .sessions import Session, Sessions
 from .table import Table
 from .writing import Group, SplitNeeded
@@ -41,6 +42,9 @@ R = TypeVar("R")
 
 _HELD_BACK: Final = 0.02
 """How soon to look again at changes that wait for an older transaction: nobody tells of its end."""
+
+_MIGRATION: Final = 3600.0
+"""How long a statement of `cache storage init` may take, in seconds: a table may be large."""
 
 _LONG_OPEN: Final = 10.0
 """From when on an open transaction is told of, in seconds."""
@@ -111,25 +115,28 @@ class PostgresStorage:
 
     async def _prepare(self) -> None:
         """Make the tables where they are missing and may be made, and check them."""
+        needs_more = bool(self._table.tables())
+        made = needs_more and bool(await self._columns(self._names.meta))
+        if made:
+            self._check_form(await self._sessions.query(self._outbox.schema_version))
         found = await self._columns(self._names.table)
         unique = await self._sessions.query(_UNIQUE, self._names.table)
         wrong = self._table.check(found, {row[0] for row in unique})
         if wrong and (found or not self._table.makes_table):
             raise self._refused(f"{wrong}: name another, or mend it")
-        if not self._table.tables():
+        if made or not needs_more:
             return
-        if not await self._columns(self._names.meta):
-            if not self._config.create:
-                raise self._refused(
-                    "needs tables that are missing and may not be made (create: false): "
-                    "'cache storage init' makes them"
-                )
-            await self.init(with_triggers=False)
-        [[version]] = await self._sessions.query(self._outbox.schema_version)
-        if version > SCHEMA_VERSION:
+        if not self._config.create:
             raise self._refused(
-                f"was made by a newer release (schema {version}, we know {SCHEMA_VERSION}): update"
+                "needs tables that are missing and may not be made (create: false): "
+                "'cache storage init' makes them"
             )
+        await self.init(with_triggers=False)
+
+    def _check_form(self, found: Sequence[Any]) -> None:
+        wrong = migrations.unusable(migrations.POSTGRES, found[0][0] if found else None)
+        if wrong:
+            raise self._refused(wrong)
 
     async def _columns(self, table: str) -> dict[str, str]:
         """The columns of a table with their types; none where there is no table."""
@@ -139,8 +146,11 @@ class PostgresStorage:
         session = await self._sessions.connect()
         try:
             async with session.transaction():
-                for statement in self.statements(with_triggers=with_triggers):
-                    await session.execute(statement)
+                await session.execute(f"SET LOCAL lock_timeout = {int(self.deadline * 1000)}")
+                await session.execute(LOCK)
+                steps = await self._steps(session)
+                for statement in [*steps, *self.statements(with_triggers=with_triggers)]:
+                    await session.execute(statement, timeout=_MIGRATION)
         except LOST as error:
             if code_of(error) == "42501":
                 raise self._refused(
@@ -150,6 +160,18 @@ class PostgresStorage:
             raise self._sessions.unavailable(error) from error
         finally:
             session.terminate()
+
+    async def _steps(self, session: Session) -> list[str]:
+        """What makes tables of an older form into such of ours."""
+        if await session.fetchval("SELECT to_regclass($1)", self._names.meta) is None:
+            return []
+        version = await session.fetchval(self._outbox.schema_version)
+        steps = migrations.POSTGRES
+        if version is None:
+            return []
+        if version > migrations.newest(steps):
+            raise self._refused(migrations.unusable(steps, version))
+        return migrations.ahead(steps, version, self._names, own=self._table.makes_table)
 
     def statements(self, *, with_triggers: bool) -> list[str]:
         return [*self._table.tables(), *(self._table.triggers() if with_triggers else [])]

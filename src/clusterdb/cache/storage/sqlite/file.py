@@ -12,8 +12,8 @@ from pathlib import Path
 
 from ...config import SQLite
 from ...errors import ConfigError, StorageUnavailable
+from .. import migrations
 from .faults import driver_errors
-from .schema import SCHEMA_VERSION
 from .statements import Rows
 
 __all__ = ["StorageFile", "transaction"]
@@ -92,37 +92,54 @@ class StorageFile:
         :class:`ConfigError`.
         """
         with driver_errors(self.path, self.timeout):
+            needs_more = bool(self._rows.tables())
+            made = needs_more and bool(self._columns(connection, "_meta"))
+            if made:
+                self._check_form(self._form(connection))
             found = self._columns(connection, "")
             wrong = self._rows.check(found, connection)
-            own = bool(self._rows.tables())
             if wrong and (found or not self._rows.makes_table):
                 raise self._refused(f"{wrong}: name another, or mend it")
-            if own and not self._columns(connection, "_meta"):
-                if not self._create:
-                    raise self._refused(
-                        "needs tables that are missing and may not be made (create: false): "
-                        "'cache storage init' makes them"
-                    )
-                self.init(connection, with_triggers=False)
-            if own:
-                self._check_version(connection)
+            if made or not needs_more:
+                return
+            if not self._create:
+                raise self._refused(
+                    "needs tables that are missing and may not be made (create: false): "
+                    "'cache storage init' makes them"
+                )
+            self.init(connection, with_triggers=False)
 
     def init(self, connection: sqlite3.Connection, *, with_triggers: bool) -> None:
-        """Make what is missing."""
+        """Make what is missing, and what is of an older form into ours."""
         with driver_errors(self.path, self.timeout), transaction(connection):
-            for statement in self.statements(with_triggers=with_triggers):
+            steps = self._steps(connection)
+            for statement in [*steps, *self.statements(with_triggers=with_triggers)]:
                 connection.execute(statement)
+
+    def _steps(self, connection: sqlite3.Connection) -> list[str]:
+        """What makes tables of an older form into such of ours."""
+        if not self._rows.tables() or not self._columns(connection, "_meta"):
+            return []
+        version, steps = self._form(connection), migrations.SQLITE
+        if version is None:
+            return []
+        if version > migrations.newest(steps):
+            self._check_form(version)
+        return migrations.ahead(steps, version, self.names, own=self._rows.makes_table)
+
+    def _form(self, connection: sqlite3.Connection) -> int | None:
+        """The form of the tables; none where that is not there any more."""
+        found = connection.execute(f"SELECT schema_version FROM {self.names.meta}").fetchone()
+        return None if found is None else int(found[0])
+
+    def _check_form(self, found: int | None) -> None:
+        wrong = migrations.unusable(migrations.SQLITE, found)
+        if wrong:
+            raise self._refused(wrong)
 
     def statements(self, *, with_triggers: bool) -> list[str]:
         """What :meth:`init` does."""
         return [*self._rows.tables(), *(self._rows.triggers() if with_triggers else [])]
-
-    def _check_version(self, connection: sqlite3.Connection) -> None:
-        [version] = connection.execute(f"SELECT schema_version FROM {self.names.meta}").fetchone()
-        if version > SCHEMA_VERSION:
-            raise self._refused(
-                f"was made by a newer release (schema {version}, we know {SCHEMA_VERSION}): update"
-            )
 
     def _columns(self, connection: sqlite3.Connection, end: str) -> dict[str, str]:
         """The columns of a table with their types; none where there is no table."""

@@ -67,6 +67,17 @@ class Lane:
                 self._connection = self._connect()
             return job(self._connection, *arguments, **options)
 
+    async def renew(self, job: Callable[[sqlite3.Connection], bool]) -> bool:
+        """Whether ``job`` has closed the connection, as it may: the next call makes another."""
+
+        def run(connection: sqlite3.Connection) -> bool:
+            closed = job(connection)
+            if closed:
+                self._connection = None
+            return closed
+
+        return await self.do(run)
+
     async def aclose(self) -> None:
         """Do what waits, and close the connection. Idempotent."""
         if self._forked:

@@ -76,6 +76,9 @@ class MappedRows:
         self._mapped.kind = "integer" if "INT" in columns[config.key_column].upper() else "text"
         if not self._is_unique(connection, config.key_column):
             return f"has a key_column {config.key_column!r} that is not unique"
+        version = config.version_column
+        if version and "INT" not in columns[version].upper():
+            return f"has a version_column {version!r} that is not INTEGER"
         return ""
 
     def _is_unique(self, connection: sqlite3.Connection, column: str) -> bool:

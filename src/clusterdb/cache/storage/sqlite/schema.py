@@ -9,12 +9,12 @@ from __future__ import annotations
 from typing import Final
 
 from ...config import RowMapping
+from .. import migrations
 from ..names import Names, literal, quoted
 
 __all__ = [
     "COLUMNS",
     "NOW",
-    "SCHEMA_VERSION",
     "TRIGGERS",
     "mapped_triggers",
     "outbox_tables",
@@ -22,7 +22,6 @@ __all__ = [
     "triggers",
 ]
 
-SCHEMA_VERSION: Final = 1
 NOW: Final = "((julianday('now') - 2440587.5) * 86400.0)"
 """Seconds since the Unix epoch; the function for it is younger than the libraries around."""
 
@@ -74,6 +73,7 @@ def tables(names: Names) -> list[str]:
 
 def outbox_tables(names: Names) -> list[str]:
     """The statements that make the outbox where it is missing."""
+    form = migrations.newest(migrations.SQLITE)
     return [
         f"""CREATE TABLE IF NOT EXISTS {names.outbox} (
     id INTEGER PRIMARY KEY AUTOINCREMENT,
@@ -91,7 +91,7 @@ def outbox_tables(names: Names) -> list[str]:
 )""",
         (
             f"INSERT OR IGNORE INTO {names.meta} (one, schema_version, generation) "
-            f"VALUES (1, {SCHEMA_VERSION}, lower(hex(randomblob(8))))"
+            f"VALUES (1, {form}, lower(hex(randomblob(8))))"
         ),
     ]
 

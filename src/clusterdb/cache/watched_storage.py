@@ -1,4 +1,5 @@
-"""Spans for the calls of a storage, the database behind a cache, that somebody waits for.
+"""A span and a latency for each call of a storage, the database behind a cache, that somebody waits
+for.
 
 A relay's looks at the outbox are told by nobody: they are there all the time, and part of no
 request.
@@ -6,78 +7,100 @@ request.
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Sequence
 from contextlib import aclosing
+from functools import partial
 from typing import Any, TypeVar
 
 from .clock import Clock
 from .config import StorageBackend, WriteBehind
-from .errors import CacheError
+from .errors import CacheError, StorageUnavailable
 from .intents import Intents
 from .protocols import Backend
 from .rows import Row, RowChange, RowChanged, RowWritten, Storage, StorageCapability, StorageInfo
 from .traced import TracedBackend, Tracing
 from .upkeep import Space
-from .write_modes import StoredBackend, Stores
+from .write_modes import StoredBackend, Stores, storage_name
 
-__all__ = ["TracedStorage", "TracedStores", "traced_with_storage"]
+__all__ = ["WatchedStorage", "WatchedStores", "with_storages"]
 
 R = TypeVar("R")
 
+Timed = Callable[[str, str, str, str, float], None]
+"""Told of a call: the storage, the operation, the region, what it came to, and its seconds."""
 
-def traced_with_storage(
-    backend: Backend, clock: Clock, stores: Stores | None, tracing: Tracing
+
+def with_storages(
+    backend: Backend, clock: Clock, stores: Stores | None, tracing: Tracing, timed: Timed
 ) -> StoredBackend | None:
-    """``backend`` with its storages, the calls of both traced while ``tracing`` is on; ``None``
-    without any.
+    """``backend`` with its storages, the calls of both traced while ``tracing`` is on, and those of
+    the storages told to ``timed``; ``None`` without any.
     """
     if stores is None:
         return None
     if "immediate" not in backend.capabilities:
         backend = TracedBackend(backend, tracing)
-    return StoredBackend(backend, clock, TracedStores(stores, tracing))
+    return StoredBackend(backend, clock, WatchedStores(stores, tracing, timed))
 
 
-class TracedStores:
-    """``stores``, whose storages are traced."""
+class WatchedStores:
+    """``stores``, whose storages are watched."""
 
-    def __init__(self, stores: Stores, tracing: Tracing) -> None:
-        self._stores = stores
-        self._tracing = tracing
+    def __init__(self, stores: Stores, tracing: Tracing, timed: Timed) -> None:
+        self._stores, self._tracing, self._timed = stores, tracing, timed
 
     def storage(self, config: StorageBackend, origin: str) -> Storage:
-        return TracedStorage(self._stores.storage(config, origin), self._tracing)
+        storage = self._stores.storage(config, origin)
+        name = storage_name(storage, config)
+        return WatchedStorage(storage, self._tracing, partial(self._timed, name))
 
     def intents(self, mode: WriteBehind) -> Intents:
         return self._stores.intents(mode)
 
 
-class TracedStorage:
-    """``storage``, with a span for each read and write while ``tracing`` is on."""
+class WatchedStorage:
+    """``storage``, each read and write of which is told when it has ended."""
 
-    def __init__(self, storage: Storage, tracing: Tracing) -> None:
+    def __init__(
+        self, storage: Storage, tracing: Tracing, timed: Callable[[str, str, str, float], None]
+    ) -> None:
         self._storage = storage
         self._tracing = tracing
+        self._timed = timed
         self._database = {"db.system.name": storage.kind}
 
     async def _call(
-        self, operation: str, region: str | None, count: int, call: Coroutine[Any, Any, R]
+        self,
+        operation: str,
+        region: str | None,
+        count: int,
+        call: Coroutine[Any, Any, R],
+        *,
+        commits: bool = False,
     ) -> R:
-        began = time.time_ns()
+        began, from_then = time.time_ns(), time.perf_counter()
+
+        def ended(outcome: dict[str, int], error: str | None, came: str) -> None:
+            self._tracing.called(operation, region, count, began, outcome, error, self._database)
+            seconds = time.perf_counter() - from_then
+            self._timed("commit" if commits else operation, region or "", came, seconds)
+
         try:
             answer = await call
         except BaseException as error:
-            kind = type(error).__qualname__
-            self._tracing.called(operation, region, count, began, {}, kind, self._database)
+            ended({}, type(error).__qualname__, _failure(error))
             raise
         found = answer if isinstance(answer, list) else []
         errors = [item for item in found if isinstance(item, CacheError)]
         outcome = {"cache.failed": len(errors)} if errors else {}
         if operation == "read":
             outcome["db.response.returned_rows"] = len(found) - found.count(None)
-        failed = type(errors[0]).__qualname__ if errors else None
-        self._tracing.called(operation, region, count, began, outcome, failed, self._database)
+        if errors:
+            ended(outcome, type(errors[0]).__qualname__, "refused")
+        else:
+            ended(outcome, None, "ok")
         return answer
 
     @property
@@ -111,7 +134,8 @@ class TracedStorage:
         regions = {change.region for change in changes}
         region = regions.pop() if len(regions) == 1 else None
         call = self._storage.write(changes, atomic=atomic, before_commit=before_commit)
-        return await self._call("write", region, len(changes), call)
+        commits = before_commit is not None
+        return await self._call("write", region, len(changes), call, commits=commits)
 
     async def scan(self, region: str, batch_size: int) -> AsyncGenerator[list[Row], None]:
         async with aclosing(self._storage.scan(region, batch_size)) as batches:
@@ -147,3 +171,9 @@ class TracedStorage:
 async def _next(batches: AsyncGenerator[list[Row], None]) -> list[Row] | None:
     """The next batch; the end is no error of a call."""
     return await anext(batches, None)
+
+
+def _failure(error: BaseException) -> str:
+    if isinstance(error, StorageUnavailable):
+        return "unavailable"
+    return "cancelled" if isinstance(error, asyncio.CancelledError) else "error"
