@@ -6,7 +6,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from clusterdb.cache import access, runtime
+from clusterdb.cache import access, departures, runtime
 from clusterdb.cache.config import FIFO, LRU, CacheConfig, CachePolicy, CacheRegion
 from clusterdb.cache.errors import InvalidArgument
 from clusterdb.cache.events import (
@@ -285,8 +285,9 @@ async def test_nothing_is_built_while_nobody_listens(monkeypatch):
 
     for name in ("Cleared", "EntryDeleted", "EntrySet", "Invalidated", "TagInvalidated"):
         monkeypatch.setattr(access, name, build)
-    for name in ("EntryEvicted", "EntryExpired", "Loaded"):
-        monkeypatch.setattr(runtime, name, build)
+    for name in ("EntryEvicted", "EntryExpired"):
+        monkeypatch.setattr(departures, name, build)
+    monkeypatch.setattr(runtime, "Loaded", build)
     clock = ManualClock()
     async with make_cache(clock) as cache:
         for _ in range(2):

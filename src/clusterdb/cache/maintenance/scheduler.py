@@ -55,7 +55,9 @@ class Maintenance:
         self._seconds = 15.0
         self._watch = Watch(self._seconds)
         self._lease: Lease | None = None
-        self._open = self._paused = False
+        self._paused = False
+        self._loop: asyncio.AbstractEventLoop | None = None
+        """Where the cache lives, once it is open."""
         self._running: dict[str, Running] = {}
         self._task: asyncio.Task[None] | None = None
         self._woken: asyncio.Event | None = None
@@ -72,12 +74,14 @@ class Maintenance:
             self._seconds, self._watch = lease, Watch(lease)
         if plans:
             self._store.configure()
-        if self._open and self._task is None:
-            self.start()
+        loop = self._loop
+        if plans and self._task is None and loop is not None and not loop.is_closed():
+            loop.call_soon_threadsafe(self.start)  # whoever configures may be in another thread
 
     def start(self) -> None:
         """Work in the running loop, if there is something to run."""
-        task, loop, self._open = self._task, asyncio.get_running_loop(), True
+        task, loop = self._task, asyncio.get_running_loop()
+        self._loop = loop
         if not self._plans or (task is not None and task.get_loop() is loop and not task.done()):
             return
         self._lease, self._running, self._woken = None, {}, asyncio.Event()
@@ -85,7 +89,7 @@ class Maintenance:
 
     async def aclose(self) -> None:
         """Stop what runs, to be gone on with by another process, and give the lead away."""
-        task, self._task, self._open = self._task, None, False
+        task, self._task, self._loop = self._task, None, None
         if task is None or task.get_loop() is not asyncio.get_running_loop():
             return
         tasks = [task, *[running.task for running in self._running.values()]]
@@ -105,8 +109,8 @@ class Maintenance:
 
     def forked(self, name: str) -> None:
         """In the child of a fork, which is process ``name``: the parent leads."""
-        self.name, self._open = name, False
-        self._task = self._lease = self._woken = None
+        self.name = name
+        self._loop = self._task = self._lease = self._woken = None
         self._running = {}
 
     def wake(self) -> None:
