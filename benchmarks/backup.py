@@ -16,7 +16,6 @@ import subprocess
 import sys
 import tempfile
 import time
-import warnings
 from argparse import ArgumentParser, Namespace
 from collections.abc import Callable, Sequence
 from importlib import import_module
@@ -28,7 +27,7 @@ from _rounds import Times, alternate, spread, summary, versus
 from _under_way import forget_peak, peak
 from memory import resident
 
-from clusterdb.cache import BackupConfig, Cache, CacheConfig, Directory, InactiveSetting, Redis
+from clusterdb.cache import BackupConfig, Cache, CacheConfig, Directory, Redis
 
 # The servers are those of the tests.
 sys.path.insert(0, str(ROOT))
@@ -75,9 +74,7 @@ def config(port: int, place: Path, *, limited: bool = False) -> CacheConfig:
 
 
 def make(port: int, place: Path, *, limited: bool = False) -> Cache:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", InactiveSetting)
-        return Cache(config(port, place, limited=limited))
+    return Cache(config(port, place, limited=limited))
 
 
 # --- inside a process of its own -----------------------------------------------------------------

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -17,9 +16,7 @@ from clusterdb.cache import (
     CacheConfig,
     CacheRegion,
     Directory,
-    InactiveSetting,
 )
-from clusterdb.cache.clock import Clock
 
 KEY = "A" * 43 + "="
 OTHER_KEY = "B" * 43 + "="
@@ -56,13 +53,6 @@ def backup_config(storage: BackupStorage, **settings: Any) -> BackupConfig:
     return BackupConfig(schedule="0 0 * * *", retention="7d", storage=storage, **given | settings)
 
 
-def quiet(config: CacheConfig, clock: Clock | None = None) -> Cache:
-    """A cache that does not warn that nobody runs its schedule."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", InactiveSetting)
-        return Cache(config, clock=clock)
-
-
 @pytest.fixture
 def make(place: Path) -> Callable[..., Cache]:
     """Makes a cache, each time an empty one, whose backups are in the same place."""
@@ -73,6 +63,6 @@ def make(place: Path) -> Callable[..., Cache]:
         regions = [CacheRegion(name=name) for name in settings.pop("regions", ("other",))]
         config = backup_config(storage or Directory(path=place), **settings)
         fields: dict[str, Any] = {} if backend is None else {"backend": backend}
-        return quiet(CacheConfig(backup=config, regions=regions, **fields), clock)
+        return Cache(CacheConfig(backup=config, regions=regions, **fields), clock=clock)
 
     return make

@@ -10,7 +10,7 @@ import fastavro
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.backup.conftest import KEY, OTHER_KEY, backup_config, quiet
+from tests.backup.conftest import KEY, OTHER_KEY, backup_config
 
 from clusterdb.cache import (
     BackupEncryption,
@@ -352,7 +352,7 @@ def test_any_point_of_any_chain_is_restored_exactly(tmp_path_factory, steps):
 
     async def run() -> None:
         points = []
-        async with quiet(config) as cache:
+        async with Cache(config) as cache:
             for changes in steps:
                 for operation, key, value in changes:
                     if operation == "set":
@@ -362,7 +362,7 @@ def test_any_point_of_any_chain_is_restored_exactly(tmp_path_factory, steps):
                 made = await cache.backups.create()
                 points.append((made.id, await contents(cache)))
         for name, expected in points:
-            async with quiet(config) as cache:
+            async with Cache(config) as cache:
                 seen = []
                 async with cache.subscribe(EntrySet) as events:
                     await cache.backups.restore(name)

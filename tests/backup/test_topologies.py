@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from msgspec.structs import replace
-from tests.backup.conftest import backup_config, quiet
+from tests.backup.conftest import backup_config
 from tests.backup.test_backups import contents
 from tests.redis.backends import config_of, flush
 from tests.redis.servers import Deployment, missing, start
@@ -47,7 +47,7 @@ def on(deployments: dict[str, Deployment], place: Path, tmp_path: Path) -> Make:
                 name="test",
                 backend=Memory() if kind == "memory" else Disk(path=tmp_path / f"{next(numbers)}"),
             )
-        return quiet(
+        return Cache(
             replace(
                 config,
                 regions=(CacheRegion(name="other", instant_clear=True),),

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import sys
-import warnings
 
 from clusterdb.cache import (
     BackupConfig,
@@ -15,7 +14,6 @@ from clusterdb.cache import (
     CacheConfig,
     Directory,
     Disk,
-    InactiveSetting,
     Memory,
 )
 from clusterdb.cache.backup import Throttle
@@ -42,5 +40,4 @@ async def main(operation: str, place: str, file: str) -> None:
 
 
 if __name__ == "__main__":
-    warnings.simplefilter("ignore", InactiveSetting)
     asyncio.run(main(*sys.argv[1:]))
