@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
 from uuid import uuid4
 
 import asyncpg
@@ -10,8 +11,23 @@ import pytest
 from tests.redis.servers import HOST, Server, missing, wait_until
 from tests.storage.postgres import PostgresServer
 
-from clusterdb.cache import Cache, CacheCoherence, CacheConfig, ConfigError, Degraded, WriteOptions
-from clusterdb.cache.config import PoolConfig, PostgreSQL, Redis, ReplicationConfig, WriteThrough
+from clusterdb.cache import (
+    Cache,
+    CacheCoherence,
+    CacheConfig,
+    CacheRegion,
+    ConfigError,
+    Degraded,
+    WriteOptions,
+)
+from clusterdb.cache.config import (
+    PoolConfig,
+    PostgreSQL,
+    Redis,
+    ReplicationConfig,
+    SQLite,
+    WriteThrough,
+)
 
 pytestmark = [
     pytest.mark.server,
@@ -54,7 +70,9 @@ def sample(url: str) -> CacheCoherence:
 async def test_the_sample_of_cache_coherence(url: str, servers: tuple[Server, Server]):
     primary, replica = servers
     redis = Redis(urls=[f"redis://{HOST}:{primary.port}"], pool=PoolConfig(timeout=1.0))
-    async with Cache(CacheConfig(backend=redis, coherence=sample(url))) as cache:
+    cache = Cache(CacheConfig(backend=redis))
+    await cache.configure_coherence(sample(url))
+    async with cache:
         admin = await asyncpg.connect(url)
         opened = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()"
         assert await admin.fetchval(opened) >= 5 + 1, "the pool's least, and ours"
@@ -76,8 +94,19 @@ async def test_the_sample_of_cache_coherence(url: str, servers: tuple[Server, Se
         await admin.close()
 
 
-async def test_the_mode_is_named_when_the_cache_is_built():
-    """What else coherence says may change while the cache runs."""
-    async with Cache() as cache:
+async def test_the_mode_is_named_before_the_first_use(tmp_path: Path):
+    """In memory too, where a storage turns objects into bytes, and for regions that are there.
+    What else coherence says may change while the cache runs.
+    """
+    cache = Cache(CacheConfig(regions=[CacheRegion("users")]))
+    users = cache.region("users")
+    mode = WriteThrough(backend=SQLite(path=tmp_path / "rows.db"))
+    await cache.configure_coherence(CacheCoherence(mode=mode))
+    async with cache:
+        await users.set("k", {"a": 1})
+        await cache.set("k", 2)
+        await cache.invalidate("k")
+        await users.invalidate("k")
+        assert (await users.get("k"), await cache.get("k")) == ({"a": 1}, 2)
         with pytest.raises(ConfigError, match="build a new Cache"):
-            await cache.configure_coherence(sample("postgresql://127.0.0.1:1/db"))
+            await cache.configure_coherence(CacheCoherence())

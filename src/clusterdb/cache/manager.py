@@ -148,6 +148,7 @@ class Cache(Maintaining, Listening, BackedUp, Region[Any]):
         self._weighers: dict[str, Weigher] = {}
         self._codec = codec
         self._codecs: dict[str, Codec] = {}
+        self._storage = storage
         backend = backend or make_backend(config, clock)
         stores = make_stores(config, clock, storage)
         runtime = Runtime(config.name, backend, clock, breaker_of(config), stores)
@@ -312,7 +313,7 @@ class Cache(Maintaining, Listening, BackedUp, Region[Any]):
         """Put ``config`` in force, at once or not at all; contents are kept.
 
         Regions it does not name stay as they are. Raises :class:`ConfigError` where it would change
-        the name, the backend or the partitioning.
+        the name, the backend or the partitioning, or after the first use a mode.
         """
         _checked(config, CacheConfig, "config")
         for field in _FIXED:
@@ -322,26 +323,30 @@ class Cache(Maintaining, Listening, BackedUp, Region[Any]):
                     f"build a new Cache, or leave it as it is",
                     path=f"cache.{field}",
                 )
-        _refuse_other_modes(self._config, config, self._runtime)
+        runtime = self._runtime
+        if runtime.used:
+            _refuse_other_modes(self._config, config, runtime)
         _check_metrics(config)
         named = {region.name for region in config.regions}
         kept = tuple([region for region in self._config.regions if region.name not in named])
         config = structs.replace(config, regions=kept + config.regions)
-        self._runtime.check_open()
+        runtime.check_open()
         self._warn_inactive(config, self._config)
         changed = config.invalidation != self._config.invalidation
-        channel = make_channel(config, self._runtime.clock) if changed else None
+        channel = make_channel(config, runtime.clock) if changed else None
         tracer = make_tracer(config)
-        plans = make_plans(config, self._runtime)
-        self._runtime.configure(self._resolve(config, self._runtime))
-        self._runtime.trace(tracer)
+        plans = make_plans(config, runtime)
+        if not runtime.used:
+            runtime.store(make_stores(config, runtime.clock, self._storage))
+        runtime.configure(self._resolve(config, runtime))
+        runtime.trace(tracer)
         self._config = config
-        self._runtime.config = config
-        self._runtime.wait(*_waits(config))
-        self._runtime.sampling.configure(config.monitoring, config.metrics)
-        self._runtime.maintenance.configure(plans, lease_of(config))
+        runtime.config = config
+        runtime.wait(*_waits(config))
+        runtime.sampling.configure(config.monitoring, config.metrics)
+        runtime.maintenance.configure(plans, lease_of(config))
         if changed:
-            await self._runtime.reconnect(channel, *_sent(config))
+            await runtime.reconnect(channel, *_sent(config))
 
     async def configure_regions(self, regions: Iterable[CacheRegion]) -> None:
         """Add regions, or replace the settings of those there are. None is dropped."""
@@ -351,7 +356,7 @@ class Cache(Maintaining, Listening, BackedUp, Region[Any]):
         await self.configure(structs.replace(self._config, regions=changed))
 
     async def configure_coherence(self, coherence: CacheCoherence) -> None:
-        """Set how the cache and its storage are kept together."""
+        """Set how the cache and its storage are kept together; the mode before the first use."""
         await self.configure(structs.replace(self._config, coherence=coherence))
 
     async def configure_invalidation(self, invalidation: InvalidationConfig) -> None:

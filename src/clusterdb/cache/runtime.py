@@ -181,10 +181,9 @@ class Runtime:
         if breaker is not None:
             self._circuit = Circuit("backend", breaker, clock.now, self._turned)
             backend = GuardedBackend(backend, self._circuit)
-        backend = self.sampling.timing(backend)
+        self._unstored = backend = self.sampling.timing(backend)
         self.tracing = Tracing(name)
-        self.stored = with_storages(backend, clock, stores, self.tracing, self.sampling.stored)
-        self.backend = self._untraced = self.stored or backend
+        self.store(stores)
         self.events = Events(self._observe, self._heard_by_others)
         self.waiting = Waiting(self._carry_out)
         self.exchange = Exchange(
@@ -202,7 +201,18 @@ class Runtime:
         self.departures = Departures(self.publish)
         _RUNTIMES.add(self)
 
+    def store(self, stores: Stores | None) -> None:
+        """Have the storages that modes name; before the first use."""
+        plain, told = self._unstored, self.sampling.stored
+        self.stored = with_storages(plain, self.clock, stores, self.tracing, told)
+        self.backend = self._untraced = self.stored or plain
+
     # -- life
+
+    @property
+    def used(self) -> bool:
+        """Whether there was a first use."""
+        return self._loop is not None
 
     @property
     def loads(self) -> Loads:
@@ -237,7 +247,7 @@ class Runtime:
     @property
     def running(self) -> bool:
         """Whether the cache was used and not closed."""
-        return self._loop is not None and not self.closed
+        return self.used and not self.closed
 
     def check_open(self) -> None:
         """Raise :class:`CacheClosed` where the cache was closed."""
@@ -266,7 +276,7 @@ class Runtime:
                 return
             raise
         if self._loop is not loop:
-            self._refuse_other_loop(loop)
+            _refuse_other_loop(self, loop)
             self._loop, self._loads, self._opening, self._opened = loop, None, None, False
         if self._opened:
             return
@@ -295,18 +305,13 @@ class Runtime:
         if self.started is None:
             self.started = self.clock.now()
 
-    def _refuse_other_loop(self, loop: asyncio.AbstractEventLoop) -> None:
-        lives_in = self.loop
-        if lives_in is not None and lives_in is not loop:
-            raise WrongLoop(_wrong_loop(self.name, lives_in))
-
     async def aclose(self) -> None:
         """End loads, the backend and subscriptions. Idempotent: a later call waits for the first,
         and a cancelled one is finished all the same. Raises :class:`WrongLoop`.
         """
         loop = asyncio.get_running_loop()
         if self._closing is None:
-            self._refuse_other_loop(loop)
+            _refuse_other_loop(self, loop)
             self.closed = True
             for state in self.states.values():
                 state.close()
@@ -492,6 +497,12 @@ class Runtime:
         self.sampling.loaded(region, seconds, outcome)
         for key in keys:
             self.publish(Loaded, region=region, key=key, seconds=seconds, outcome=outcome)
+
+
+def _refuse_other_loop(runtime: Runtime, loop: asyncio.AbstractEventLoop) -> None:
+    lives_in = runtime.loop
+    if lives_in is not None and lives_in is not loop:
+        raise WrongLoop(_wrong_loop(runtime.name, lives_in))
 
 
 def _wrong_loop(name: str, lives_in: asyncio.AbstractEventLoop) -> str:
