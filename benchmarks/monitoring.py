@@ -91,6 +91,7 @@ def compare(
     with ExitStack() as stack:
         caches = {name: made(name, backend(name), keys, stack) for name in (ON, AGAIN, OFF)}
         for cache in caches.values():
+            cache.get(keys[0])  # what is near may need a look at the file after the pause
             found = cache.lookup(keys[0])
             if getattr(found, "tier", None) != tier:
                 raise SystemExit(f"{keys[0]} was not answered by {tier}: {found!r}")
