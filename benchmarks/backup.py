@@ -39,6 +39,8 @@ RDB, LOOP, LOOP_BACK = "redis-cli --rdb", "SCAN and DUMP, a key a call", "RESTOR
 CHANGED = 0.01
 LOAD = 0.2
 TTL = 86_400
+SEED = 7919
+"""Readers ask for every so manieth key, round and round: a prime, so that they come to all."""
 
 
 def arguments() -> Namespace:
@@ -52,8 +54,10 @@ def arguments() -> Namespace:
 
 def size(quick: bool, entries: int | None) -> dict[str, int]:
     if quick:
-        return {"entries": entries or 5_000, "rounds": 1, "seconds": 2, "loop": 1_000}
-    return {"entries": entries or 1_000_000, "rounds": 3, "seconds": 30, "loop": 50_000}
+        settings = {"entries": entries or 5_000, "rounds": 1, "seconds": 2, "loop": 1_000}
+    else:
+        settings = {"entries": entries or 1_000_000, "rounds": 3, "seconds": 30, "loop": 50_000}
+    return settings | {"seed": SEED}
 
 
 def value_of(number: int) -> dict[str, Any]:
@@ -259,7 +263,7 @@ async def capacity(cache: Cache, entries: int, seconds: float) -> float:
     async def read(number: int) -> None:
         nonlocal done
         while time.perf_counter() < end:
-            number = (number * 7919 + 1) % entries
+            number = (number * SEED + 1) % entries
             await cache.get(f"key:{number}")
             done += 1
 
@@ -283,7 +287,7 @@ async def latencies(cache: Cache, entries: int, rate: float, seconds: float) -> 
         while (passed := time.perf_counter() - began) < seconds:
             while sent < passed * rate:
                 sent += 1
-                group.create_task(read(sent * 7919 % entries, began + sent / rate))
+                group.create_task(read(sent * SEED % entries, began + sent / rate))
             await asyncio.sleep(0.001)
     return found
 
