@@ -8,10 +8,9 @@ from typing import Any, Literal, TypeAlias
 import msgspec
 
 from ...claims import Claim
-from ...config import LoadConfig
 from ...errors import CacheError
 from ...protocols import Add, Backend, Capability, Change, Drop, Put, Touch, Written
-from ...settings import NearSettings, RegionSettings
+from ...settings import NearSettings, RegionSettings, plain_region
 from ...types import MISSING, Record, RemovalCause
 from ..clock import ManualClock
 
@@ -39,22 +38,8 @@ def region_settings(name: str, **changes: Any) -> RegionSettings:
     """Settings of a region without limits, expiry and grace, and with a near tier where its backend
     has one, but for ``changes``.
     """
-    plain = RegionSettings(
-        name=name,
-        policy="lru",
-        max_items=None,
-        max_weight=None,
-        ttl=None,
-        ttl_jitter=0.0,
-        grace=0.0,
-        isolation="share",
-        on_unavailable=None,
-        loads=LoadConfig(),
-        weigher=None,
-        codec=None,
-        near=NearSettings(max_items=None, max_weight=None, max_staleness=1.0),
-    )
-    return msgspec.structs.replace(plain, **changes)
+    near = NearSettings(max_items=None, max_weight=None, max_staleness=1.0)
+    return msgspec.structs.replace(plain_region(name, None), **{"near": near} | changes)
 
 
 class Harness:

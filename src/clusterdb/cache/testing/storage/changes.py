@@ -96,6 +96,17 @@ async def waiting_ends_with_a_change(h: Harness) -> None:
     assert len(changes) == 1
 
 
+@clause("changes")
+async def waiting_ends_until_the_change_was_read(h: Harness) -> None:
+    """Also one that was committed before anybody began to wait."""
+    position = await h.storage.position()
+    await h.one(h.put("a", 1))
+    await asyncio.wait_for(h.storage.wait(60), 10)
+    await asyncio.wait_for(h.storage.wait(60), 10)
+    changes, _ = await h.storage.changes(position, 10)
+    assert len(changes) == 1
+
+
 @clause("changes", "shared")
 async def waiting_ends_with_a_change_of_another(h: Harness) -> None:
     """Wherever it was made."""
