@@ -13,10 +13,13 @@ from collections.abc import Iterator
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.effort import set_up_hypothesis
 from tests.storage.postgres import PostgresServer, missing
 from tests.storage.postgres import start as start_postgres
 
 DATABASES = ("storage", "write_modes")
+
+set_up_hypothesis()  # before other files are read, which build on it
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
