@@ -428,7 +428,7 @@ async def test_writes_during_a_backup_tear_no_entry(make):
                 number += 1
                 await cache.set(f"k{random.randrange(3000)}", [number, -number])
                 if number % 50 == 0:
-                    await asyncio.sleep(0)
+                    await asyncio.sleep(0.001)  # lets the threads of the backup run
 
         writing = asyncio.create_task(write())
         await cache.backups.create()
