@@ -241,7 +241,7 @@ def test_the_demo_gives_advice_and_has_hot_keys(run: Run):
     ],
 )
 def test_errors_are_those_of_the_command(ask, words: list[str], code: int, said: str):
-    ask("set", "word", "text")
+    assert ask("set", "word", "text") == (0, "stored\n", "")
     done = ask(*words)
     assert done[0] == code, done
     assert said in done[2]
