@@ -11,6 +11,9 @@ from hypothesis import HealthCheck, settings
 
 __all__ = ["EFFORT", "set_up_hypothesis", "times"]
 
+FEWEST = 50
+"""Examples of a property that names no number: with a quarter, some broken code was not found."""
+
 EFFORT = float(os.environ.get("CLUSTERDB_EFFORT", "1"))
 
 
@@ -23,7 +26,7 @@ def set_up_hypothesis() -> None:
     """No limit of time for an example: on a busy machine it says nothing about the code."""
     settings.register_profile(
         "effort",
-        max_examples=times(100),
+        max_examples=max(times(100), FEWEST),
         deadline=None,
         suppress_health_check=[HealthCheck.too_slow],
     )
