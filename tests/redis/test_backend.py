@@ -9,6 +9,7 @@ import struct
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from tests.effort import times
 from tests.redis.backends import flush, make_backend, opened
 from tests.redis.servers import Deployment
 from tests.redis.servers import standalone as start_standalone
@@ -167,7 +168,8 @@ class TestGrace:
 
 class TestSums:
     @settings(
-        max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+        max_examples=times(60),
+        suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
     )
     @given(data=st.data())
     async def test_any_sums(self, backend, data):
