@@ -11,7 +11,7 @@ from ...errors import CacheError, RowRefused
 from ...rows import Row, RowChange, StorageCapability
 from ...types import MISSING
 from ..names import Names
-from .outbox import prune_lines
+from .outbox import LINE, prune_lines, told_in
 from .schema import COLUMNS, channel, outbox_tables, tables, triggers
 from .table import Put, Statement, waking
 
@@ -50,7 +50,7 @@ class OwnTable:
         self.prune = _prune(names)
         self.figures = (
             f"SELECT count(*) FILTER (WHERE {_LIVE}), count(*) FILTER (WHERE t.deleted), "
-            f"(SELECT count(*) FROM {names.outbox}) FROM {table} AS t"
+            f"({told_in(names)}) FROM {table} AS t"
         )
 
     def tables(self) -> list[str]:
@@ -168,12 +168,13 @@ _ALIKE: Final = """
 
 
 def _told(names: Names, origin: str) -> str:
-    """The outbox is told of what is ``done``, and who listens to it woken."""
+    """The outbox is told of what is ``done``, in one line, and who listens to it woken."""
     return f"""told AS (
-    INSERT INTO {names.outbox} (region, key, row_version, origin)
-    SELECT region, key, row_version, {origin} FROM done
+    INSERT INTO {names.outbox} (region, keys, row_versions, origin)
+    SELECT region, array_agg(key), array_agg(row_version), {origin} FROM done GROUP BY region
+    RETURNING region, keys, row_versions
 )
-SELECT region, key, row_version, {waking(channel(names))} FROM done"""
+SELECT region, keys, row_versions, {waking(channel(names))} FROM told"""
 
 
 def _put(names: Names) -> str:
@@ -229,8 +230,10 @@ WITH held AS (
     FROM held WHERE t.region = held.region AND t.key = held.key
     RETURNING t.region, t.key, t.row_version
 ), told AS (
-    INSERT INTO {outbox} (region, key, row_version, origin)
-    SELECT region, key, row_version, $2 FROM changed
+    INSERT INTO {outbox} (region, keys, row_versions, origin)
+    SELECT region, array_agg(key), array_agg(row_version), $2 FROM (
+        SELECT *, row_number() OVER (PARTITION BY region) / {LINE} AS line FROM changed
+    ) AS numbered GROUP BY region, line
 )
 SELECT count(*), {waking(channel(names))} FROM changed"""
 
@@ -244,4 +247,4 @@ WITH {prune_lines(names)}, rows AS (
     WHERE (t.deleted AND t.updated_at < {age}) OR t.expires_at < {age}
     RETURNING 1
 )
-SELECT (SELECT count(*) FROM lines) + (SELECT count(*) FROM rows)"""
+SELECT (SELECT coalesce(sum(changes), 0)::int8 FROM lines) + (SELECT count(*) FROM rows)"""

@@ -162,7 +162,11 @@ class Group:
     ) -> set[int]:
         sql, arguments = statement or (self._table.put, self._table.arguments(puts))
         rows = await session.fetch(sql, *arguments, self._origin)
-        written = {(row[0], row[1]): row[2] for row in rows}
+        written = {
+            (region, key): version
+            for region, keys, versions, _ in rows
+            for key, version in zip(keys, versions, strict=True)
+        }
         done = set()
         for put in puts:
             version = written.get((put.change.region, put.change.key))
