@@ -121,7 +121,7 @@ class MappedTable:
         ]
         return Row(self._mapped.key(contents[0]), self._mapped.value(opened), version, ttl)
 
-    def upsert(self, puts: Sequence[Put]) -> None:
+    def upsert(self, changes: Sequence[RowChange]) -> None:
         """None: a table of the user's own is looked at first, always."""
 
     def arguments(self, puts: Sequence[Put]) -> list[list[Any]]:

@@ -115,8 +115,9 @@ def check_position(after: str, start: tuple[int, int], edge: Any) -> None:
 
 def told(lines: Sequence[Any]) -> list[RowChanged]:
     """What lines tell of, in their order."""
-    return [
-        RowChanged(line["region"], key, version, line["origin"], line["time"])
-        for line in lines
-        for key, version in zip(line["keys"], line["row_versions"], strict=True)
-    ]
+    changes: list[RowChanged] = []
+    for line in lines:
+        region, origin, time = line["region"], line["origin"], line["time"]
+        for key, version in zip(line["keys"], line["row_versions"], strict=True):
+            changes.append(RowChanged(region, key, version, origin, time))
+    return changes

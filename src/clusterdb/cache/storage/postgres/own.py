@@ -83,32 +83,40 @@ class OwnTable:
     def arguments(self, puts: Sequence[Put]) -> list[Any]:
         return [list(column) for column in zip(*map(_columns, puts), strict=True)]
 
-    def upsert(self, puts: Sequence[Put]) -> Statement:
-        first = puts[0].change
-        if all(_is_like(put.change, first) for put in puts):
-            return self._upsert_alike, _columns_alike(puts, first)
+    def upsert(self, changes: Sequence[RowChange]) -> Statement:
+        if _are_alike(changes):
+            return self._upsert_alike, _columns_alike(changes)
+        puts = [Put(at, change, 0, False, None) for at, change in enumerate(changes)]
         return self._upsert, self.arguments(puts)
 
 
-def _is_like(change: RowChange, first: RowChange) -> bool:
-    """Whether two rows that are stored differ in key and value only."""
-    return (
-        change.value.codec == first.value.codec
-        and change.value.flags == first.value.flags
-        and change.ttl == first.ttl
-        and change.region == first.region
-        and change.tags == first.tags
-    )
+def _are_alike(changes: Sequence[RowChange]) -> bool:
+    """Whether rows that are stored differ in key and value only."""
+    first = changes[0]
+    region, ttl, tags = first.region, first.ttl, first.tags
+    codec, flags = first.value.codec, first.value.flags
+    for change in changes:
+        value: Encoded = change.value
+        if (
+            value.codec != codec
+            or value.flags != flags
+            or change.ttl != ttl
+            or change.region != region
+            or change.tags != tags
+        ):
+            return False
+    return True
 
 
-def _columns_alike(puts: Sequence[Put], first: RowChange) -> list[Any]:
+def _columns_alike(changes: Sequence[RowChange]) -> list[Any]:
     """What rows that are alike have in common, once, and the rest as columns: the driver looks at
     each item of a column.
     """
+    first = changes[0]
     return [
         first.region,
-        [put.change.key for put in puts],
-        [put.change.value.payload for put in puts],
+        [change.key for change in changes],
+        [change.value.payload for change in changes],
         first.value.codec,
         first.value.flags,
         first.ttl,

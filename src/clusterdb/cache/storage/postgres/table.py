@@ -90,7 +90,7 @@ class Table(Protocol):
         """The parameters of ``put``. Raises :class:`RowRefused`."""
         ...
 
-    def upsert(self, puts: Sequence[Put]) -> Statement | None:
+    def upsert(self, changes: Sequence[RowChange]) -> Statement | None:
         """The statement that writes rows whatever is there, if there is one."""
         ...
 
