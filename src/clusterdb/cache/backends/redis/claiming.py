@@ -218,13 +218,10 @@ class Claiming:
             drawn.append((version, held))
         try:
             stamps = [tuple(held.nonces.items()) for _, held in drawn]
-            if any(stamps):
-                replies, alive = await asyncio.gather(
-                    self._send_fills(names, words, bulk=bulk), self._nonces.alive(region, stamps)
-                )
-            else:
-                replies = await self._send_fills(names, words, bulk=bulk)
-                alive = [True] * len(replies)
+            replies, alive = await self._fill(region, names, words, stamps, bulk)
+        except BaseException:  # they may never have been sent, and nobody else gives them back
+            lost += [(fills[at][0].key, held) for at, (_, held) in zip(places, drawn, strict=True)]
+            raise
         finally:
             self._owe(lost)
         for at, (version, held), reply, lives in zip(places, drawn, replies, alive, strict=True):
@@ -255,6 +252,21 @@ class Claiming:
         """The names that one script can take, part by part: all of a server, else each alone."""
         size = most if len(names) > 1 and self._link.together(names) else 1
         return [slice(start, min(start + size, len(names))) for start in range(0, len(names), size)]
+
+    async def _fill(
+        self,
+        region: str,
+        names: Sequence[bytes],
+        words: Sequence[str | bytes | int],
+        stamps: Sequence[tuple[tuple[str, int], ...]],
+        bulk: bool,
+    ) -> tuple[list[Reply], list[bool]]:
+        """The replies to fills, and whether the tags of each lived when it was stored."""
+        filling = self._send_fills(names, words, bulk=bulk)
+        if not any(stamps):
+            replies = await filling
+            return replies, [True] * len(replies)
+        return await asyncio.gather(filling, self._nonces.alive(region, stamps))
 
     async def release(self, region: str, claims: Sequence[Claim]) -> None:
         """See :meth:`Backend.release`. Cost: one round trip a server."""
