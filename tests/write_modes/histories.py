@@ -19,7 +19,7 @@ from clusterdb.cache import Cache, CacheConfig
 from clusterdb.cache.codec import stamped
 from clusterdb.cache.errors import CacheError
 from clusterdb.cache.failpoints import FAILPOINTS
-from clusterdb.cache.write_modes.committing import Fences
+from clusterdb.cache.write_modes.fencing import Fences
 
 KEYS = ("a", "b", "c")
 

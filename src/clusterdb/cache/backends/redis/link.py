@@ -166,9 +166,11 @@ class Link:
         bulk: bool = False,
         deadline: float | None = None,
         replicated: bool = True,
+        written: Sequence[bytes] | None = None,
     ) -> list[Reply]:
-        """The replies to commands, each about the key at its place. Cost: one round trip a server;
-        one more where a script is new to a server, or writes have to be ``replicated``.
+        """The replies to commands, each about the key at its place, and about others of the same
+        server: then all are ``written``. Cost: one round trip a server; one more where a script is
+        new to a server, or writes have to be ``replicated``.
         """
         if deadline is None:
             deadline = self.deadline()
@@ -193,7 +195,7 @@ class Link:
             for at, reply in zip(unknown, again, strict=True):
                 replies[at] = reply
         if write and self.on_written is not None:
-            self.on_written(keys)
+            self.on_written(keys if written is None else written)
         if waits:
             await self._replicate(keys, owners, replies, deadline)
         return replies
