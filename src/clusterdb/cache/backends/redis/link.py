@@ -76,7 +76,8 @@ class Link:
         if self._config.cluster:
             return len({slot_of(key) for key in keys}) <= 1
         if self._config.is_ring:
-            return len({self.topology.node_for(key) for key in keys}) <= 1
+            same_first = len({self.topology.node_for(key) for key in keys}) <= 1
+            return same_first and (self.on_each == 1 or len(keys) <= 1)  # others may differ
         return True
 
     # -- life
