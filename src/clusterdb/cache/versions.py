@@ -7,9 +7,9 @@ something was heard of has a higher version than it, whatever the clocks of the 
 
 from __future__ import annotations
 
-import random
 from collections.abc import Iterator
 from itertools import count
+from random import getrandbits as _random_bits
 from typing import Final, Self
 
 from .clock import Clock
@@ -43,8 +43,8 @@ class Versions:
 
     def draw(self) -> Version:
         """The next version, of 64 bits."""
-        drawn = self._now() | random.getrandbits(RANDOM_BITS)
-        self._last = max(self._last + 1, drawn)
+        drawn = self._now() | _random_bits(RANDOM_BITS)
+        self._last = drawn if drawn > self._last else self._last + 1
         return self._last
 
     def saw(self, version: Version) -> None:
