@@ -61,7 +61,7 @@ class Versions:
         to whom an order matters more than the time. Two who follow one version go on apart.
         """
         if self._last < version < _NEARLY_LAST:
-            self._last = version + random.getrandbits(RANDOM_BITS)
+            self._last = version + _random_bits(RANDOM_BITS)
 
     def later(self, version: Version) -> bool:
         """Whether our clock has not come to a version yet."""
