@@ -61,7 +61,7 @@ def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         "regions: {session: {ttl: 30m}}\n",
         encoding="utf-8",
     )
-    with server("--config", str(config)) as url:
+    with server("--config", str(config), "--rate", "0") as url:
         yield url
 
 
@@ -252,6 +252,13 @@ def test_errors_are_those_of_the_command(ask, words: list[str], code: int, said:
     assert done[0] == code, done
     assert said in done[2]
     assert done[2].count("\n") == 1
+
+
+def test_who_asks_too_often_is_told_the_limit(run: Run):
+    with server("--demo", "--rate", "0.01") as url:
+        asked = [run("get", "k", "--url", url) for _ in range(2)]
+    assert asked[0][0] == 1  # it was answered: there is no such entry
+    assert (asked[1][0], "0.01 a second: ask less often" in asked[1][2]) == (3, True), asked
 
 
 def test_nobody_answers(run: Run):

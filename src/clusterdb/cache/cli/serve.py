@@ -56,6 +56,12 @@ def serve(
             show_default=False,
         ),
     ] = None,
+    rate: Annotated[
+        float,
+        typer.Option(
+            min=0, help="Requests a second of one address, twice as many at once; 0: any."
+        ),
+    ] = 200,
     demo: Annotated[
         bool, typer.Option("--demo", help="Serve a cache in memory with something going on.")
     ] = False,
@@ -78,6 +84,7 @@ def serve(
         key=tls_key,
         client_ca=tls_client_ca,
         hosts=tuple(allow_host or ()),
+        rate=rate or None,
     )
     settings.check_reach()
     try:

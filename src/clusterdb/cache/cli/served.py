@@ -162,7 +162,11 @@ class Server:
         except (OSError, HTTPException, ValueError, RecursionError) as error:
             if isinstance(error, CacheError):
                 raise
-            raise BackendUnavailable(f"the server {self.url} can't be asked: {error}") from error
+            refused = isinstance(error, ConnectionRefusedError)
+            why = (
+                "nothing listens there: does 'cache serve' run, on this port?" if refused else error
+            )
+            raise BackendUnavailable(f"the server {self.url} can't be asked: {why}") from error
         finally:
             connection.close()
 

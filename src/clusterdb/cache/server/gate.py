@@ -58,7 +58,7 @@ class Buckets:
 
     def take(self, client: str, cost: float = 1.0) -> float:
         """Pay for a request; 0 if it may be made, else in how many seconds."""
-        now, most = self._now(), 2 * self._rate
+        now, most = self._now(), max(1.0, 2 * self._rate)
         left, at = self._left.pop(client, (most, now))
         left = min(most, left + (now - at) * self._rate)
         if left < 1:
@@ -103,7 +103,11 @@ class Gate:
         client = (scope.get("client") or ("", 0))[0]
         wait = self._buckets.take(client) if self._buckets is not None else 0.0
         if wait:
-            raise Refused("too-many-requests", "ask less often", retry_after=wait)
+            detail = (
+                f"this address has made all the requests that it may, {self._settings.rate:g} a "
+                f"second: ask less often, or give the server a higher rate"
+            )
+            raise Refused("too-many-requests", detail, retry_after=wait)
         if self._token is not None and not _is_open(_path(scope)):
             self._check_token(client, headers)
         body = _Body(receive, self._settings.max_body, self._settings.body_timeout)

@@ -10,6 +10,8 @@ repeats the arguments, and with them the password.
 from __future__ import annotations
 
 import asyncio
+import errno
+import socket
 import ssl
 from collections.abc import Callable
 from math import inf
@@ -37,6 +39,14 @@ _FULL: Final = "accepts no more clients: raise its maxclients, or lower pool.max
 _UNKNOWN: Final = "refused to begin; its words are not shown, as they may repeat secrets"
 _PLAIN: Final = "redis:// has no encryption, and a port with TLS needs rediss://"
 _ENCRYPTED: Final = "rediss:// needs a port with TLS, and a port without it redis://"
+_UNREACHABLE: Final = {
+    errno.ECONNREFUSED: "nothing listens there: is it running, and on this port?",
+    errno.ENOENT: "there is no such socket: is it running, and is the path right?",
+    errno.EACCES: "this user may not open the socket: see its permissions",
+    errno.EHOSTUNREACH: "no way leads to this host: see the network, and firewalls",
+    errno.ENETUNREACH: "no way leads to this network: see the address, and routes",
+    socket.EAI_NONAME: "no such host is known: see its name, and the name server",
+}
 _NOT_REDIS: Final = "is not a Redis server: check host and port"
 
 
@@ -160,7 +170,8 @@ def _explain(error: OSError, where: Endpoint, made: Connection | None) -> str:
     if isinstance(trouble, ProtocolError | MemoryError):
         return _NOT_REDIS
     if isinstance(trouble, OSError) and not isinstance(trouble, _CLOSED):
-        return f"can't be reached: {trouble.strerror or trouble}"
+        known = _UNREACHABLE.get(trouble.errno or 0)
+        return f"can't be reached: {known or trouble.strerror or trouble}"
     if where.tls is not None:
         return "closed the connection during the handshake; does it want a client's certificate?"
     return f"closed the connection at once; {_PLAIN}"
