@@ -20,6 +20,8 @@ from ...config import PartitioningConfig, Redis
 from ...errors import BackendUnavailable, CacheError, Degraded, ServerError
 from ...failpoints import FAILPOINTS, hit
 from ...transport import Command, Node, Reply, Topology, slot_of, topology_for
+from ...transport.placed import in_motion
+from .guarding import RingGuard
 from .names import Names
 from .scripts import resent
 
@@ -45,7 +47,8 @@ _REMEDIES: Final = {
 class Link:
     """The connections of one backend. ``copies``, which may change, is how many servers must have
     each write before it counts, the primary among them; ``on_each`` on how many servers of a ring
-    we write it; ``on_written`` is told of keys that were written, or may have been.
+    we write it; ``on_written`` is told of keys that were written, or may have been. ``placed``: the
+    keys of a ring are where the servers' placement has them, which may be another than configured.
     """
 
     def __init__(
@@ -54,12 +57,15 @@ class Link:
         partitioning: PartitioningConfig,
         clock: Clock,
         names: Names,
+        *,
+        placed: bool = True,
     ) -> None:
         self.now = clock.now
         self.timeout = config.pool.timeout
         self._config = config
         self._partitioning = partitioning
         self._names = names
+        self._label = f"clusterdb-cache:{names.cache}" if placed and config.is_ring else ""
         self.copies = 1
         self.on_each = partitioning.strategy.replicas if config.is_ring else 1
         self.on_written: Callable[[Sequence[bytes]], None] | None = None
@@ -78,6 +84,10 @@ class Link:
             return len({self.topology.node_for(key) for key in keys}) <= 1
         return True
 
+    def in_motion(self, name: bytes) -> bool:
+        """Whether a key is getting another server of a ring: then nothing is asked past `send`."""
+        return bool(self._label) and in_motion(self.topology, name)
+
     # -- life
 
     async def open(self) -> None:
@@ -91,7 +101,8 @@ class Link:
                     self._config,
                     self.now,
                     partitioning=self._partitioning,
-                    client_name="clusterdb-cache",
+                    client_name=self._label or "clusterdb-cache",
+                    guard=RingGuard(self._names, self._label) if self._label else None,
                 ),
             )
             self._keeper = asyncio.create_task(
@@ -145,7 +156,9 @@ class Link:
         """Value and ``PTTL`` of one key. Cost: one round trip."""
         topology = self.topology
         commands: tuple[Command, Command] = (("GET", name), ("PTTL", name))
-        if self.on_each > 1:  # a silent owner must leave time for the next one
+        if self.on_each > 1 or (self._label and self.in_motion(name)):
+            # A silent owner must leave time for the next one, and one that a key leaves is asked
+            # in another way.
             return await topology.execute(commands, (name, name), deadline, bulk=bulk)
         try:
             found = await topology.node_for(name).calls(commands, deadline, bulk=bulk)

@@ -1,0 +1,444 @@
+"""Moves of keys on a ring of single copies: from one set of weights to another, while it is used.
+
+The placement is on all servers (:mod:`...partition.placement`), and no server is moved from or to
+before every connection that may still carry commands by the one before has ended:
+
+1. Each server gets the present placement, where it has none, and loses keys of ours that are not
+   its own by it: what was left over from other weights must not come into reach.
+2. Each server gets the next one, *announced*. Processes that look learn of it within a second, and
+   connect anew; whatever connection was not opened by one who knows is then ended (`CLIENT KILL`),
+   so that a process that stood still can't carry on.
+3. Each server gets it as *moving*, and keys are taken over (:mod:`.taking`), until a look at all
+   servers has found none that has to go.
+4. Each server gets the new weights as *settled*.
+
+Whoever goes on after another one died or stood still first gives all servers a token of its own,
+by comparing with what was there: from then on the other one's steps are refused. All of it may be
+repeated.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from array import array
+from collections.abc import AsyncGenerator, Mapping, Sequence
+from typing import Any, Final
+
+from msgspec.structs import replace
+
+from ...errors import BackendUnavailable, NotSupported, ServerError
+from ...partition.placement import NOBODY, Placed, Placement
+from ...partition.reweighing import Reweighed, place_of, reweighed
+from ...transport import Command, Node
+from ...transport.placed import PlacedRing
+from ...transport.placing import LOOK_EVERY, SHARED_FOR
+from ...upkeep import Balance, Move
+from .link import Link, explained
+from .names import Names
+from .scripts import Script, resent
+from .taking import Taken, Taking
+
+__all__ = ["RingMoves"]
+
+_AT_ONCE: Final = 1000
+_MOST_PLACES: Final = 500_000
+_FIRST: Final = 16
+_MOST_KEYS: Final = 200
+_BYTES: Final = 4 << 20
+"""About so many bytes are copied in one step."""
+
+_BUSY: Final = 0.1
+_ENDS_WITHIN: Final = 10.0
+
+# what is there (empty: nothing), what is to be -> 1 | 0
+_SWAP: Final = Script(
+    r"""
+if (redis.call('GET', KEYS[1]) or '') ~= ARGV[1] then return 0 end
+redis.call('SET', KEYS[1], ARGV[2])
+return 1
+"""
+)
+
+# epoch, whether it has to be an entry -> 1 | 0
+_SWEEP: Final = Script(
+    r"""
+local epoch, stage = string.match(redis.call('GET', KEYS[2]) or '', '^(%d+) (%a+) ')
+if epoch ~= ARGV[1] or stage ~= 'settled' then
+  return redis.error_reply('LOST another process moves the keys')
+end
+local kind = redis.call('TYPE', KEYS[1]).ok
+if kind == 'stream' then return 0 end
+if ARGV[2] == '1' then
+  local head = kind == 'string' and redis.call('GETRANGE', KEYS[1], 0, 32) or ''
+  local ours = #head == 33 and string.byte(head, 1) == 0 or string.sub(head, 1, 2) == '\193\219'
+  if not ours then return 0 end
+end
+return redis.call('UNLINK', KEYS[1])
+""",
+    "allow-oom",
+)
+
+
+class RingMoves:
+    """The moves of the ring that ``link`` leads to."""
+
+    def __init__(self, link: Link, names: Names) -> None:
+        self._link = link
+        self._names = names
+        self._walk: _Walk | None = None
+
+    @property
+    def _ring(self) -> PlacedRing:
+        ring = self._link.topology
+        if not isinstance(ring, PlacedRing):
+            raise NotSupported("keys move on a ring of single copies only")
+        return ring
+
+    def _nodes(self) -> dict[str, Node]:
+        ring = self._ring
+        return {name: ring.server(name) for name in ring.shares()}
+
+    # -- looking
+
+    async def balance(self, threshold: float) -> Balance:
+        """What each server has, and what would even it out. Cost: a look at all names."""
+        if self._link.copies > 1:
+            raise NotSupported("keys don't move while writes wait for replicas of ring servers")
+        placed = self._ring.placing.placed
+        if placed.placement.moves:
+            raise NotSupported(
+                "keys move already: 'cache maintenance status' shows how far it is, "
+                "'cache maintenance rebalance' goes on with it"
+            )
+        places, thinned = await self._places(placed)
+        weights, virtual_nodes = placed.placement.weights, placed.placement.virtual_nodes
+        found = await asyncio.to_thread(reweighed, weights, virtual_nodes, places, threshold)
+        return _balance(found, thinned)
+
+    async def _places(self, placed: Placed) -> tuple[Sequence[int], int]:
+        """The places of the keys, in order: all, or those of one in so many."""
+        places, mask = array("Q"), 0
+        for name, node in self._nodes().items():
+            async for names in self._names_on(node):
+                for each in names:
+                    if self._names.moves(each) and placed.seat(each).first == name:
+                        place = place_of(each)
+                        if not place & mask:
+                            places.append(place)
+                while len(places) > _MOST_PLACES:
+                    mask = mask * 2 + 1
+                    places = array("Q", [place for place in places if not place & mask])
+        return sorted(places), mask + 1
+
+    async def under_way(self) -> bool:
+        """Whether keys move, or somebody has begun to. One round trip."""
+        found = map(Placement.read, (await self._texts()).values())
+        return any(each is not None and each.moves for each in found)
+
+    async def _texts(self) -> dict[str, bytes]:
+        """What each server keeps of the placement. Raises `BackendUnavailable` if one is away."""
+        nodes, deadline = self._nodes(), self._link.deadline()
+        record: Command = ("GET", self._names.placement)
+        texts = await asyncio.gather(*[node.call(record, deadline) for node in nodes.values()])
+        return {name: text or b"" for name, text in zip(nodes, texts, strict=True)}
+
+    async def _names_on(self, node: Node) -> AsyncGenerator[list[bytes], None]:
+        cursor: bytes = b"0"
+        while True:
+            cursor, names = await self._scanned(node, cursor)
+            yield names
+            if cursor == b"0":
+                return
+
+    async def _scanned(
+        self, node: Node, cursor: bytes, count: int = _AT_ONCE
+    ) -> tuple[bytes, list[bytes]]:
+        command = ("SCAN", cursor, "MATCH", self._names.everything, "COUNT", count)
+        [cursor, names] = await self._asked(node, command)
+        return cursor, names
+
+    async def _asked(self, node: Node, command: Command, *, write: bool = False) -> Any:
+        try:
+            return await node.call(command, self._link.deadline(), write=write)
+        except ServerError as error:
+            raise explained(error) from None
+
+    # -- beginning
+
+    async def begin(self, weights: Mapping[str, float]) -> None:
+        """Let keys be placed by ``weights``; to be gone on with by `resume` and `step`. Raises
+        `BackendUnavailable` where a server is away: then nothing moves yet.
+        """
+        texts = await self._texts()
+        known = [each for text in texts.values() if (each := Placement.read(text)) is not None]
+        if any(each.moves for each in known):
+            return
+        present = max(known, key=lambda each: each.epoch, default=None)
+        if present is None:
+            present = replace(self._ring.placing.placed.placement, epoch=1)
+        await self._write(dict.fromkeys(texts, present), texts)
+        await self._settle_here(present.epoch)
+        await self._sweep(present)
+        following = replace(
+            present,
+            epoch=present.epoch + 1,
+            weights=dict(weights),
+            before=present.weights,
+            stage="announced",
+            token=_token(),
+        )
+        await self._write(dict.fromkeys(texts, following), dict.fromkeys(texts, present.text()))
+
+    async def _write(self, wanted: Mapping[str, Placement], there: Mapping[str, bytes]) -> None:
+        """Change the placement on servers, from what was read there. Raises `BackendUnavailable`
+        if a server is away, or has another one by now.
+        """
+        nodes = self._nodes()
+        for name, placement in wanted.items():
+            text = placement.text()
+            if there[name] == text:
+                continue
+            swap = resent(_SWAP.call(self._names.placement, there[name], text))
+            if await self._asked(nodes[name], swap, write=True) != 1:
+                raise BackendUnavailable(f"{name}: another process moves the keys now")
+
+    async def _settle_here(self, epoch: int) -> None:
+        """Let this process know of a placement that it has just written."""
+        ring, until = self._ring, self._link.now() + _ENDS_WITHIN
+        while ring.placing.epoch < epoch and self._link.now() < until:
+            await ring.refresh(self._link.deadline())
+            await ring.placing.look(ring.nodes(), self._link.deadline())
+        await ring.refresh(self._link.deadline())
+
+    async def _sweep(self, present: Placement) -> None:
+        """Remove keys of ours from servers that they don't belong to."""
+        placed = Placed(present)
+        for name, node in self._nodes().items():
+            async for names in self._names_on(node):
+                foreign = [each for each in names if self._is_foreign(each, name, placed)]
+                commands = [
+                    resent(
+                        _SWEEP.call_many(
+                            [each, self._names.placement],
+                            [present.epoch, int(self._names.is_entry(each))],
+                        )
+                    )
+                    for each in foreign
+                ]
+                if commands:
+                    for reply in await node.calls(commands, self._link.deadline(), write=True):
+                        if isinstance(reply, Exception):
+                            raise reply
+
+    def _is_foreign(self, name: bytes, server: str, placed: Placed) -> bool:
+        if self._names.moves(name):
+            return placed.seat(name).first != server
+        return self._names.of_a_move(name)
+
+    # -- going on
+
+    async def resume(self) -> None:
+        """Take the move over from whoever was at it, and see to it that all know of it. Takes two
+        seconds, where it had not gone so far.
+        """
+        texts = await self._texts()
+        found = {name: Placement.read(text) for name, text in texts.items()}
+        known = [each for each in found.values() if each is not None]
+        latest = max(known, key=lambda each: each.epoch, default=None)
+        self._walk = None
+        if latest is None:
+            return
+        if not latest.moves:  # it was about to end
+            await self._write(dict.fromkeys(texts, latest), texts)
+            return
+        token = _token()
+        moving = any(each is not None and each.stage == "moving" for each in found.values())
+        mine = {
+            name: replace(latest, token=token, stage=_stage(each, latest, moving=moving))
+            for name, each in found.items()
+        }
+        await self._write(mine, texts)
+        await self._settle_here(latest.epoch)
+        if any(each.stage == "announced" for each in mine.values()):
+            await self._end_old_connections(latest.epoch)
+        there = {name: each.text() for name, each in mine.items()}
+        final = replace(latest, token=token, stage="moving")
+        await self._write(dict.fromkeys(texts, final), there)
+        self._walk = _Walk(Taking(self._link, self._names, Placed(final), self._nodes()), texts)
+
+    async def _end_old_connections(self, epoch: int) -> None:
+        """Wait until processes had the time to connect anew; end what connections did not."""
+        await asyncio.sleep(SHARED_FOR + LOOK_EVERY)
+        for node in self._nodes().values():
+            try:
+                async with asyncio.timeout(_ENDS_WITHIN):
+                    while old := await self._old_connections(node, epoch):
+                        for number in old:
+                            await self._end(node, number)
+            except TimeoutError:
+                raise BackendUnavailable(
+                    f"{node.name} has connections that don't end, or can't be told apart: let the "
+                    f"user of backend.username have +client|setname, +client|list and +client|kill"
+                ) from None
+
+    async def _old_connections(self, node: Node, epoch: int) -> list[int]:
+        label = self._ring.placing.label
+        text = await self._asked(node, ("CLIENT", "LIST"))
+        return _older(text.decode(), label, epoch)
+
+    async def _end(self, node: Node, number: int) -> None:
+        try:
+            await node.call(("CLIENT", "KILL", "ID", number), self._link.deadline())
+        except ServerError as error:
+            if "No such client" not in str(error):
+                raise explained(error) from None
+
+    async def step(self, limit: int) -> tuple[int, bool]:
+        """Move about ``limit`` keys. How many moved, and whether that was the end. To be called
+        after `resume`; after an error, `resume` has to come first again.
+        """
+        walk = self._walk
+        if walk is None:
+            return 0, True
+        moved = 0
+        for name, node in walk.nodes(self._nodes()).items():
+            wished = await self._asked(
+                node, ("LPOP", self._names.wishes, min(limit, _MOST_KEYS)), write=True
+            )
+            if wished:
+                moved += await self._take(walk, name, wished)
+        node = self._nodes()[walk.at]
+        walk.cursor, names = await self._scanned(node, walk.cursor, min(limit, _MOST_KEYS))
+        moved += await self._take(walk, walk.at, names)
+        if walk.cursor == b"0" and walk.next_server():
+            if not walk.found:
+                await self._finish(walk)
+                return moved, True
+            if walk.found == walk.again:
+                await asyncio.sleep(_BUSY)  # what is left is held, or changes all the time
+            walk.begin()
+        return moved, False
+
+    async def _take(self, walk: _Walk, server: str, names: Sequence[bytes]) -> int:
+        """Take over what has to go of ``names``, and end what is half done; how many went."""
+        marked = [key for each in names if (key := self._names.marked(each)) is not None]
+        await walk.taking.finish(server, marked)
+        walk.found += len(marked)
+        waiting, moved = self._to_go(walk, server, names), 0
+        while waiting:
+            some, waiting = waiting[: walk.count], waiting[walk.count :]
+            taken = await walk.taking.take(server, some)
+            walk.after(taken)
+            moved += taken.moved
+        return moved
+
+    def _to_go(self, walk: _Walk, server: str, names: Sequence[bytes]) -> list[bytes]:
+        """The keys that ``server`` has to give away."""
+        found: list[bytes] = []
+        for name in dict.fromkeys(names):
+            if self._names.moves(name):
+                seat = walk.placed.seat(name)
+                if seat.first == server and seat.then is not None:
+                    found.append(name)
+        return found
+
+    async def _finish(self, walk: _Walk) -> None:
+        """No key has to go any more: throw away what is left of the move, and end it."""
+        for name, node in self._nodes().items():
+            async for names in self._names_on(node):
+                rest = [each for each in names if self._names.of_a_move(each)]
+                await walk.taking.drop(name, rest)
+        placement = walk.placed.placement
+        settled = replace(
+            placement, epoch=placement.epoch + 1, before=None, stage="settled", token=NOBODY
+        )
+        servers = list(self._nodes())
+        there = dict.fromkeys(servers, placement.text())
+        await self._write(dict.fromkeys(servers, settled), there)
+        self._walk = None
+        await self._settle_here(settled.epoch)
+
+
+class _Walk:
+    """Where a look at all servers is. ``found`` keys had to go in this round, ``again`` of them
+    still have to.
+    """
+
+    def __init__(self, taking: Taking, servers: Mapping[str, object]) -> None:
+        self.taking = taking
+        self.placed = taking.placed
+        self._servers = list(servers)
+        self._size = _BYTES // _FIRST
+        self.begin()
+
+    def begin(self) -> None:
+        """Look at all of them anew."""
+        self._left = list(self._servers)
+        self.at = self._left.pop()
+        self.cursor = b"0"
+        self.found = self.again = 0
+
+    def next_server(self) -> bool:
+        """Go on with the next one; whether there was none."""
+        if not self._left:
+            return True
+        self.at = self._left.pop()
+        return False
+
+    def nodes(self, nodes: Mapping[str, Node]) -> dict[str, Node]:
+        """The servers that may have wishes."""
+        return {name: nodes[name] for name in self._servers}
+
+    @property
+    def count(self) -> int:
+        """How many keys are taken at once: as many as have the size of a step, by the last ones."""
+        return max(1, min(_MOST_KEYS, _BYTES // max(1, self._size)))
+
+    def after(self, taken: Taken) -> None:
+        """Some were taken."""
+        tried = taken.moved + taken.again
+        self.found += tried
+        self.again += taken.again
+        if tried:
+            self._size = max(taken.size // tried, self._size // 2)
+
+
+def _stage(found: Placement | None, latest: Placement, *, moving: bool) -> Any:
+    """The stage that a server has to be in for a move to go on."""
+    if found is None:
+        return "moving" if moving else "announced"
+    return found.stage if found.epoch == latest.epoch else "announced"
+
+
+def _token() -> str:
+    return os.urandom(8).hex()
+
+
+def _older(clients: str, label: str, epoch: int) -> list[int]:
+    """Of what ``CLIENT LIST`` says, the connections of this cache that may carry commands by a
+    placement from before ``epoch``.
+    """
+    found: list[int] = []
+    for line in clients.splitlines():
+        fields = dict(word.partition("=")[::2] for word in line.split(" "))
+        cache, _, known = fields.get("name", "").removeprefix(label).partition(":")
+        if not fields.get("name", "").startswith(label) or cache:
+            continue
+        if not known.isdecimal() or int(known) < epoch:
+            found.append(int(fields["id"]))
+    return found
+
+
+def _balance(found: Reweighed, thinned: int) -> Balance:
+    return Balance(
+        loads={name: load * thinned for name, load in found.before.items()},
+        moves=tuple(
+            [
+                Move(part=number, source=source, target=target, keys=keys * thinned)
+                for number, ((source, target), keys) in enumerate(sorted(found.flows.items()))
+            ]
+        ),
+        least=found.least * thinned,
+        weights=found.weights if found.flows else {},
+    )
