@@ -5,10 +5,12 @@ which keys are placed, and while keys move those of before. Its epoch grows with
 that who meets two takes the later one. Without any, the weights of the configuration count, and
 the epoch is 0.
 
-A change has three stages. In ``announced`` all keys are still where the weights of before put
-them; in ``moving`` a key that gets another server is at the old one as long as that has it, and
-then at the new one; ``settled`` means that only the new weights count. The text begins with the
-epoch, the stage and the token of who moves, which is what a server's scripts compare.
+A change has stages. In ``announced`` all keys are still where the weights of before put them; a
+server that had forgotten the change is ``held``, without answers about keys that would move, as it
+may have been further. In ``moving`` a key that gets another server is at the old one as long as
+that has it, and then at the new one; ``settled`` means that only the new weights count. The text
+begins with the version (epoch and name), the stage and the token of who moves, which is what a
+server's scripts compare.
 """
 
 from __future__ import annotations
@@ -22,7 +24,7 @@ from .ring import HashRing
 
 __all__ = ["NOBODY", "Placed", "Placement", "Seat", "Stage"]
 
-Stage: TypeAlias = Literal["settled", "announced", "moving"]
+Stage: TypeAlias = Literal["settled", "announced", "held", "moving"]
 
 NOBODY: Final = "-"
 """The token where nobody moves anything."""
@@ -34,13 +36,19 @@ class Placement(msgspec.Struct, frozen=True, kw_only=True):
     epoch: int
     weights: dict[str, float]
     virtual_nodes: int
+    change: str = NOBODY
     stage: Stage = "settled"
     before: dict[str, float] | None = None
     token: str = NOBODY
 
+    @property
+    def version(self) -> str:
+        """What tells it from all others, whatever its stage."""
+        return f"{self.epoch}.{self.change}"
+
     def text(self) -> bytes:
         """As servers keep it."""
-        head = f"{self.epoch} {self.stage} {self.token} "
+        head = f"{self.version} {self.stage} {self.token} "
         return head.encode() + msgspec.json.encode(self)
 
     @classmethod

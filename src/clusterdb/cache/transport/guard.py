@@ -35,11 +35,17 @@ class Guard(Protocol):
     record: bytes
     label: str
 
-    def at_old(self, command: Command, key: bytes, epoch: int) -> Command:
+    def stays(self, key: bytes) -> bool:
+        """Whether a key has the same server whatever the weights are: what those agree by who move
+        keys has to be there while they move.
+        """
+        ...
+
+    def at_old(self, command: Command, key: bytes, version: str) -> Command:
         """``command`` for the server that its keys leave: carried out if all of them are there, or
         if nothing moves there yet. Else it does nothing and answers with an error: `LEFT` and the
         flags of `Left`, `MIXED` where only some are there, `STALE` where the server's placement is
-        another than that of ``epoch``.
+        another than ``version``.
         """
         ...
 

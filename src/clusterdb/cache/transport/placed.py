@@ -19,7 +19,8 @@ from typing import Any, Final
 
 from ..config import Consistent, PoolConfig
 from ..errors import BackendUnavailable, CacheError, OutcomeUnknown, ServerError
-from ..partition.placement import Placement
+from ..partition import HashRing
+from ..partition.placement import Placement, Seat
 from .connection import Command, Connection, Reply
 from .endpoint import Endpoint
 from .guard import MIXED, STALE, Guard, left
@@ -35,8 +36,8 @@ _PAUSE: Final = 0.02
 _ELSEWHERE: Final = {
     MIXED: "only some of its keys have moved to their new server; they follow as long as "
     "'cache maintenance rebalance' runs",
-    STALE: "its server has lost the placement of the keys while they move; "
-    "'cache maintenance rebalance' goes on",
+    STALE: "its server does not know yet, or any more, that keys are moving; "
+    "'cache maintenance rebalance' sees to it, and goes on",
 }
 
 
@@ -64,6 +65,7 @@ class PlacedRing(Ring):
         self.placing = Placing(guard.record, guard.label, configured, where, now, self._adopt)
         self._guard = guard
         self._shares = self._ring
+        self._fixed = HashRing(dict.fromkeys(names, 1.0), virtual_nodes=strategy.virtual_nodes)
         self._leaving: list[Node] = []
         self._looking: asyncio.Task[None] | None = None
 
@@ -75,7 +77,13 @@ class PlacedRing(Ring):
         return self.placing.placed.before is not None
 
     def owners(self, key: bytes) -> list[Node]:
-        return [self._by_name[self.placing.placed.seat(key).first]]
+        return [self._by_name[self.seat(key).first]]
+
+    def seat(self, key: bytes) -> Seat:
+        """Where a key is, and where it goes to, if it moves."""
+        if self._guard.stays(key):
+            return Seat(self._fixed.owners(key)[0], None)
+        return self.placing.placed.seat(key)
 
     def server(self, name: str) -> Node:
         """The server of an address on the ring."""
@@ -83,7 +91,7 @@ class PlacedRing(Ring):
 
     def in_motion(self, key: bytes) -> bool:
         """Whether ``key`` is getting another server."""
-        return self.moving and self.placing.placed.seat(key).then is not None
+        return self.moving and self.seat(key).then is not None
 
     async def _prepare(self, node: Node, connection: Connection, deadline: float) -> None:
         await self.placing.prepare(node, connection, deadline)
@@ -222,7 +230,7 @@ class PlacedRing(Ring):
                 commands[at] = self._guard.at_new(commands[at], key, gone[at])
                 nodes.append(self._by_name[seat.then])
             else:
-                commands[at] = self._guard.at_old(commands[at], key, placed.placement.epoch)
+                commands[at] = self._guard.at_old(commands[at], key, placed.placement.version)
                 nodes.append(self._by_name[seat.first])
         parts = grouped(list(zip(nodes, places, strict=True)))
         some = work._replace(commands=commands)

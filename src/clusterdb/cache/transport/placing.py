@@ -9,9 +9,10 @@ which connections may still carry commands by an older placement, and end them (
 whatever their process does, even one that has been stopped for hours.
 
 A server without a placement, or with an older one, proves nothing: it may have come back empty, or
-with old data. So before a connection to it is used, the other servers are asked. If they know
-better, it is given theirs, unless keys are moving and it has data: then it has to wait for whoever
-moves them.
+with old data. So before a connection to it is used, the other servers are asked, and it is given
+what they say. While keys move that is done only where another server says that they do move, and
+not just will, and this one has no data; else it has to wait for whoever moves them. A move that no
+server knows of any more has not begun, and is forgotten.
 """
 
 from __future__ import annotations
@@ -40,6 +41,7 @@ waits for longer than that between telling the servers and ending connections.""
 
 _PATIENCE: Final = 0.5
 _COMMA: Final = ", "
+_AWAY: Final = object()
 
 # placement, its epoch, whether keys move -> 1 | 0 it has data, or knows as much
 _PUT_BACK: Final = """#!lua flags=allow-oom
@@ -77,13 +79,19 @@ class Placing:
         self._now = now
         self._adopted = adopted
         self._looked_at = -inf
-        self._vouched = False
-        self._looking: asyncio.Task[Placement | None] | None = None
+        self._heard: Placement | None = None
+        self._heard_all = False
+        self._looking: asyncio.Task[list[Placement]] | None = None
 
     @property
     def epoch(self) -> int:
         """That of the placement that counts here."""
         return self.placed.placement.epoch
+
+    @property
+    def version(self) -> str:
+        """What tells the placement that counts here from all others."""
+        return self.placed.placement.version
 
     # -- connections
 
@@ -91,9 +99,9 @@ class Placing:
         """See :class:`Node`. Cost: one round trip; with a server that has no placement, and once a
         second at most, one more connection to each of the others.
         """
-        epoch = self.epoch
+        version = self.version
         commands: list[Command] = [
-            ("CLIENT", "SETNAME", f"{self.label}:{epoch}"),
+            ("CLIENT", "SETNAME", f"{self.label}:{version}"),
             ("GET", self.record),
         ]
         _, text = await connection.calls(commands, deadline)
@@ -105,10 +113,10 @@ class Placing:
         found = Placement.read(text)
         self._take(found)
         if found is None or found.epoch < self.epoch:
-            self._take(await self._others(node, deadline))
-            if self.epoch:
+            await self._ask_others(node, deadline)
+            if self.version == version:
                 await self._put_back(connection, deadline)
-        if self.epoch != epoch:
+        if self.version != version:
             raise BackendUnavailable(f"{node.name} gets new connections: keys are placed anew")
 
     async def look(self, nodes: Iterable[Node], deadline: float) -> None:
@@ -117,28 +125,36 @@ class Placing:
         texts = await asyncio.gather(
             *[node.call(("GET", self.record), deadline) for node in asked], return_exceptions=True
         )
-        behind: list[Node] = []
+        said: dict[Node, Placement | None] = {}
         for node, text in zip(asked, texts, strict=True):
-            if isinstance(text, CacheError):
-                continue
             if isinstance(text, BaseException):
-                raise text
-            found = Placement.read(text)
-            self._take(found)
-            if found is None or found.epoch < self.epoch:
-                behind.append(node)
+                if not isinstance(text, CacheError):
+                    raise text
+                continue
+            said[node] = Placement.read(text)
+            self._take(said[node])
+        known = self.placed.placement
+        behind = [
+            node for node, found in said.items() if found is None or found.epoch < known.epoch
+        ]
+        if known.moves and len(behind) == len(self._where):
+            self._count(max([*filter(None, said.values()), self._configured], key=_epoch))
+            return
         for node in behind:
-            if self.epoch:
-                with suppress(CacheError):
-                    self._take(await self._others(node, deadline))
+            with suppress(CacheError):
+                await self._ask_others(node, deadline)
+                if self.version == known.version:
                     await self._put_back(await node.connection(deadline), deadline)
 
     def _take(self, found: Placement | None) -> None:
-        """Let ``found`` count if it is later than what is known."""
-        if found is None or found.epoch <= self.epoch:
-            return
-        known = dict(self._configured.weights)
-        if set(found.weights) != set(known):
+        """Let ``found`` count if it is later than what is known, or as late and another."""
+        if found is not None and found.epoch >= self.epoch and found.version != self.version:
+            self._count(found)
+
+    def _count(self, found: Placement) -> None:
+        known = set(self._configured.weights)
+        self.problem = ""
+        if set(found.weights) != known:
             servers = _COMMA.join(sorted(found.weights))
             if found.moves:
                 raise BackendUnavailable(
@@ -149,14 +165,14 @@ class Placing:
                 f"the servers keep a placement for {servers}, which does not count as backend.urls "
                 f"names others: keys are placed by partitioning.strategy"
             )
-            found = replace(self._configured, epoch=found.epoch)
+            found = replace(self._configured, epoch=found.epoch, change=found.change)
         self.placed = Placed(found)
         self._adopted()
 
-    async def _others(self, node: Node, deadline: float) -> Placement | None:
-        """The latest placement that the other servers know of, as far as they answer."""
+    async def _ask_others(self, node: Node, deadline: float) -> None:
+        """Learn what the other servers say, as far as they answer."""
         if self._now() - self._looked_at < SHARED_FOR:
-            return None  # what they said then counts already
+            return  # what they said then counts already
         task = self._looking
         if task is None or task.done():
             patience = min(_PATIENCE, (deadline - self._now()) / 2)
@@ -166,41 +182,49 @@ class Placing:
         await asyncio.wait([task], timeout=max(0.0, deadline - self._now()))
         if not task.done() or task.cancelled():
             raise BackendUnavailable("the other servers of the ring did not answer in time")
-        return task.result()
+        for found in task.result():
+            self._take(found)
 
-    async def _ask_all(self, node: Node, patience: float) -> Placement | None:
+    async def _ask_all(self, node: Node, patience: float) -> list[Placement]:
         began = self._now()
         others = [where for where in self._where if where != node.endpoint]
         texts = await asyncio.gather(*[self._ask(where, began + patience) for where in others])
         found = [each for text in texts if (each := Placement.read(text)) is not None]
-        latest = max(found, key=lambda each: each.epoch, default=None)
-        self._take(latest)
+        found.sort(key=lambda each: (each.epoch, each.stage == "moving"))
         self._looked_at = began
-        self._vouched = latest is not None and latest.epoch == self.epoch
-        return latest
+        self._heard = found[-1] if found else None
+        self._heard_all = all(text is not _AWAY for text in texts)
+        return found[-1:]
 
     async def _ask(self, where: Endpoint, deadline: float) -> Any:
-        """What a server keeps, over a connection of its own; nothing if it is away."""
+        """What a server keeps, over a connection of its own; `_AWAY` if it does not say."""
         try:
             made = await connect(
                 where, lambda: Connection(where.name, self._now), deadline - self._now()
             )
         except BackendUnavailable:
-            return None
+            return _AWAY
         try:
             return await made.call(("GET", self.record), deadline)
         except (BackendUnavailable, ServerError):
-            return None
+            return _AWAY
         finally:
             made.abort("it was for one question")
 
     async def _put_back(self, connection: Connection, deadline: float) -> None:
-        """Give a server the placement that it lost, if another one has just said the same."""
-        known = self.placed.placement
-        if self.problem or not self._vouched:
+        """Give a server the placement that it lost, if another one has just said the same, or all
+        have lost it.
+        """
+        known, heard = self.placed.placement, self._heard
+        if self.problem or not known.epoch:
             return
+        same = heard is not None and heard.version == known.version
         if known.moves:
+            if not same or heard is None or heard.stage != "moving":
+                return
             known = replace(known, stage="moving", token=NOBODY)
+        elif not same and not (self._heard_all and (heard is None or heard.epoch < known.epoch)):
+            return
         words = (known.text(), known.epoch, int(known.moves))
         with suppress(ServerError):
             await connection.call(("EVAL", _PUT_BACK, 1, self.record, *words), deadline, True)
@@ -215,3 +239,7 @@ class Placing:
         if task is not None and not task.get_loop().is_closed():
             task.cancel()
             await asyncio.wait([task])
+
+
+def _epoch(placement: Placement) -> int:
+    return placement.epoch

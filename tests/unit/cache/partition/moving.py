@@ -26,7 +26,6 @@ MUTANTS = [
     "a key is marked without a look",
     "a copy comes late",
     "a mark comes late",
-    "the copy is placed over nothing only",
     "a server that came back empty is trusted",
     "a server that came back empty gets the old token",
     "a move that was not begun is put back",
@@ -95,13 +94,16 @@ class Client:
 
 
 class World:
-    """Two servers, some clients, and those who move. ``mutant`` is the guard that is left out."""
+    """Two servers, two clients, and those who move. ``mutant`` is the guard that is left out;
+    ``begun``: keys are moving from the start.
+    """
 
-    def __init__(self, mutant: str = "", clients: int = 2) -> None:
+    def __init__(self, mutant: str = "", *, begun: bool = False) -> None:
         self.mutant = mutant
-        self.servers = {"S": Server(key=0), "N": Server()}
+        record = Record(MOVE, "moving") if begun else Record(BEFORE)
+        self.servers = {"S": Server(record, key=0), "N": Server(record)}
         self.truth: int | None = 0
-        self.clients = [Client() for _ in range(clients)]
+        self.clients = [Client(record.version) for _ in range(2)]
         self.running: list[Steps] = []
         self._values = count(1)
         self._tokens = count(1)
@@ -117,8 +119,7 @@ class World:
                 for client in self.clients
                 for kind in ("read", "write", "delete")
             ],
-            self._move,
-            self._move,
+            *[self._move] * 4,
             lambda: self._evict("S"),
             lambda: self._evict("N"),
             lambda: self._empty("S"),
@@ -191,9 +192,8 @@ class World:
         while True:
             version, epoch = client.version, client.epoch
             name = "N" if epoch == AFTER else "S"
-            if name not in client.connected:
-                if not (yield from self._connect(client, name)):
-                    continue
+            if name not in client.connected and not (yield from self._connect(client, name)):
+                continue
             yield
             if client.version != version or name not in client.connected:
                 continue
@@ -215,7 +215,10 @@ class World:
             if client.version != version or "N" not in client.connected:
                 continue
             if said == "taken":
-                if new.copy is not None and self.mutant != "what was taken over is not placed first":
+                if (
+                    new.copy is not None
+                    and self.mutant != "what was taken over is not placed first"
+                ):
                     new.key, new.copy = new.copy, None
             elif self.mutant != "what ended leaves its copy":
                 self._throw_away(new)
@@ -224,7 +227,7 @@ class World:
 
     def _guard(self, server: Server, version: tuple[int, int]) -> str:
         record = server.record
-        if record is None or record.version != version:
+        if record is None or record.version != version or record.stage == "held":
             return "stale"
         if record.stage == "announced" or server.key is not None:
             return "here"
@@ -290,7 +293,9 @@ class World:
         ):
             token = 0
             if self.mutant == "a server that came back empty gets the old token":
-                token = max([each.record.token for each in self.servers.values() if each.record], default=0)
+                token = max(
+                    [each.record.token for each in self.servers.values() if each.record], default=0
+                )
             server.record = Record(MOVE, "moving", token, vouched.change)
 
     # -- who moves
@@ -311,20 +316,25 @@ class World:
                 return  # processes give it back its record first
             mine = dict.fromkeys(there, Record(MOVE, "announced", token, token))
         else:
+            lost = self.mutant == "a server that lost all is told as if nothing moved"
             mine = {
-                name: replace(latest, token=token, stage=each.stage)
+                name: replace(
+                    latest,
+                    token=token,
+                    stage=each.stage
+                    if each is not None and each.epoch == MOVE
+                    else "announced"
+                    if lost
+                    else "held",
+                )
                 for name, each in there.items()
-                if each is not None and each.epoch == MOVE
             }
-            if self.mutant == "a server that lost all is told as if nothing moved":
-                lost = replace(latest, token=token, stage="announced")
-                mine = {name: mine.get(name, lost) for name in there}
         if not (yield from self._write(there, mine)):
             return
-        if any(each.stage == "announced" for each in mine.values()):
+        if any(each.stage != "moving" for each in mine.values()):
             yield from self._end_connections(next(iter(mine.values())))
         final = replace(next(iter(mine.values())), stage="moving")
-        if (yield from self._write({**there, **mine}, dict.fromkeys(there, final))):
+        if (yield from self._write(mine, dict.fromkeys(mine, final))):
             yield from self._take(final)
 
     def _write(
@@ -341,7 +351,10 @@ class World:
         for name in ("S", "N"):
             yield
             for client in self.clients:
-                if client.version != record.version and self.mutant != "nobody ends old connections":
+                if (
+                    client.version != record.version
+                    and self.mutant != "nobody ends old connections"
+                ):
                     client.cut(name)
 
     def _fenced(self, name: str, record: Record) -> Server | None:
@@ -405,7 +418,5 @@ class World:
                 return
             if name == "S":
                 server.mark = False
-            elif server.copy is not None and not (
-                self.mutant == "the copy is placed over nothing only" and server.key is not None
-            ):
+            elif server.copy is not None:
                 server.key, server.copy = server.copy, None

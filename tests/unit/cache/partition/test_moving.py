@@ -23,19 +23,23 @@ def play(world: World, schedule: list[tuple[int, int]]) -> None:
     world.finish()
 
 
-@settings(max_examples=400)
-@given(SCHEDULE)
-def test_what_is_read_is_what_was_last_written(schedule):
-    play(World(), schedule)
+@settings(max_examples=300, deadline=None)
+@given(SCHEDULE, st.booleans())
+def test_what_is_read_is_what_was_last_written(schedule, begun):
+    play(World(begun=begun), schedule)
 
 
 @pytest.mark.parametrize("mutant", MUTANTS)
 def test_each_guard_is_needed(mutant):
-    chance = random.Random(mutant)
     with pytest.raises(Fault):
-        for _ in range(60_000):
-            length = chance.randrange(20, 200)
-            play(
-                World(mutant),
-                [(chance.randrange(20), chance.randrange(100)) for _ in range(length)],
-            )
+        search(mutant, 60_000)
+
+
+def search(mutant: str, most: int) -> None:
+    """Play schedules of all kinds, until one shows a fault."""
+    chance = random.Random(mutant)
+    for number in range(most):
+        schedule = [
+            (chance.randrange(20), chance.randrange(100)) for _ in range(chance.randrange(20, 150))
+        ]
+        play(World(mutant, begun=number % 2 == 0), schedule)

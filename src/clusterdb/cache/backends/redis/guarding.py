@@ -18,6 +18,7 @@ from __future__ import annotations
 
 from typing import Final
 
+from ...settings import MAINTENANCE
 from ...transport import Command
 from .names import Names
 from .scripts import text_of
@@ -31,15 +32,13 @@ _PLAIN: Final = "#!lua flags=allow-oom\n"
 _PLAIN_FULL: Final = "#!lua\n"
 _CALL: Final = "return redis.call(unpack(ARGV))\n"
 
-# ..., what a taken key's mark begins with, list of wishes, record, epoch
+# ..., what a taken key's mark begins with, list of wishes, record, version
 _AT_OLD: Final = r"""
 local function guard()
-  local epoch, record = tonumber(table.remove(ARGV)), table.remove(ARGV)
+  local version, record = table.remove(ARGV), table.remove(ARGV)
   local wishes, mark = table.remove(ARGV), table.remove(ARGV)
-  local at, stage = string.match(redis.call('GET', record) or '', '^(%d+) (%a+) ')
-  at = tonumber(at)
-  if at == epoch - 1 and stage == 'settled' then return end
-  if at ~= epoch then return 'STALE the keys are placed by ' .. (at or 'nothing') end
+  local at, stage = string.match(redis.call('GET', record) or '', '^(%S+) (%a+) ')
+  if at ~= version or stage == 'held' then return 'STALE it knows nothing of the move' end
   if stage ~= 'moving' then return end
   local here, flags = {}, ''
   for _, key in ipairs(KEYS) do
@@ -86,10 +85,15 @@ class RingGuard:
         self._mark = names.taken(b"")
         self._copy = names.taking(b"")
         self._wishes = names.wishes
+        self._agreed = names.prefix(MAINTENANCE).encode()
 
-    def at_old(self, command: Command, key: bytes, epoch: int) -> Command:
+    def stays(self, key: bytes) -> bool:
+        """See :meth:`Guard.stays`."""
+        return key.startswith(self._agreed)
+
+    def at_old(self, command: Command, key: bytes, version: str) -> Command:
         """See :meth:`Guard.at_old`."""
-        words = (self._mark, self._wishes, self.record, epoch)
+        words = (self._mark, self._wishes, self.record, version)
         return _guarded(_AT_OLD, command, key, words)
 
     def at_new(self, command: Command, key: bytes, flags: str) -> Command:

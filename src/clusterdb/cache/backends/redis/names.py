@@ -20,7 +20,7 @@ REGION: Final = "#region"
 _GLOB: Final = frozenset("*?[\\")
 _TRIES: Final = 50_000
 _OF_A_MOVE: Final = frozenset({b"#wishes", b"#taken", b"#taking"})
-_OF_A_SERVER: Final = _OF_A_MOVE | {b"#placement", b"#wait"}
+_OF_A_SERVER: Final = _OF_A_MOVE | {b"#placement", b"#wait", b"#maintenance"}
 
 
 class Names:
@@ -93,7 +93,7 @@ class Names:
 
     def moves(self, name: bytes) -> bool:
         """Whether a name that this cache may have given moves with the weights of a ring: all but
-        what is about one server.
+        what is about one server, and what those agree by who move keys.
         """
         kind, _, rest = name[len(self._name) + 1 :].partition(b":")
         return kind not in _OF_A_SERVER and (kind.startswith(b"#") or bool(rest))

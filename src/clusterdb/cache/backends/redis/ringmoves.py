@@ -28,7 +28,7 @@ from typing import Any, Final
 from msgspec.structs import replace
 
 from ...errors import BackendUnavailable, NotSupported, ServerError
-from ...partition.placement import NOBODY, Placed, Placement
+from ...partition.placement import NOBODY, Placed, Placement, Stage
 from ...partition.reweighing import Reweighed, place_of, reweighed
 from ...transport import Command, Node
 from ...transport.placed import PlacedRing
@@ -60,11 +60,11 @@ return 1
 """
 )
 
-# epoch, whether it has to be an entry -> 1 | 0
+# version, whether it has to be an entry -> 1 | 0
 _SWEEP: Final = Script(
     r"""
-local epoch, stage = string.match(redis.call('GET', KEYS[2]) or '', '^(%d+) (%a+) ')
-if epoch ~= ARGV[1] or stage ~= 'settled' then
+local version, stage = string.match(redis.call('GET', KEYS[2]) or '', '^(%S+) (%a+) ')
+if version ~= ARGV[1] or stage ~= 'settled' then
   return redis.error_reply('LOST another process moves the keys')
 end
 local kind = redis.call('TYPE', KEYS[1]).ok
@@ -174,11 +174,17 @@ class RingMoves:
         known = [each for text in texts.values() if (each := Placement.read(text)) is not None]
         if any(each.moves for each in known):
             return
-        present = max(known, key=lambda each: each.epoch, default=None)
-        if present is None:
-            present = replace(self._ring.placing.placed.placement, epoch=1)
-        await self._write(dict.fromkeys(texts, present), texts)
-        await self._settle_here(present.epoch)
+        if known:
+            present = max(known, key=lambda each: each.epoch)
+            if any(text != present.text() for text in texts.values()):
+                raise BackendUnavailable(
+                    "a server has just come back, and does not know yet how keys are placed: it is "
+                    "told within seconds; begin again then"
+                )
+        else:
+            present = replace(self._ring.placing.placed.placement, epoch=1, change=_token())
+            await self._write(dict.fromkeys(texts, present), texts)
+        await self._settle_here(present)
         await self._sweep(present)
         following = replace(
             present,
@@ -186,7 +192,7 @@ class RingMoves:
             weights=dict(weights),
             before=present.weights,
             stage="announced",
-            token=_token(),
+            change=_token(),
         )
         await self._write(dict.fromkeys(texts, following), dict.fromkeys(texts, present.text()))
 
@@ -203,10 +209,10 @@ class RingMoves:
             if await self._asked(nodes[name], swap, write=True) != 1:
                 raise BackendUnavailable(f"{name}: another process moves the keys now")
 
-    async def _settle_here(self, epoch: int) -> None:
+    async def _settle_here(self, placement: Placement) -> None:
         """Let this process know of a placement that it has just written."""
         ring, until = self._ring, self._link.now() + _ENDS_WITHIN
-        while ring.placing.epoch < epoch and self._link.now() < until:
+        while ring.placing.version != placement.version and self._link.now() < until:
             await ring.refresh(self._link.deadline())
             await ring.placing.look(ring.nodes(), self._link.deadline())
         await ring.refresh(self._link.deadline())
@@ -221,7 +227,7 @@ class RingMoves:
                     resent(
                         _SWEEP.call_many(
                             [each, self._names.placement],
-                            [present.epoch, int(self._names.is_entry(each))],
+                            [present.version, int(self._names.is_entry(each))],
                         )
                     )
                     for each in foreign
@@ -245,7 +251,7 @@ class RingMoves:
         texts = await self._texts()
         found = {name: Placement.read(text) for name, text in texts.items()}
         known = [each for each in found.values() if each is not None]
-        latest = max(known, key=lambda each: each.epoch, default=None)
+        latest = max(known, key=lambda each: (each.epoch, each.stage == "moving"), default=None)
         self._walk = None
         if latest is None:
             return
@@ -253,27 +259,26 @@ class RingMoves:
             await self._write(dict.fromkeys(texts, latest), texts)
             return
         token = _token()
-        moving = any(each is not None and each.stage == "moving" for each in found.values())
         mine = {
-            name: replace(latest, token=token, stage=_stage(each, latest, moving=moving))
+            name: replace(latest, token=token, stage=_stage(each, latest))
             for name, each in found.items()
         }
         await self._write(mine, texts)
-        await self._settle_here(latest.epoch)
-        if any(each.stage == "announced" for each in mine.values()):
-            await self._end_old_connections(latest.epoch)
-        there = {name: each.text() for name, each in mine.items()}
+        await self._settle_here(latest)
+        if any(each.stage != "moving" for each in mine.values()):
+            await self._end_old_connections(latest)
         final = replace(latest, token=token, stage="moving")
+        there = {name: each.text() for name, each in mine.items()}
         await self._write(dict.fromkeys(texts, final), there)
         self._walk = _Walk(Taking(self._link, self._names, Placed(final), self._nodes()), texts)
 
-    async def _end_old_connections(self, epoch: int) -> None:
+    async def _end_old_connections(self, placement: Placement) -> None:
         """Wait until processes had the time to connect anew; end what connections did not."""
         await asyncio.sleep(SHARED_FOR + LOOK_EVERY)
         for node in self._nodes().values():
             try:
                 async with asyncio.timeout(_ENDS_WITHIN):
-                    while old := await self._old_connections(node, epoch):
+                    while old := await self._old_connections(node, placement):
                         for number in old:
                             await self._end(node, number)
             except TimeoutError:
@@ -282,10 +287,9 @@ class RingMoves:
                     f"user of backend.username have +client|setname, +client|list and +client|kill"
                 ) from None
 
-    async def _old_connections(self, node: Node, epoch: int) -> list[int]:
-        label = self._ring.placing.label
+    async def _old_connections(self, node: Node, placement: Placement) -> list[int]:
         text = await self._asked(node, ("CLIENT", "LIST"))
-        return _older(text.decode(), label, epoch)
+        return _others(text.decode(), self._ring.placing.label, placement.version)
 
     async def _end(self, node: Node, number: int) -> None:
         try:
@@ -357,7 +361,7 @@ class RingMoves:
         there = dict.fromkeys(servers, placement.text())
         await self._write(dict.fromkeys(servers, settled), there)
         self._walk = None
-        await self._settle_here(settled.epoch)
+        await self._settle_here(settled)
 
 
 class _Walk:
@@ -404,28 +408,25 @@ class _Walk:
             self._size = max(taken.size // tried, self._size // 2)
 
 
-def _stage(found: Placement | None, latest: Placement, *, moving: bool) -> Any:
-    """The stage that a server has to be in for a move to go on."""
-    if found is None:
-        return "moving" if moving else "announced"
-    return found.stage if found.epoch == latest.epoch else "announced"
+def _stage(found: Placement | None, latest: Placement) -> Stage:
+    """The stage in which a server is told of a move that is gone on with."""
+    return found.stage if found is not None and found.epoch == latest.epoch else "held"
 
 
 def _token() -> str:
     return os.urandom(8).hex()
 
 
-def _older(clients: str, label: str, epoch: int) -> list[int]:
+def _others(clients: str, label: str, version: str) -> list[int]:
     """Of what ``CLIENT LIST`` says, the connections of this cache that may carry commands by a
-    placement from before ``epoch``.
+    placement other than ``version``.
     """
     found: list[int] = []
     for line in clients.splitlines():
         fields = dict(word.partition("=")[::2] for word in line.split(" "))
-        cache, _, known = fields.get("name", "").removeprefix(label).partition(":")
-        if not fields.get("name", "").startswith(label) or cache:
-            continue
-        if not known.isdecimal() or int(known) < epoch:
+        cache, _, known = fields.get("name", "").rpartition(":")
+        ours = label in (cache, fields.get("name"))
+        if ours and known != version:
             found.append(int(fields["id"]))
     return found
 

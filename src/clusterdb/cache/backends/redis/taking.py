@@ -39,13 +39,13 @@ MARGIN: Final = 250
 """Milliseconds."""
 
 _FENCE: Final = r"""
-local epoch, stage, token = string.match(redis.call('GET', KEYS[2]) or '', '^(%d+) (%a+) (%S+) ')
-if epoch ~= ARGV[1] or stage ~= 'moving' or token ~= ARGV[2] then
+local version, stage, token = string.match(redis.call('GET', KEYS[2]) or '', '^(%S+) (%a+) (%S+) ')
+if version ~= ARGV[1] or stage ~= 'moving' or token ~= ARGV[2] then
   return redis.error_reply('LOST another process moves the keys, or none does')
 end
 """
 
-# epoch, token, margin, whether it has to be an entry
+# version, token, margin, whether it has to be an entry
 #   -> {'copy', dump, left, digest, idle} | {'gone'} | {'busy'} | {'stays'}
 _LOOK: Final = Script(
     _FENCE
@@ -77,7 +77,7 @@ return {'copy', dump, left, redis.sha1hex(dump), type(idle) == 'number' and idle
     "allow-oom",
 )
 
-# epoch, token, dump, milliseconds, idle -> digest
+# version, token, dump, milliseconds, idle -> digest
 _COPY: Final = Script(
     _FENCE
     + r"""
@@ -86,7 +86,7 @@ return redis.sha1hex(redis.call('DUMP', KEYS[1]))
 """
 )
 
-# epoch, token, digest, left, margin -> 1 | 0
+# version, token, digest, left, margin -> 1 | 0
 _MARK: Final = Script(
     _FENCE
     + r"""
@@ -101,7 +101,7 @@ return 1
     "allow-oom",
 )
 
-# epoch, token -> 1 | 0
+# version, token -> 1 | 0
 _PLACE: Final = Script(
     _FENCE
     + r"""
@@ -112,7 +112,7 @@ return 1
     "allow-oom",
 )
 
-# epoch, token -> 1 | 0
+# version, token -> 1 | 0
 _DROP: Final = Script(_FENCE + "return redis.call('UNLINK', KEYS[1])", "allow-oom")
 
 
@@ -143,7 +143,7 @@ class Taking:
         self._names = names
         self.placed = placed
         self._nodes = nodes
-        self._fence = placed.placement.epoch, placed.placement.token
+        self._fence = placed.placement.version, placed.placement.token
 
     async def take(self, source: str, names: Sequence[bytes]) -> Taken:
         """Move keys of ``source`` that get another server. Five round trips. Raises what a server
