@@ -60,7 +60,7 @@ class RebalanceJob:
 
     async def _reweigh(self, upkeep: Reweighable, context: JobContext, threshold: float) -> None:
         """Change the weights of a ring, or go on with a change that was begun."""
-        begun = await upkeep.under_way()
+        begun, weights = await upkeep.under_way(), dict[str, float]()
         if not context.asked and not (begun and context.cursor):
             advice = _BEGUN if begun else await _advice(upkeep, threshold)
             if advice:
@@ -70,15 +70,19 @@ class RebalanceJob:
             balance = await upkeep.balance(threshold)
             if not balance.moves:
                 return
-            await context.checkpoint(_MOVING, total=balance.keys, keep=True)
-            await upkeep.begin(balance.weights)
+            weights = balance.weights
+            await context.checkpoint("", total=balance.keys, paced=False)
         ready = ended = False
         while not ended:
-            await context.checkpoint(_MOVING, keep=not ready)  # proves that we lead, too
             try:
                 if not ready:
+                    await context.checkpoint(_MOVING, keep=True, paced=False)  # proves that we lead
+                    if weights:
+                        await upkeep.begin(weights)
+                        weights = {}
                     await upkeep.resume()
-                ready = True
+                    await context.checkpoint(_MOVING, paced=False)  # it waited, and cost nothing
+                    ready = True
                 moved, ended = await upkeep.step(context.batch)
             except BackendUnavailable as error:
                 context.note(f"it waited, and went on: {error}")

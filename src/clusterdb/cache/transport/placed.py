@@ -85,10 +85,6 @@ class PlacedRing(Ring):
             return Seat(self._fixed.owners(key)[0], None)
         return self.placing.placed.seat(key)
 
-    def server(self, name: str) -> Node:
-        """The server of an address on the ring."""
-        return self._by_name[name]
-
     def in_motion(self, key: bytes) -> bool:
         """Whether ``key`` is getting another server."""
         return self.moving and self.seat(key).then is not None
@@ -159,6 +155,25 @@ class PlacedRing(Ring):
             places = [at for at in places if self._again(replies[at], version, deadline)]
             if not places:
                 return replies
+
+    async def ask(
+        self,
+        server: str,
+        commands: Sequence[Command],
+        deadline: float,
+        *,
+        write: bool = False,
+        bulk: bool = False,
+    ) -> list[Reply]:
+        """The replies of one server, by its address on the ring, whoever has the keys."""
+        while True:
+            version = self._version
+            try:
+                node = self._by_name[server]
+                return await node.calls(commands, deadline, write=write, bulk=bulk)
+            except BackendUnavailable as error:
+                if not self._again(error, version, deadline):
+                    raise
 
     def _again(self, reply: Reply, version: int, deadline: float) -> bool:
         """Whether something was not carried out, and the placement has changed since."""

@@ -11,6 +11,9 @@ from tests.unit.cache.partition.moving import MUTANTS, Fault, World
 
 SCHEDULE = st.lists(st.tuples(st.integers(0, 19), st.integers(0, 99)), max_size=150)
 
+READS_WRITES_MOVES = [0, 1, 6, 7]
+EMPTIES = [12, 13]
+
 
 def play(world: World, schedule: list[tuple[int, int]]) -> None:
     for what, which in schedule:
@@ -36,10 +39,13 @@ def test_each_guard_is_needed(mutant):
 
 
 def search(mutant: str, most: int) -> None:
-    """Play schedules of all kinds, until one shows a fault."""
+    """Play schedules of several kinds, until one shows a fault."""
     chance = random.Random(mutant)
+    kinds = [range(100), READS_WRITES_MOVES, [*READS_WRITES_MOVES, *EMPTIES]]
     for number in range(most):
+        begins = kinds[number % len(kinds)]
         schedule = [
-            (chance.randrange(20), chance.randrange(100)) for _ in range(chance.randrange(20, 150))
+            (what, chance.choice(begins) if what < 5 else chance.randrange(100))
+            for what in [chance.randrange(20) for _ in range(chance.randrange(20, 120))]
         ]
         play(World(mutant, begun=number % 2 == 0), schedule)

@@ -27,10 +27,10 @@ from typing import Any, Final
 
 from msgspec.structs import replace
 
-from ...errors import BackendUnavailable, NotSupported, ServerError
+from ...errors import BackendUnavailable, CacheError, NotSupported, ServerError
 from ...partition.placement import NOBODY, Placed, Placement, Stage
 from ...partition.reweighing import Reweighed, place_of, reweighed
-from ...transport import Command, Node
+from ...transport import Command
 from ...transport.placed import PlacedRing
 from ...transport.placing import LOOK_EVERY, SHARED_FOR
 from ...upkeep import Balance, Move
@@ -95,10 +95,6 @@ class RingMoves:
             raise NotSupported("keys move on a ring of single copies only")
         return ring
 
-    def _nodes(self) -> dict[str, Node]:
-        ring = self._ring
-        return {name: ring.server(name) for name in ring.shares()}
-
     # -- looking
 
     async def balance(self, threshold: float) -> Balance:
@@ -119,8 +115,8 @@ class RingMoves:
     async def _places(self, placed: Placed) -> tuple[Sequence[int], int]:
         """The places of the keys, in order: all, or those of one in so many."""
         places, mask = array("Q"), 0
-        for name, node in self._nodes().items():
-            async for names in self._names_on(node):
+        for name in self._ring.shares():
+            async for names in self._names_on(name):
                 for each in names:
                     if self._names.moves(each) and placed.seat(each).first == name:
                         place = place_of(each)
@@ -138,31 +134,31 @@ class RingMoves:
 
     async def _texts(self) -> dict[str, bytes]:
         """What each server keeps of the placement. Raises `BackendUnavailable` if one is away."""
-        nodes, deadline = self._nodes(), self._link.deadline()
+        servers = self._ring.shares()
         record: Command = ("GET", self._names.placement)
-        texts = await asyncio.gather(*[node.call(record, deadline) for node in nodes.values()])
-        return {name: text or b"" for name, text in zip(nodes, texts, strict=True)}
+        texts = await asyncio.gather(*[self._asked(name, record) for name in servers])
+        return {name: text or b"" for name, text in zip(servers, texts, strict=True)}
 
-    async def _names_on(self, node: Node) -> AsyncGenerator[list[bytes], None]:
+    async def _names_on(self, server: str) -> AsyncGenerator[list[bytes], None]:
         cursor: bytes = b"0"
         while True:
-            cursor, names = await self._scanned(node, cursor)
+            cursor, names = await self._scanned(server, cursor)
             yield names
             if cursor == b"0":
                 return
 
     async def _scanned(
-        self, node: Node, cursor: bytes, count: int = _AT_ONCE
+        self, server: str, cursor: bytes, count: int = _AT_ONCE
     ) -> tuple[bytes, list[bytes]]:
         command = ("SCAN", cursor, "MATCH", self._names.everything, "COUNT", count)
-        [cursor, names] = await self._asked(node, command)
+        [cursor, names] = await self._asked(server, command)
         return cursor, names
 
-    async def _asked(self, node: Node, command: Command, *, write: bool = False) -> Any:
-        try:
-            return await node.call(command, self._link.deadline(), write=write)
-        except ServerError as error:
-            raise explained(error) from None
+    async def _asked(self, server: str, command: Command, *, write: bool = False) -> Any:
+        [reply] = await self._ring.ask(server, [command], self._link.deadline(), write=write)
+        if isinstance(reply, CacheError):
+            raise explained(reply)
+        return reply
 
     # -- beginning
 
@@ -200,13 +196,12 @@ class RingMoves:
         """Change the placement on servers, from what was read there. Raises `BackendUnavailable`
         if a server is away, or has another one by now.
         """
-        nodes = self._nodes()
         for name, placement in wanted.items():
             text = placement.text()
             if there[name] == text:
                 continue
             swap = resent(_SWAP.call(self._names.placement, there[name], text))
-            if await self._asked(nodes[name], swap, write=True) != 1:
+            if await self._asked(name, swap, write=True) != 1:
                 raise BackendUnavailable(f"{name}: another process moves the keys now")
 
     async def _settle_here(self, placement: Placement) -> None:
@@ -220,8 +215,8 @@ class RingMoves:
     async def _sweep(self, present: Placement) -> None:
         """Remove keys of ours from servers that they don't belong to."""
         placed = Placed(present)
-        for name, node in self._nodes().items():
-            async for names in self._names_on(node):
+        for name in self._ring.shares():
+            async for names in self._names_on(name):
                 foreign = [each for each in names if self._is_foreign(each, name, placed)]
                 commands = [
                     resent(
@@ -233,7 +228,8 @@ class RingMoves:
                     for each in foreign
                 ]
                 if commands:
-                    for reply in await node.calls(commands, self._link.deadline(), write=True):
+                    deadline = self._link.deadline()
+                    for reply in await self._ring.ask(name, commands, deadline, write=True):
                         if isinstance(reply, Exception):
                             raise reply
 
@@ -270,33 +266,33 @@ class RingMoves:
         final = replace(latest, token=token, stage="moving")
         there = {name: each.text() for name, each in mine.items()}
         await self._write(dict.fromkeys(texts, final), there)
-        self._walk = _Walk(Taking(self._link, self._names, Placed(final), self._nodes()), texts)
+        self._walk = _Walk(Taking(self._link, self._ring, self._names, Placed(final)), texts)
 
     async def _end_old_connections(self, placement: Placement) -> None:
         """Wait until processes had the time to connect anew; end what connections did not."""
         await asyncio.sleep(SHARED_FOR + LOOK_EVERY)
-        for node in self._nodes().values():
+        for server in self._ring.shares():
             try:
                 async with asyncio.timeout(_ENDS_WITHIN):
-                    while old := await self._old_connections(node, placement):
+                    while old := await self._old_connections(server, placement):
                         for number in old:
-                            await self._end(node, number)
+                            await self._end(server, number)
             except TimeoutError:
                 raise BackendUnavailable(
-                    f"{node.name} has connections that don't end, or can't be told apart: let the "
+                    f"{server} has connections that don't end, or can't be told apart: let the "
                     f"user of backend.username have +client|setname, +client|list and +client|kill"
                 ) from None
 
-    async def _old_connections(self, node: Node, placement: Placement) -> list[int]:
-        text = await self._asked(node, ("CLIENT", "LIST"))
+    async def _old_connections(self, server: str, placement: Placement) -> list[int]:
+        text = await self._asked(server, ("CLIENT", "LIST"))
         return _others(text.decode(), self._ring.placing.label, placement.version)
 
-    async def _end(self, node: Node, number: int) -> None:
+    async def _end(self, server: str, number: int) -> None:
         try:
-            await node.call(("CLIENT", "KILL", "ID", number), self._link.deadline())
+            await self._asked(server, ("CLIENT", "KILL", "ID", number))
         except ServerError as error:
             if "No such client" not in str(error):
-                raise explained(error) from None
+                raise
 
     async def step(self, limit: int) -> tuple[int, bool]:
         """Move about ``limit`` keys. How many moved, and whether that was the end. To be called
@@ -306,14 +302,12 @@ class RingMoves:
         if walk is None:
             return 0, True
         moved = 0
-        for name, node in walk.nodes(self._nodes()).items():
-            wished = await self._asked(
-                node, ("LPOP", self._names.wishes, min(limit, _MOST_KEYS)), write=True
-            )
-            if wished:
-                moved += await self._take(walk, name, wished)
-        node = self._nodes()[walk.at]
-        walk.cursor, names = await self._scanned(node, walk.cursor, min(limit, _MOST_KEYS))
+        servers = self._ring.shares()
+        pop: Command = ("LPOP", self._names.wishes, min(limit, _MOST_KEYS))
+        wishes = await asyncio.gather(*[self._asked(server, pop, write=True) for server in servers])
+        for name, wished in zip(servers, wishes, strict=True):
+            moved += await self._take(walk, name, wished or [])
+        walk.cursor, names = await self._scanned(walk.at, walk.cursor, min(limit, _MOST_KEYS))
         moved += await self._take(walk, walk.at, names)
         if walk.cursor == b"0" and walk.next_server():
             if not walk.found:
@@ -349,15 +343,15 @@ class RingMoves:
 
     async def _finish(self, walk: _Walk) -> None:
         """No key has to go any more: throw away what is left of the move, and end it."""
-        for name, node in self._nodes().items():
-            async for names in self._names_on(node):
+        for name in self._ring.shares():
+            async for names in self._names_on(name):
                 rest = [each for each in names if self._names.of_a_move(each)]
                 await walk.taking.drop(name, rest)
         placement = walk.placed.placement
         settled = replace(
             placement, epoch=placement.epoch + 1, before=None, stage="settled", token=NOBODY
         )
-        servers = list(self._nodes())
+        servers = self._ring.shares()
         there = dict.fromkeys(servers, placement.text())
         await self._write(dict.fromkeys(servers, settled), there)
         self._walk = None
@@ -390,10 +384,6 @@ class _Walk:
         self.at = self._left.pop()
         return False
 
-    def nodes(self, nodes: Mapping[str, Node]) -> dict[str, Node]:
-        """The servers that may have wishes."""
-        return {name: nodes[name] for name in self._servers}
-
     @property
     def count(self) -> int:
         """How many keys are taken at once: as many as have the size of a step, by the last ones."""
@@ -419,14 +409,16 @@ def _token() -> str:
 
 def _others(clients: str, label: str, version: str) -> list[int]:
     """Of what ``CLIENT LIST`` says, the connections of this cache that may carry commands by a
-    placement other than ``version``.
+    placement other than ``version``. One that has not said yet by which, and is younger than a
+    second, was opened after all servers were told: it will be this one.
     """
     found: list[int] = []
     for line in clients.splitlines():
         fields = dict(word.partition("=")[::2] for word in line.split(" "))
-        cache, _, known = fields.get("name", "").rpartition(":")
-        ours = label in (cache, fields.get("name"))
-        if ours and known != version:
+        name = fields.get("name", "")
+        cache, _, known = name.rpartition(":")
+        unsaid = name == label and int(fields["age"]) >= 1
+        if unsaid or (cache == label and known != version):
             found.append(int(fields["id"]))
     return found
 

@@ -22,12 +22,13 @@ moves may end that much sooner, but not later. Streams are channels, and not our
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, Final, NamedTuple
 
 from ...errors import BackendUnavailable, CacheError, NotSupported, ServerError
 from ...partition.placement import Placed
-from ...transport import Command, Node
+from ...transport import Command
+from ...transport.placed import PlacedRing
 from .link import Link, explained
 from .names import Names
 from .scripts import Script, resent
@@ -136,13 +137,13 @@ class _Copy(NamedTuple):
 
 
 class Taking:
-    """Takes keys over, as who has the token of ``placed``; ``nodes`` are the servers by address."""
+    """Takes keys over on ``ring``, as who has the token of ``placed``."""
 
-    def __init__(self, link: Link, names: Names, placed: Placed, nodes: Mapping[str, Node]) -> None:
+    def __init__(self, link: Link, ring: PlacedRing, names: Names, placed: Placed) -> None:
         self._link = link
+        self._ring = ring
         self._names = names
         self.placed = placed
-        self._nodes = nodes
         self._fence = placed.placement.version, placed.placement.token
 
     async def take(self, source: str, names: Sequence[bytes]) -> Taken:
@@ -233,8 +234,8 @@ class Taking:
         for name, mine in zip(names, words or [()] * len(names), strict=True):
             keys = [name, self._names.placement] + ([] if other is None else [other(name)])
             commands.append(resent(script.call_many(keys, [*self._fence, *mine])))
-        replies = await self._nodes[server].calls(
-            commands, self._link.deadline(), write=True, bulk=True
+        replies = await self._ring.ask(
+            server, commands, self._link.deadline(), write=True, bulk=True
         )
         for reply in replies:
             if isinstance(reply, ServerError) and reply.code == LOST:
