@@ -6,8 +6,8 @@ before every connection that may still carry commands by the one before has ende
 1. Each server gets the present placement, where it has none, and loses keys of ours that are not
    its own by it: what was left over from other weights must not come into reach.
 2. Each server gets the next one, *announced*. Processes that look learn of it within a second, and
-   connect anew; whatever connection was not opened by one who knows is then ended (`CLIENT KILL`),
-   so that a process that stood still can't carry on.
+   connect anew; a connection that is still there after a few seconds, and was not opened by one who
+   knows, is ended (`CLIENT KILL`), so that a process that stood still can't carry on.
 3. Each server gets it as *moving*, and keys are taken over (:mod:`.taking`), until a look at all
    servers has found none that has to go.
 4. Each server gets the new weights as *settled*.
@@ -32,7 +32,7 @@ from ...partition.placement import NOBODY, Placed, Placement, Stage
 from ...partition.reweighing import Reweighed, place_of, reweighed
 from ...transport import Command
 from ...transport.placed import PlacedRing
-from ...transport.placing import LOOK_EVERY, SHARED_FOR
+from ...transport.placing import SHARED_FOR
 from ...upkeep import Balance, Move
 from .link import Link, explained
 from .names import Names
@@ -49,6 +49,10 @@ _BYTES: Final = 4 << 20
 """About so many bytes are copied in one step."""
 
 _BUSY: Final = 0.1
+_MARGIN: Final = 0.5
+_GRACE: Final = 5.0
+"""Seconds within which a process that works has looked, and connected anew."""
+
 _ENDS_WITHIN: Final = 10.0
 
 # what is there (empty: nothing), what is to be -> 1 | 0
@@ -241,7 +245,7 @@ class RingMoves:
     # -- going on
 
     async def resume(self) -> None:
-        """Take the move over from whoever was at it, and see to it that all know of it. Takes two
+        """Take the move over from whoever was at it, and see to it that all know of it. Takes some
         seconds, where it had not gone so far.
         """
         texts = await self._texts()
@@ -269,19 +273,20 @@ class RingMoves:
         self._walk = _Walk(Taking(self._link, self._ring, self._names, Placed(final)), texts)
 
     async def _end_old_connections(self, placement: Placement) -> None:
-        """Wait until processes had the time to connect anew; end what connections did not."""
-        await asyncio.sleep(SHARED_FOR + LOOK_EVERY)
+        """Wait until processes have connected anew; end what connections did not."""
+        began = self._link.now()
+        await asyncio.sleep(SHARED_FOR + _MARGIN)
         for server in self._ring.shares():
-            try:
-                async with asyncio.timeout(_ENDS_WITHIN):
-                    while old := await self._old_connections(server, placement):
-                        for number in old:
-                            await self._end(server, number)
-            except TimeoutError:
-                raise BackendUnavailable(
-                    f"{server} has connections that don't end, or can't be told apart: let the "
-                    f"user of backend.username have +client|setname, +client|list and +client|kill"
-                ) from None
+            while old := await self._old_connections(server, placement):
+                waited = self._link.now() - began
+                if waited > _GRACE + _ENDS_WITHIN:
+                    raise BackendUnavailable(
+                        f"{server} has connections that don't end, or can't be told apart: let the "
+                        f"user of backend.username have +client|setname and +client|kill"
+                    )
+                for number in old if waited > _GRACE else ():
+                    await self._end(server, number)
+                await asyncio.sleep(_BUSY)
 
     async def _old_connections(self, server: str, placement: Placement) -> list[int]:
         text = await self._asked(server, ("CLIENT", "LIST"))

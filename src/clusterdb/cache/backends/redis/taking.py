@@ -2,7 +2,7 @@
 
 Each goes in five steps, and which server decides on it changes in one of them, the third:
 
-1. *Look* at the old server: the key as ``DUMP`` gives it, a digest of that, the time it has left.
+1. *Look* at the old server: the key as ``DUMP`` gives it, a digest of its contents, the time left.
 2. *Copy* to the new one, under another name, which no client asks for; what arrived is compared.
 3. *Mark* at the old one: if the key is still what it was, it goes, and a mark says that it was
    taken over. If it is not, the copy is thrown away, and the key is taken another time.
@@ -46,16 +46,42 @@ if version ~= ARGV[1] or stage ~= 'moving' or token ~= ARGV[2] then
 end
 """
 
+# The same for the same contents, in whatever form a server keeps them.
+_DIGEST: Final = r"""
+local function contents(key, kind)
+  if kind == 'string' then return {redis.call('GET', key)} end
+  if kind == 'zset' then return redis.call('ZRANGE', key, 0, -1, 'WITHSCORES') end
+  if kind == 'list' then return redis.call('LRANGE', key, 0, -1) end
+  local found = redis.call(kind == 'hash' and 'HGETALL' or 'SMEMBERS', key)
+  if kind == 'hash' then
+    local pairs = {}
+    for at = 1, #found, 2 do
+      pairs[#pairs + 1] = #found[at] .. ':' .. found[at] .. found[at + 1]
+    end
+    found = pairs
+  end
+  table.sort(found)
+  return found
+end
+local function digest(key, kind)
+  local parts = {kind}
+  for _, part in ipairs(contents(key, kind)) do parts[#parts + 1] = #part .. ':' .. part end
+  return redis.sha1hex(table.concat(parts, ' '))
+end
+"""
+_KINDS: Final = "string hash set zset list"
+
 # version, token, margin, whether it has to be an entry
 #   -> {'copy', dump, left, digest, idle} | {'gone'} | {'busy'} | {'stays'}
 _LOOK: Final = Script(
     _FENCE
+    + _DIGEST
     + r"""
 local key = KEYS[1]
 local idle = redis.pcall('OBJECT', 'IDLETIME', key)
 local kind = redis.call('TYPE', key).ok
 if kind == 'none' then return {'gone'} end
-if kind == 'stream' then return {'stays'} end
+if not string.find('KINDS', kind, 1, true) then return {'stays'} end
 local head = kind == 'string' and redis.call('GETRANGE', key, 0, 32) or ''
 local claim = #head == 33 and string.byte(head, 1) == 0
 if ARGV[4] == '1' and not claim and string.sub(head, 1, 2) ~= '\193\219' then return {'stays'} end
@@ -72,29 +98,31 @@ if claim then
 end
 local left = redis.call('PTTL', key)
 if left >= 0 and left <= 2 * ARGV[3] then return {'busy'} end
-local dump = redis.call('DUMP', key)
-return {'copy', dump, left, redis.sha1hex(dump), type(idle) == 'number' and idle or 0}
-""",
+local known = type(idle) == 'number' and idle or 0
+return {'copy', redis.call('DUMP', key), left, digest(key, kind), known}
+""".replace("KINDS", _KINDS),
     "allow-oom",
 )
 
 # version, token, dump, milliseconds, idle -> digest
 _COPY: Final = Script(
     _FENCE
+    + _DIGEST
     + r"""
 redis.call('RESTORE', KEYS[1], ARGV[4], ARGV[3], 'REPLACE', 'IDLETIME', ARGV[5])
-return redis.sha1hex(redis.call('DUMP', KEYS[1]))
+return digest(KEYS[1], redis.call('TYPE', KEYS[1]).ok)
 """
 )
 
 # version, token, digest, left, margin -> 1 | 0
 _MARK: Final = Script(
     _FENCE
+    + _DIGEST
     + r"""
 local key, was, left = KEYS[1], tonumber(ARGV[4]), redis.call('PTTL', KEYS[1])
 if (was < 0) ~= (left < 0) or left == -2 then return 0 end
 if was >= 0 and (left > was or left < was - ARGV[5]) then return 0 end
-if redis.sha1hex(redis.call('DUMP', key)) ~= ARGV[3] then return 0 end
+if digest(key, redis.call('TYPE', key).ok) ~= ARGV[3] then return 0 end
 redis.call('UNLINK', key)
 redis.call('SET', KEYS[3], '1')
 return 1
@@ -206,9 +234,8 @@ class Taking:
         for name, copy, digest in zip(names, wanted, digests, strict=True):
             if digest != copy.digest:
                 raise NotSupported(
-                    f"{target} keeps {name!r} in another form than the server that it comes from: "
-                    f"let all servers of the ring have the same version and the same settings for "
-                    f"rdbcompression and the sizes of lists, hashes and sorted sets"
+                    f"{target} read {name!r} otherwise than {self.placed.seat(name).first} has it: "
+                    f"let all servers of the ring have the same version"
                 )
 
     async def _throw_away(self, target: str, names: list[bytes], _: dict[bytes, _Copy]) -> None:
