@@ -200,6 +200,8 @@ async def test_keys_move_while_they_are_used_and_no_more_than_have_to(shared):
         assert sum(len(each & names) for each in after.values()) == len(values)
         assert (await cache.get_balance(0.3)).moves == ()
         assert shared.is_whole()
+        [told] = (await other.access.runtime.backend.describe()).problems
+        assert "by the weights that the servers keep" in told
 
 
 async def test_a_program_that_is_killed_is_followed_and_nothing_is_lost(shared, programs):

@@ -30,7 +30,7 @@ from .ring import Ring, Work, address_on_ring, grouped
 from .shares import Place, no_share
 from .topology import Topology
 
-__all__ = ["PlacedRing", "in_motion", "is_moving"]
+__all__ = ["PlacedRing", "in_motion", "is_moving", "placement_problems"]
 
 _PAUSE: Final = 0.02
 _ELSEWHERE: Final = {
@@ -64,6 +64,7 @@ class PlacedRing(Ring):
         )
         self.placing = Placing(guard.record, guard.label, configured, where, now, self._adopt)
         self._guard = guard
+        self._weighted = bool(strategy.weights)
         self._shares = self._ring
         self._fixed = HashRing(dict.fromkeys(names, 1.0), virtual_nodes=strategy.virtual_nodes)
         self._leaving: list[Node] = []
@@ -75,6 +76,22 @@ class PlacedRing(Ring):
     def moving(self) -> bool:
         """Whether keys move, or are about to."""
         return self.placing.placed.before is not None
+
+    @property
+    def problems(self) -> list[str]:
+        """Sentences for a person: where the servers and the configuration say different things."""
+        placing = self.placing
+        if placing.problem:
+            return [placing.problem]
+        weights = placing.placed.placement.weights
+        if not self._weighted or weights == placing.configured.weights:
+            return []
+        told = [round(weights[name], 4) for name in self._by_name]
+        text = (
+            f"keys are placed by the weights that the servers keep, {told}, and not by those of "
+            f"partitioning.strategy.weights: write these there, or none"
+        )
+        return [text]
 
     def owners(self, key: bytes) -> list[Node]:
         return [self._by_name[self.seat(key).first]]
@@ -325,6 +342,11 @@ def _not_yet(reply: Reply) -> str | None:
 def is_moving(topology: Topology) -> bool:
     """Whether keys move between servers that know nothing of each other."""
     return isinstance(topology, PlacedRing) and topology.moving
+
+
+def placement_problems(topology: Topology) -> list[str]:
+    """Sentences for a person about where the keys of a ring are."""
+    return topology.problems if isinstance(topology, PlacedRing) else []
 
 
 def in_motion(topology: Topology, key: bytes) -> bool:

@@ -74,7 +74,7 @@ class Placing:
         self.problem = ""
         """Why the placement that the servers keep does not count here, if so."""
         self.label = label
-        self._configured = configured
+        self.configured = configured
         self._where = where
         self._now = now
         self._adopted = adopted
@@ -138,7 +138,7 @@ class Placing:
             node for node, found in said.items() if found is None or found.epoch < known.epoch
         ]
         if known.moves and len(behind) == len(self._where):
-            self._count(max([*filter(None, said.values()), self._configured], key=_epoch))
+            self._count(max([*filter(None, said.values()), self.configured], key=_epoch))
             return
         for node in behind:
             with suppress(CacheError):
@@ -152,7 +152,7 @@ class Placing:
             self._count(found)
 
     def _count(self, found: Placement) -> None:
-        known = set(self._configured.weights)
+        known = set(self.configured.weights)
         self.problem = ""
         if set(found.weights) != known:
             servers = _COMMA.join(sorted(found.weights))
@@ -165,7 +165,7 @@ class Placing:
                 f"the servers keep a placement for {servers}, which does not count as backend.urls "
                 f"names others: keys are placed by partitioning.strategy"
             )
-            found = replace(self._configured, epoch=found.epoch, change=found.change)
+            found = replace(self.configured, epoch=found.epoch, change=found.change)
         self.placed = Placed(found)
         self._adopted()
 

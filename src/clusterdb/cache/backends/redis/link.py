@@ -20,7 +20,7 @@ from ...config import PartitioningConfig, Redis
 from ...errors import BackendUnavailable, CacheError, Degraded, ServerError
 from ...failpoints import FAILPOINTS, hit
 from ...transport import Command, Node, Reply, Topology, slot_of, topology_for
-from ...transport.placed import in_motion
+from ...transport.placed import in_motion, placement_problems
 from .guarding import RingGuard
 from .names import Names
 from .scripts import resent
@@ -136,8 +136,11 @@ class Link:
 
     @property
     def problems(self) -> list[str]:
-        """Sentences for a person: servers where writes without an answer can't be stopped."""
-        return [node.unsettled for node in self.topology.nodes() if node.unsettled]
+        """Sentences for a person: servers where writes without an answer can't be stopped, and what
+        the servers of a ring know better than the configuration.
+        """
+        unsettled = [node.unsettled for node in self.topology.nodes() if node.unsettled]
+        return [*unsettled, *placement_problems(self.topology)]
 
     def deadline(self) -> float:
         """When a call that begins now must have ended."""

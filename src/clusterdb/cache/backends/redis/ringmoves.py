@@ -185,6 +185,8 @@ class RingMoves:
             present = replace(self._ring.placing.placed.placement, epoch=1, change=_token())
             await self._write(dict.fromkeys(texts, present), texts)
         await self._settle_here(present)
+        for server in texts:
+            await self._old_connections(server, present)  # that we may ask, before anything changes
         await self._sweep(present)
         following = replace(
             present,
