@@ -27,7 +27,7 @@ MUTANTS = [
     "a copy comes late",
     "a mark comes late",
     "a server that came back empty is trusted",
-    "a server that came back empty gets the old token",
+    "a server that came back empty gets the token of the first",
     "a move that was not begun is put back",
     "a server that lost all is told as if nothing moved",
     "one who goes on forgets marks",
@@ -124,6 +124,8 @@ class World:
             lambda: self._evict("N"),
             lambda: self._empty("S"),
             lambda: self._empty("N"),
+            lambda: self._empty("S", flushed=True),
+            lambda: self._empty("N", flushed=True),
         ]
         begun = kinds[number % len(kinds)]()
         if begun is not None:
@@ -165,9 +167,9 @@ class World:
                 self.truth = None
             server.copy, self.copy_lost = None, True
 
-    def _empty(self, name: str) -> None:
-        """A server comes back without data, and connections to it are lost. Not all do: then nobody
-        would know of any placement.
+    def _empty(self, name: str, *, flushed: bool = False) -> None:
+        """A server comes back without data, and connections to it are lost, unless it was only
+        flushed. That happens to one of them: else nobody would know of any placement.
         """
         server, other = self.servers[name], self.servers["N" if name == "S" else "S"]
         if other.record is None:
@@ -178,7 +180,7 @@ class World:
             self.orphan = True  # it is kept, or lost, whoever comes first
         self.copy_lost |= name == "N" and server.copy is not None
         self.servers[name] = Server(record=None)
-        for client in self.clients:
+        for client in self.clients if not flushed else ():
             client.cut(name)
 
     def _wanted(self) -> bool:
@@ -271,14 +273,21 @@ class World:
 
     def _look_at_all(self, client: Client) -> Steps:
         """If nobody knows of the move that this client knows of, there is none any more."""
-        version, found = client.version, [(BEFORE, 0)]
+        version, found = client.version, dict[str, Record | None]()
         for name in ("S", "N"):
             yield
             self._look(client, self.servers[name])
-            record = self.servers[name].record
-            found += [record.version] if record is not None else []
-        if client.version == version and max(found) < version and client.epoch == MOVE:
-            client.take(max(found))
+            found[name] = self.servers[name].record
+        if client.version != version:
+            return
+        latest = max([each.version for each in found.values() if each], default=(BEFORE, 0))
+        if latest < version and client.epoch == MOVE:
+            client.take(latest)
+            return
+        for name, other in (("S", "N"), ("N", "S")):
+            yield
+            if client.version == version:
+                self._put_back(self.servers[name], client, found[other])
 
     def _put_back(self, server: Server, client: Client, vouched: Record | None) -> None:
         there = server.record.epoch if server.record is not None else 0
@@ -291,11 +300,8 @@ class World:
             and not there
             and (server.key, server.copy, server.mark) == (None, None, False)
         ):
-            token = 0
-            if self.mutant == "a server that came back empty gets the old token":
-                token = max(
-                    [each.record.token for each in self.servers.values() if each.record], default=0
-                )
+            first = self.mutant == "a server that came back empty gets the token of the first"
+            token = 1 if first else 0
             server.record = Record(MOVE, "moving", token, vouched.change)
 
     # -- who moves
