@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import closing
 from pathlib import Path
 
@@ -112,6 +112,67 @@ async def test_a_look_is_no_use(valkey):
 AGED = """
 redis.call('RESTORE', KEYS[1], 0, redis.call('DUMP', KEYS[1]), 'REPLACE', 'IDLETIME', ARGV[1])
 """
+
+
+READS: dict[str, Callable[[Cache], Awaitable[object]]] = {
+    "get": lambda cache: cache.get("k"),
+    "get_many": lambda cache: cache.get_many(["k"]),
+    "lookup": lambda cache: cache.lookup("k"),
+    "get_or_load": lambda cache: cache.get_or_load("k", lambda: 2),
+    "touch": lambda cache: cache.touch("k", "30d"),
+    "increment": lambda cache: cache.increment("k"),
+}
+
+
+@pytest.mark.server
+@pytest.mark.parametrize("servers", ["redis_server", "valkey"])
+async def test_whatever_reads_an_entry_on_its_server_keeps_it(
+    servers: str, request: pytest.FixtureRequest
+):
+    """Also by a script, and also on a Redis before 7.2: it remembers the last use of both."""
+    deployment = request.getfixturevalue(servers)
+    shared = on_redis(deployment)
+    [server] = deployment.servers
+    async with shared.cache("all") as cache:
+        await cache.set("k", 1, tags=("t",))
+        for name, read in READS.items():
+            server.cli("EVAL", AGED, "1", "test:default:k", str(OLD))
+            async with shared.cache() as reader:  # with nothing near
+                await read(reader)
+            job = await cleaned(cache)
+            assert job.removed == 0, name
+            assert int(server.cli("OBJECT", "IDLETIME", "test:default:k")) < OLD, name
+        server.cli("EVAL", AGED, "1", "test:default:k", str(OLD))
+        assert (await cleaned(cache)).removed == 1, "nobody read it again"
+
+
+@pytest.mark.server
+async def test_a_nonce_stays_and_whoever_removes_one_ends_what_refers_to_it(redis_server):
+    """A missing nonce is a changed one, so that no entry comes back, whatever happens between."""
+    shared = on_redis(redis_server)
+    [server] = redis_server.servers
+    async with shared.cache("all") as cache, shared.cache() as other:
+        await cache.set("old", 1, tags=("t",))
+        assert await other.get("old") == 1
+        assert int(server.cli("MEMORY", "USAGE", "test:#tag:t")) <= 100
+        server.cli("EVAL", AGED, "1", "test:#tag:t", str(OLD))
+        await cleaned(cache)
+        assert await other.get("old") == 1, "the clean-up leaves nonces"
+
+        async def remove() -> None:
+            for _ in range(50):
+                server.ask("UNLINK", "test:#tag:t")
+                await asyncio.sleep(0)
+
+        async def write() -> None:
+            for at in range(50):
+                await cache.set(f"new{at}", at, tags=("t",))
+
+        await asyncio.gather(remove(), write())
+        await cache.set("last", 2, tags=("t",))
+        assert await cache.get("old") is None
+        assert await cache.get("last") == 2
+        assert await cache.get_or_load("old", lambda: 3) == 3
 
 
 @pytest.mark.server

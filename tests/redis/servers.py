@@ -73,13 +73,16 @@ def wait_until(true: Callable[[], object], what: str, within: float = _STARTS_WI
 
 @dataclass
 class Server:
-    """One server process in ``directory``; ``options`` are words of its command line."""
+    """One server process in ``directory``; ``options`` are words of its command line; ``login`` is
+    the user and password of :meth:`cli`.
+    """
 
     directory: Path
     options: list[str] = field(default_factory=list)
     program: str = "redis-server"
     port: int = 0
     tls: Path | None = None
+    login: tuple[str, str] | None = None
     process: subprocess.Popen[bytes] | None = None
 
     def __post_init__(self) -> None:
@@ -151,10 +154,20 @@ class Server:
         return context.wrap_socket(plain, server_hostname="localhost")
 
     def cli(self, *words: str) -> str:
-        """The output of `redis-cli` (no TLS)."""
-        command = ["redis-cli", "-p", str(self.port), *words]
+        """The output of `redis-cli`."""
+        command = ["redis-cli", "-p", str(self.port), *self.way(), *words]
         done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=30)
         return done.stdout.strip()
+
+    def way(self) -> list[str]:
+        """How `redis-cli` gets in: its words for the login and for TLS."""
+        words = []
+        if self.login is not None:
+            words += ["--no-auth-warning", "--user", self.login[0], "-a", self.login[1]]
+        if self.tls is not None:
+            words += ["--tls", "--cacert", str(self.tls / "ca.crt")]
+            words += ["--cert", str(self.tls / "client.crt"), "--key", str(self.tls / "client.key")]
+        return words
 
     def replicates(self, copies: int) -> bool:
         """Whether a write reaches ``copies`` replicas; one that has just followed a master takes
@@ -190,13 +203,16 @@ class Server:
 
 @dataclass
 class Deployment:
-    """Servers that belong together; ``urls`` are what a configuration needs."""
+    """Servers that belong together; ``urls`` are what a configuration needs, ``plain`` those of
+    the ports without TLS where there are both.
+    """
 
     kind: str
     urls: list[str]
     servers: list[Server]
     sentinels: list[Server] = field(default_factory=list)
     certificates: Path | None = None
+    plain: list[str] = field(default_factory=list)
 
     def stop(self) -> None:
         for server in [*self.sentinels, *self.servers]:
@@ -235,13 +251,17 @@ def tls(place: Path, *, outlives: bool = False) -> Deployment:
         "user default off\n",
         encoding="utf-8",
     )
-    options = ["--aclfile", str(acl), "--tls-auth-clients", "yes"]
-    for option, name in (("cert-file", "server.crt"), ("key-file", "server.key")):
-        options += [f"--tls-{option}", str(certificates / name)]
-    options += ["--tls-ca-cert-file", str(certificates / "ca.crt")]
+    options = ["--aclfile", str(acl), *_encryption(certificates)]
     server = Server(place / "server", options, tls=certificates).start(outlives=outlives)
     url = f"rediss://{HOST}:{server.port}"
     return Deployment("tls", [url], [server], certificates=certificates)
+
+
+def _encryption(certificates: Path) -> list[str]:
+    options = ["--tls-auth-clients", "yes"]
+    for option, name in (("cert-file", "server.crt"), ("key-file", "server.key")):
+        options += [f"--tls-{option}", str(certificates / name)]
+    return [*options, "--tls-ca-cert-file", str(certificates / "ca.crt")]
 
 
 def ring(place: Path, *, outlives: bool = False) -> Deployment:
@@ -285,30 +305,79 @@ def sentinel(place: Path, *, outlives: bool = False) -> Deployment:
 
 def cluster(place: Path, *, outlives: bool = False, program: str = "redis-server") -> Deployment:
     """Three primaries, each with a replica, that fail over after a second."""
-    options = ["--cluster-enabled", "yes", "--cluster-node-timeout", "1000"]
-    servers = [Server(place / f"node{n}", options, program) for n in range(6)]
+    servers = [Server(place / f"node{n}", list(_CLUSTERED), program) for n in range(6)]
+    urls = [f"redis://{HOST}:{each.port}" for each in servers[:3]]
+    _join(servers, replicas=1, outlives=outlives)
+    return Deployment("cluster", urls, servers)
+
+
+def guarded_cluster(place: Path) -> Deployment:
+    """Three primaries that want a password, and have no replicas."""
+    options = [*_CLUSTERED, "--requirepass", PASSWORD, "--masterauth", PASSWORD]
+    login = "default", PASSWORD
+    servers = [Server(place / f"node{n}", list(options), login=login) for n in range(3)]
+    _join(servers, replicas=0)
+    urls = [f"redis://{HOST}:{each.port}" for each in servers]
+    return Deployment("guarded_cluster", urls, servers)
+
+
+def tls_cluster(place: Path) -> Deployment:
+    """Three primaries with TLS between them too, and no replicas. Only a user `root` may log in.
+    Each has a port without TLS as well.
+    """
+    certificates = make_certificates(place / "tls")
+    acl = place / "users.acl"
+    acl.write_text(f"user root on #{_sha256(PASSWORD)} ~* &* +@all\nuser default off\n")
+    options = [*_CLUSTERED, "--aclfile", str(acl), "--tls-cluster", "yes"]
+    options += ["--tls-replication", "yes", *_encryption(certificates)]
+    login = "root", PASSWORD
+    plain = [free_port() for _ in range(3)]
+    servers = [
+        Server(
+            place / f"node{n}",
+            [*options, "--port", str(port)],
+            tls=certificates,
+            login=login,
+        )
+        for n, port in enumerate(plain)
+    ]
+    _join(servers, replicas=0)
+    urls = [f"rediss://{HOST}:{each.port}" for each in servers]
+    return Deployment(
+        "tls_cluster",
+        urls,
+        servers,
+        certificates=certificates,
+        plain=[f"redis://{HOST}:{port}" for port in plain],
+    )
+
+
+_CLUSTERED = ("--cluster-enabled", "yes", "--cluster-node-timeout", "1000")
+
+
+def _join(servers: Sequence[Server], *, replicas: int, outlives: bool = False) -> None:
+    """Start servers, and make a cluster of them."""
     for server in servers:
         server.launch(outlives=outlives)
     for server in servers:
         wait_until(server.answers, f"cluster node on port {server.port}")
     addresses = [f"{HOST}:{each.port}" for each in servers]
-    create = ["redis-cli", "--cluster", "create", *addresses]
+    create = ["redis-cli", *servers[0].way(), "--cluster", "create", *addresses]
     subprocess.run(
-        [*create, "--cluster-replicas", "1", "--cluster-yes"],
+        [*create, "--cluster-replicas", str(replicas), "--cluster-yes"],
         check=True,
         timeout=60,
         capture_output=True,
     )
-    wait_until(lambda: all(map(_knows_all, servers)), "a cluster that is whole")
-    return Deployment("cluster", [f"redis://{address}" for address in addresses[:3]], servers)
+    wait_until(lambda: all(_knows_all(each, len(servers)) for each in servers), "a whole cluster")
 
 
-def _knows_all(server: Server) -> bool:
+def _knows_all(server: Server, count: int) -> bool:
     whole = "cluster_state:ok" in server.cli("CLUSTER", "INFO")
     replication = server.info("replication")
     linked = replication["role"] == "master" or replication["master_link_status"] == "up"
     shards = server.cli("CLUSTER", "SLOTS").count(HOST)
-    return whole and linked and shards == 6
+    return whole and linked and shards == count
 
 
 KINDS: dict[str, Callable[..., Deployment]] = {

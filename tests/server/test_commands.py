@@ -222,6 +222,12 @@ def test_the_demo_gives_advice_and_has_hot_keys(run: Run):
         assert all(reads is None and 0 < share <= 1 for _, reads, share in hot["keys"])
 
 
+def test_the_server_may_be_named_before_the_command(run: Run, url: str):
+    assert run("--url", url, "set", "first", "1")[:2] == (0, "stored\n")
+    assert run(f"--url={url}", "get", "first")[:2] == (0, "1\n")
+    assert run("--url", url, "events", "tail", "--kind", "none")[0] == 2
+
+
 @pytest.mark.parametrize(
     ("words", "code", "said"),
     [

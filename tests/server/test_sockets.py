@@ -318,6 +318,23 @@ async def test_mutual_tls(serve, tmp_path: Path):
         assert (await known.get("/v1/health")).status_code == 200
 
 
+async def test_a_handshake_that_never_ends_is_cut(serve, tmp_path: Path):
+    """By a limit of its own: asyncio's is a minute."""
+    own = certificate(tmp_path, "server", None)
+    served = await serve(certificate=own[0], key=own[1], handshake_timeout=0.2)
+    async with asyncio.timeout(20):
+        async with served.connection() as silent:
+            assert await silent.ended() == b""
+        async with served.connection() as begun:
+            begun.writer.write(
+                b"\x16\x03\x01\x02\x00\x01"
+            )  # the head of a ClientHello, and no more
+            assert await begun.ended() == b""
+    context = ssl.create_default_context(cafile=own[0])
+    async with httpx.AsyncClient(base_url=served.url, verify=context) as known:
+        assert (await known.get("/healthz")).status_code == 200
+
+
 async def test_a_stream_whose_request_never_ends_is_ended(serve, caplog):
     served = await serve(body_timeout=0.2)
     async with served.connection() as socket, asyncio.timeout(20):

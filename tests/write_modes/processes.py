@@ -68,7 +68,7 @@ def as_file(world: World, mode: str, **options: Any) -> dict[str, Any]:
     else:
         assert isinstance(backend, Redis)
         cached = {"type": "redis", "urls": list(backend.urls)}
-        cached |= {"pool": {"timeout": backend.pool.timeout}}
+        cached |= {"pool": {"timeout": backend.pool.timeout}, "cluster": backend.cluster}
         if backend.sentinel is not None:
             cached |= {"sentinel": {"master": backend.sentinel.master}}
     if isinstance(storage, SQLite):

@@ -5,11 +5,12 @@ accepted is written all the same.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 
 import pytest
 from tests.redis.servers import HOST, MASTER, Deployment, Server, missing, start, wait_until
+from tests.redis.servers import ring as start_ring
 from tests.write_modes.processes import Worker, spawn
 from tests.write_modes.world import World, until
 
@@ -45,6 +46,14 @@ def sentinel(watched: Deployment) -> Deployment:
             each.start()
     wait_until(lambda: chief.replicates(2), "replicas that take writes")
     return watched
+
+
+@pytest.fixture
+def cluster(tmp_path: Path) -> Iterator[Deployment]:
+    """Three primaries with a replica each, of the test's own: it kills one."""
+    deployment = start("cluster", tmp_path / "cluster")
+    yield deployment
+    deployment.stop()
 
 
 @pytest.fixture
@@ -114,6 +123,38 @@ async def test_what_was_accepted_outlives_the_primary_and_its_writer(
     world: World, workers: list[Worker], sentinel: Deployment
 ):
     """Both are killed while writes are under way, and another process writes what they left."""
+    await outlives(world, workers, lambda: primary(sentinel).kill())
+
+
+async def test_on_a_cluster_too(cluster: Deployment, tmp_path: Path, workers: list[Worker]):
+    """Where a third of the keys' intents is on the primary that dies, with its only replica."""
+    pool = PoolConfig(timeout=1.0, connect_timeout=1.0)
+    redis = Redis(urls=cluster.urls, cluster=True, pool=pool)
+    rows = SQLite(path=tmp_path / "rows.db")
+
+    def kill_one() -> None:
+        lost = cluster.servers[0]  # the first three are the primaries
+        assert lost.info("replication")["role"] == "master"
+        assert int(lost.cli("DBSIZE")) > 0
+        lost.kill()
+        alive = cluster.servers[1]
+        whole = f":{lost.port}@"
+        wait_until(lambda: whole not in _primaries(alive), "a replica in its place", 30)
+
+    async with World(redis, rows, str(tmp_path / "journals")) as world:
+        await outlives(world, workers, kill_one)
+
+
+def _primaries(server: Server) -> str:
+    """The primaries with slots, as a server of a cluster knows them."""
+    lines = server.cli("CLUSTER", "NODES").splitlines()
+    return "\n".join([line for line in lines if "master" in line and "fail" not in line])
+
+
+async def outlives(world: World, workers: list[Worker], kill: Callable[[], None]) -> None:
+    """Whatever a worker was told is accepted, before and after the kill, gets into the database,
+    though it never flushes, and is killed too.
+    """
     options = {"durability": "replicated", "flush_interval": 60, "replication": ONE_OTHER}
     worker = spawn(workers, world, "write_behind", keys=50, options=options)
     accepted: dict[str, int] = {}
@@ -125,7 +166,7 @@ async def test_what_was_accepted_outlives_the_primary_and_its_writer(
             accepted[key] = value
             since += killed
         if lines == 200:
-            await asyncio.to_thread(primary(sentinel).kill)
+            await asyncio.to_thread(kill)
             killed = True
     worker.end()
     async with world.make("behind", durability="replicated", replication=ONE_OTHER) as other:
@@ -133,6 +174,30 @@ async def test_what_was_accepted_outlives_the_primary_and_its_writer(
             assert await other.get(key, type=int, default=-1) >= value
     for key, value in accepted.items():
         assert await world.value(key) >= value
+
+
+async def test_on_a_ring_one_server_has_each_intent(tmp_path: Path):
+    """More copies can't be had there: none of its servers is another's replica."""
+    ring = start_ring(tmp_path / "ring")
+    rows = SQLite(path=tmp_path / "rows.db")
+    try:
+        async with World(Redis(urls=ring.urls), rows, str(tmp_path / "journals")) as world:
+            lost = await world.cache("behind", durability="replicated", flush_interval=60)
+            keys = {f"k{at}": at for at in range(40)}
+            await lost.set_many(keys)
+            hashes = [each.cli("KEYS", "*#pending:*").split() for each in ring.servers]
+            assert all(hashes), "each server has some"
+            assert len({name for each in hashes for name in each}) == sum(map(len, hashes))
+            async with world.make("behind", durability="replicated") as other:
+                assert await other.get_many(list(keys)) == keys
+            assert [await world.value(key) for key in keys] == list(keys.values())
+
+            several = await world.cache("behind", durability="replicated", replication=ONE_OTHER)
+            with pytest.raises(Degraded) as caught:
+                await several.set("k", 1)
+            assert (caught.value.acknowledged, caught.value.wanted) == (1, 2)
+    finally:
+        ring.stop()
 
 
 @pytest.mark.parametrize("world", [10.0], indirect=True, ids=["a call outlasts the failover"])

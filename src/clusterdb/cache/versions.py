@@ -25,6 +25,10 @@ _APART: Final = 60_000_000 << RANDOM_BITS
 next century would end the order of versions for good.
 """
 
+_NEARLY_LAST: Final = 2**63 - 2**52
+"""Nobody draws versions from here on, which databases could not count further: a person wrote them.
+"""
+
 
 class Versions:
     """Draws versions: they grow in this process, and two processes draw the same one in 4096 only
@@ -51,6 +55,17 @@ class Versions:
         """Draw nothing below ``version``, which another process drew, from now on."""
         if self._last < version <= self._now() + _APART:
             self._last = version
+
+    def follow(self, version: Version) -> None:
+        """Draw nothing below ``version`` from now on, however far its clock is from ours: for those
+        to whom an order matters more than the time. Two who follow one version go on apart.
+        """
+        if self._last < version < _NEARLY_LAST:
+            self._last = version + random.getrandbits(RANDOM_BITS)
+
+    def later(self, version: Version) -> bool:
+        """Whether our clock has not come to a version yet."""
+        return version > self._now()
 
     def ahead(self, version: Version) -> bool:
         """Whether no clock that is about right can have drawn a version yet."""

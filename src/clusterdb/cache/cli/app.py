@@ -21,6 +21,7 @@ from clusterdb.cache import (
 
 from ..errors import BackupUnavailable, NoStorage, StorageUnavailable, UnknownBackup
 from .advise import advise
+from .ahead import behind_command
 from .backup import backup
 from .change import delete, increment, touch
 from .completion import completion
@@ -44,6 +45,7 @@ from .set import set_value
 from .simulate import simulate
 from .status import regions, status
 from .storage import storage
+from .target import ConfigFile, Url
 from .top import top
 from .warm import warm
 
@@ -102,7 +104,8 @@ def run(argv: Sequence[str]) -> int:
     """Run one command and return its exit code. User errors are one line on stderr."""
     command = typer.main.get_command(app)
     try:
-        outcome: Any = command.main(list(argv), prog_name="cache", standalone_mode=False)
+        words = behind_command(command, argv)
+        outcome: Any = command.main(words, prog_name="cache", standalone_mode=False)
     except _UsageError as error:
         return _wrong_usage(error)
     except typer.Abort:  # how older versions of typer report an interrupt
@@ -154,5 +157,7 @@ def _cache(
             "--version", callback=_show_version, is_eager=True, help="Show the version and exit."
         ),
     ] = False,
+    _config: ConfigFile = None,  # for the help: `behind_command` gives both to the command
+    _url: Url = None,
 ) -> None:
     """ClusterDB Cache: read and change a cache, see what happens in it, check its files."""

@@ -10,7 +10,7 @@ from typing import Annotated, Final
 import msgspec
 import typer
 
-from clusterdb.cache import Cache, CacheConfig, CacheError
+from clusterdb.cache import Cache, CacheConfig, CacheError, InvalidArgument
 
 from ..checking import told
 from ..config import Disk, Redis
@@ -172,13 +172,18 @@ def doctor(
     file: Annotated[
         Path | None, typer.Argument(help="A configuration file to check too.", show_default=False)
     ] = None,
+    config: Annotated[
+        Path | None, typer.Option("--config", help="The same as FILE.", show_default=False)
+    ] = None,
     url: Url = None,
     as_json: Annotated[bool, typer.Option("--json", help="Write JSON.")] = False,
 ) -> None:
     """Say what is installed, whether a cache works here, and what is wrong with the one of FILE or
     --url: each trouble with its cause and solution. Exits 1 where something fails.
     """
-    report = examine(file, url)
+    if file is not None and config is not None:
+        raise InvalidArgument("FILE and --config name the same: give one of them")
+    report = examine(file or config, url)
     if as_json:
         print_json({"ok": report.ok, "build": report.build, **msgspec.to_builtins(report)})
     else:

@@ -47,6 +47,8 @@ async def run(
     listener = await _listen(settings)
     lasting = Lasting(settings.max_streams)
     server = _Server(_config(build(cache, settings, lasting), settings))
+    if settings.certificate is not None:
+        server.patience = settings.handshake_timeout
     server.ending = lasting.end
     server.begun = lambda: started and started(_address(settings, listener.getsockname()[1]))
     serving = asyncio.create_task(server.serve(sockets=[listener]))
@@ -59,14 +61,36 @@ async def run(
 
 
 class _Server(uvicorn.Server):
-    """Says when it has begun, and when it ends."""
+    """Says when it has begun, and when it ends. ``patience``: seconds for each end of TLS."""
 
     begun: Callable[[], object]
     ending: Callable[[], object]
+    patience: float | None = None
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        await super().startup(sockets)
+        """Listen here: uvicorn has no setting for how long a handshake may take, and asyncio waits
+        a minute for one.
+        """
+        await super().startup([])
+        for each in sockets or []:
+            self.servers.append(
+                await asyncio.get_running_loop().create_server(
+                    self._protocol,
+                    sock=each,
+                    ssl=self.config.ssl,
+                    backlog=self.config.backlog,
+                    ssl_handshake_timeout=self.patience,
+                    ssl_shutdown_timeout=self.patience,
+                )
+            )
         self.begun()
+
+    def _protocol(self) -> asyncio.Protocol:
+        made: Any = self.config.http_protocol_class
+        protocol: asyncio.Protocol = made(
+            config=self.config, server_state=self.server_state, app_state=self.lifespan.state
+        )
+        return protocol
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """Of what is handled here uvicorn raises the signal again when it has ended, and SIGTERM

@@ -39,7 +39,8 @@ class ServerSettings(msgspec.Struct, frozen=True, kw_only=True):
     all. ``origins``: other web origins whose pages may use it. ``max_body`` is in bytes. ``rate``:
     requests a second of one address, twice as many at once; ``None`` for any number.
     ``timeout``, ``body_timeout``, ``write_timeout``: seconds for an answer, until a request is
-    there, and for a client to take what is sent. ``max_streams``: event streams at once,
+    there, and for a client to take what is sent; ``handshake_timeout``: for the handshake of TLS,
+    and for its end. ``max_streams``: event streams at once,
     ``stream_queue``: events that wait in each; ``heartbeat``: seconds between signs of life.
     ``max_connections``: connections at once.
     """
@@ -58,6 +59,7 @@ class ServerSettings(msgspec.Struct, frozen=True, kw_only=True):
     timeout: Positive = 30.0
     body_timeout: Positive = 10.0
     write_timeout: Positive = 30.0
+    handshake_timeout: Positive = 5.0
     max_streams: int = 32
     stream_queue: int = 256
     heartbeat: Positive = 15.0

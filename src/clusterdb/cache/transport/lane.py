@@ -27,6 +27,10 @@ _CROWDED: Final = 4096
 _FIRST_PAUSE: Final = 0.02
 _LONGEST_PAUSE: Final = 1.0
 _STEADY: Final = 1.0
+_SILENT: Final = (
+    "no connection was open in time: nothing there answered; does the server want TLS "
+    "where the URL has none (redis://), or have none where the URL wants it (rediss://)?"
+)
 _FLAPPING_PAUSE: Final = 0.05
 
 
@@ -103,7 +107,7 @@ class Lane:
                 async with asyncio.timeout(deadline - self._now()):
                     await asyncio.shield(self._attempt)
             except TimeoutError:
-                raise BackendUnavailable("no connection was open in time") from None
+                raise BackendUnavailable(_SILENT) from None
         return connection
 
     def _grow(self) -> None:

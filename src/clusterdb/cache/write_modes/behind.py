@@ -33,13 +33,14 @@ from ..backoff import Backoff
 from ..clock import Clock
 from ..codec import stamped
 from ..config import WriteBehind
-from ..errors import BackendUnavailable, CacheError, ConfigError, Overloaded, StorageUnavailable
+from ..errors import BackendUnavailable, CacheError, Overloaded, StorageUnavailable
 from ..failpoints import FAILPOINTS, hit
 from ..intents import Intent, Intents, Mine, PutAside
 from ..protocols import Backend, Drop, Put, Written
-from ..rows import RowChange, RowWritten, Storage
+from ..rows import RowWritten, Storage
 from ..types import MISSING, RemovalCause
 from ..versions import Versions
+from .batches import Batches
 from .pending import Pending
 from .progress import Progress
 from .rows import Shape, row_version
@@ -80,6 +81,7 @@ class Behind:
         self._mine = mine
         self._versions = Versions(clock)
         self._queue = Pending()
+        self._batches = Batches(storage, clock, shapes, intents, self._versions)
         self._tasks: set[asyncio.Task[None]] = set()
         self._flusher: asyncio.Task[None] | None = None
         self._wake = asyncio.Event()
@@ -145,13 +147,14 @@ class Behind:
         self._intents.forked()
 
     def _take_up(self, intents: Sequence[Intent]) -> None:
+        self._batches.took_up(intents)
         for intent in intents:
-            self._versions.saw(intent.version)
+            self._versions.follow(intent.version)
             self._queue.add(intent)
 
     def saw(self, version: int) -> None:
         """A row has this version: later writes have higher ones."""
-        self._versions.saw(version)
+        self._versions.follow(version)
 
     # -- writing and reading
 
@@ -332,34 +335,14 @@ class Behind:
 
     async def _write(self, batch: Sequence[Intent]) -> CacheError | None:
         """Write a batch; the error that kept it from being written."""
-        rows = [self._row(intent) for intent in batch]
-        able = [row for row in rows if isinstance(row, RowChange)]
         try:
-            written = iter(await self._storage.write(able) if able else [])
-            outcomes = [next(written) if isinstance(row, RowChange) else row for row in rows]
+            batch, outcomes = await self._batches.write(batch)
             if FAILPOINTS:
                 await hit("after-flush-before-forget")
             return await self._take_in(batch, outcomes)
         except CacheError as error:
             self._queue.failed(batch)
             return error
-
-    def _row(self, intent: Intent) -> RowChange | CacheError:
-        """The change of a row, or why there is none of this value."""
-        value, ttl = intent.value, None
-        if intent.deadline is not None:
-            ttl = intent.deadline - self._clock.wall()
-            if ttl <= 0:
-                value, ttl = MISSING, None
-        shape = self._shapes.get(intent.region)
-        if shape is None:
-            return ConfigError(f"region {intent.region!r} is not written behind any more")
-        try:
-            value = shape.stored(value)
-        except CacheError as error:
-            return error
-        version = intent.version if "versions" in self._storage.capabilities else None
-        return RowChange(intent.region, intent.key, value, ttl, intent.tags, version=version)
 
     async def _take_in(
         self, batch: Sequence[Intent], outcomes: Sequence[RowWritten | CacheError]
@@ -381,7 +364,6 @@ class Behind:
                 old.append(intent)
                 done.append(intent)
             else:
-                self._versions.saw(outcome.version)
                 self.flushed += outcome.applied
                 if outcome.version > intent.version:
                     old.append(intent)
@@ -389,6 +371,7 @@ class Behind:
         await self._forget_copies(old)
         await self._intents.flushed(done)
         self._queue.settled(done)
+        self._batches.done(done)
         self._queue.failed(again)
         return error
 

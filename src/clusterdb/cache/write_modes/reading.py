@@ -50,6 +50,8 @@ class Reading:
         behind = store.behinds.get(region)
         answers: list[Record | None] = [None if each is None else opened(each) for each in records]
         if behind is not None:
+            for record in records:
+                behind.saw(row_version(record))  # what is written next is newer than what was read
             self._overlay(store.shapes[region], behind.known(region, keys), keys, records, answers)
         if not brief:
             await self._exact(region, records, answers)
@@ -115,6 +117,9 @@ class Reading:
             keys = [key for key in keys if key not in found]
         try:
             rows = await store.asking.rows_of(region, keys) if keys else {}
+            if behind is not None:
+                for row in rows.values():
+                    behind.saw(row.version)
             await self._cache(region, shape, claims, rows)
         finally:
             await self._give_back(region, [claim for claim in claims.values() if not claim.dropped])

@@ -1,5 +1,6 @@
 import os
 import shutil
+import socket
 import subprocess
 import sys
 from importlib.metadata import version
@@ -110,6 +111,22 @@ def test_an_interrupt_exits_130_without_a_traceback(
 
     assert main(["doctor"]) == 130
     assert capsys.readouterr() == ("", "cache: interrupted\n")
+
+
+def test_a_server_that_says_nothing_is_told_with_what_may_be_wrong(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    """As one without TLS does when it is asked for it."""
+    file = tmp_path / "cache.yaml"
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        url = f"rediss://127.0.0.1:{silent.getsockname()[1]}"
+        pool = "{timeout: 0.2, connect_timeout: 5}"
+        backend = f"{{type: redis, urls: [{url}], pool: {pool}}}"
+        file.write_text(f"cache: {{name: a, backend: {backend}}}\n", encoding="utf-8")
+        assert main(["--config", str(file), "get", "k"]) == 3
+    out, err = capsys.readouterr()
+    assert (out, err.count("\n")) == ("", 1)
+    assert "rediss://" in err
 
 
 def test_the_help_names_every_command():

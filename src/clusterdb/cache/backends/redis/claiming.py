@@ -21,7 +21,7 @@ from ...codec import RegionCodec
 from ...errors import CacheError, ServerError
 from ...protocols import Put, Written
 from ...settings import RegionSettings
-from ...transport import Command
+from ...transport import Command, Reply
 from ...types import Record
 from ...versions import Versions
 from .held import Held, HeldClaims
@@ -215,17 +215,14 @@ class Claiming:
             commands.append(FILL.call(name, held.token, data, px))
             places.append(at)
             drawn.append((version, held))
+        names = [fills[at][0].key for at in places]
         try:
-            keys = [self._names.entry(region, fills[at][0].key) for at in places]
+            keys = [self._names.entry(region, key) for key in names]
             stamps = [tuple(held.nonces.items()) for _, held in drawn]
-            if any(stamps):
-                replies, alive = await asyncio.gather(
-                    self._link.send(commands, keys, write=True, bulk=bulk),
-                    self._nonces.alive(region, stamps),
-                )
-            else:
-                replies = await self._link.send(commands, keys, write=True, bulk=bulk)
-                alive = [True] * len(replies)
+            replies, alive = await self._fill(region, commands, keys, stamps, bulk)
+        except BaseException:  # they may never have been sent, and nobody else gives them back
+            lost += [(key, held) for key, (_, held) in zip(names, drawn, strict=True)]
+            raise
         finally:
             self._owe(lost)
         for at, (version, held), reply, lives in zip(places, drawn, replies, alive, strict=True):
@@ -235,6 +232,21 @@ class Claiming:
             elif reply == 1 and lives:
                 outcomes[at] = Written(applied=True, version=version)
         return raised_if_away(outcomes)
+
+    async def _fill(
+        self,
+        region: str,
+        commands: Sequence[Command],
+        keys: Sequence[bytes],
+        stamps: Sequence[tuple[tuple[str, int], ...]],
+        bulk: bool,
+    ) -> tuple[list[Reply], list[bool]]:
+        """The replies to fills, and whether the tags of each lived when it was stored."""
+        filling = self._link.send(commands, keys, write=True, bulk=bulk)
+        if not any(stamps):
+            replies = await filling
+            return replies, [True] * len(replies)
+        return await asyncio.gather(filling, self._nonces.alive(region, stamps))
 
     async def release(self, region: str, claims: Sequence[Claim]) -> None:
         """See :meth:`Backend.release`. Cost: one round trip a server."""

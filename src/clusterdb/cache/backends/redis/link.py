@@ -40,6 +40,9 @@ _REMEDIES: Final = {
     "NOPERM": "give the user of backend.username permission for it, and for the keys of this cache",
     "READONLY": "it is a replica: connect to the primary, or through Sentinel or Cluster",
     "MISCONF": "the server can't save to its disk and refuses writes",
+    "IOERR": "servers with tls-cluster speak TLS to each other, to the port that we know: give "
+    "rediss:// URLs; without it, see whether they reach each other",
+    "MOVED": "it belongs to a Redis Cluster: set cluster: true in backend",
     "NOREPLICAS": "the server has fewer replicas than its min-replicas-to-write",
 }
 
