@@ -102,6 +102,10 @@ class PlacedRing(Ring):
             return Seat(self._fixed.owners(key)[0], None)
         return self.placing.placed.seat(key)
 
+    def database(self, server: str) -> int:
+        """The number of the database that we use on a server."""
+        return self._by_name[server].endpoint.database
+
     def in_motion(self, key: bytes) -> bool:
         """Whether ``key`` is getting another server."""
         return self.moving and self.seat(key).then is not None
@@ -244,7 +248,8 @@ class PlacedRing(Ring):
                 }
             await asyncio.sleep(min(_PAUSE, left_of_it))
             if STALE in not_yet.values():
-                await self.placing.look(self._nodes, work.deadline)
+                with suppress(CacheError):
+                    await self.placing.look(self._nodes, work.deadline)
         anew = BackendUnavailable("the keys were placed anew")
         return replies | dict.fromkeys(waiting, anew)
 

@@ -61,7 +61,8 @@ _SWAP: Final = Script(
 if (redis.call('GET', KEYS[1]) or '') ~= ARGV[1] then return 0 end
 redis.call('SET', KEYS[1], ARGV[2])
 return 1
-"""
+""",
+    "allow-oom",  # a full server, too, has to learn that a move has ended
 )
 
 # version, whether it has to be an entry -> 1 | 0
@@ -292,7 +293,9 @@ class RingMoves:
 
     async def _old_connections(self, server: str, placement: Placement) -> list[int]:
         text = await self._asked(server, ("CLIENT", "LIST"))
-        return _others(text.decode(), self._ring.placing.label, placement.version)
+        ring = self._ring
+        label, database = ring.placing.label, ring.database(server)
+        return _others(text.decode(), label, placement.version, database)
 
     async def _end(self, server: str, number: int) -> None:
         try:
@@ -414,10 +417,11 @@ def _token() -> str:
     return os.urandom(8).hex()
 
 
-def _others(clients: str, label: str, version: str) -> list[int]:
+def _others(clients: str, label: str, version: str, database: int) -> list[int]:
     """Of what ``CLIENT LIST`` says, the connections of this cache that may carry commands by a
-    placement other than ``version``. One that has not said yet by which, and is younger than a
-    second, was opened after all servers were told: it will be this one.
+    placement other than ``version``; one of its name in another database is another cache. One
+    that has not said yet by which, and is younger than a second, was opened after all servers
+    were told: it will be this one.
     """
     found: list[int] = []
     for line in clients.splitlines():
@@ -425,7 +429,8 @@ def _others(clients: str, label: str, version: str) -> list[int]:
         name = fields.get("name", "")
         cache, _, known = name.rpartition(":")
         unsaid = name == label and int(fields["age"]) >= 1
-        if unsaid or (cache == label and known != version):
+        ours = cache == label and int(fields["db"]) == database
+        if unsaid or (ours and known != version):
             found.append(int(fields["id"]))
     return found
 
