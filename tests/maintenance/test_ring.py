@@ -300,6 +300,8 @@ async def test_nothing_moves_without_being_asked_for(shared):
 async def test_what_other_weights_left_behind_does_not_come_into_reach(shared):
     async with shared.cache(weights=[1.0, 4.0, 1.0]) as cache:
         await cache.set_many({f"k{n}": "old" for n in range(240)})
+    of_others = Placement(epoch=3, weights={"10.0.0.1:6379": 1.0}, virtual_nodes=256)
+    shared.servers[0].cli("SET", "test:#placement", of_others.text().decode())
     async with shared.cache("asked") as cache:
         values = await fill(cache, 240)
         await cache.delete_many([f"k{n}" for n in range(100)])
@@ -308,6 +310,7 @@ async def test_what_other_weights_left_behind_does_not_come_into_reach(shared):
         assert run.outcome == "done"
         found = await cache.get_many(list(values))
         assert found == {f"k{n}": n for n in range(100, 240)}
+        assert shared.is_whole()
 
 
 async def test_a_scan_meets_each_key_while_they_move(shared):

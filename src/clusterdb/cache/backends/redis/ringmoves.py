@@ -175,16 +175,17 @@ class RingMoves:
         known = [each for text in texts.values() if (each := Placement.read(text)) is not None]
         if any(each.moves for each in known):
             return
-        if known:
-            present = max(known, key=lambda each: each.epoch)
-            if any(text != present.text() for text in texts.values()):
-                raise BackendUnavailable(
-                    "a server has just come back, and does not know yet how keys are placed: it is "
-                    "told within seconds; begin again then"
-                )
-        else:
-            present = replace(self._ring.placing.placed.placement, epoch=1, change=_token())
+        present = max(known, key=lambda each: each.epoch, default=None)
+        if present is None or set(present.weights) != set(texts):  # none yet, or of other servers
+            epoch = 1 if present is None else present.epoch + 1
+            configured = self._ring.placing.configured
+            present = replace(configured, epoch=epoch, change=_token())
             await self._write(dict.fromkeys(texts, present), texts)
+        elif any(text != present.text() for text in texts.values()):
+            raise BackendUnavailable(
+                "a server has just come back, and does not know yet how keys are placed: it is "
+                "told within seconds; begin again then"
+            )
         await self._settle_here(present)
         for server in texts:
             await self._old_connections(server, present)  # that we may ask, before anything changes
