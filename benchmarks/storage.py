@@ -92,9 +92,13 @@ class Servers:
         self.postgres.remove()
         self.redis.stop()
 
-    def rows(self) -> PostgreSQL:
+    def rows(self, *, redis: bool = False) -> PostgreSQL:
+        """A table for each backend: a cache that outlives its processes is told, when the next one
+        starts, of all that others wrote meanwhile, which is not what is measured.
+        """
         pool = PoolConfig(min_connections=CONNECTIONS, max_connections=CONNECTIONS)
-        return PostgreSQL(url=self.postgres.url, pool=pool)
+        table = "redis_storage" if redis else "cache_storage"
+        return PostgreSQL(url=self.postgres.url, pool=pool, table=table)
 
     def cache(
         self, mode: Any, *, redis: bool = False, storage: Any = None, name: str = "bench"
@@ -145,9 +149,9 @@ async def set_all(servers: Servers, mode: Any, keys: int, count: int, *, redis: 
 
 def write_through(servers: Servers, settings: dict[str, int]) -> Times:
     keys, count = settings["keys"], settings["writes"]
-    mode = WriteThrough(backend=servers.rows())
 
     def ours(redis: bool) -> Callable[[], float]:
+        mode = WriteThrough(backend=servers.rows(redis=redis))
         return lambda: asyncio.run(set_all(servers, mode, keys, count, redis=redis))
 
     subjects = {
@@ -166,7 +170,7 @@ def write_behind(servers: Servers, settings: dict[str, int], *, redis: bool) -> 
     def level(durability: str) -> WriteBehind:
         journal = servers.folder / "journals"
         return WriteBehind(
-            backend=servers.rows(),
+            backend=servers.rows(redis=redis),
             durability=durability,  # type: ignore[arg-type]
             journal=journal,
         )

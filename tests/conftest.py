@@ -2,7 +2,9 @@
 and those with a database to another.
 
 What is there when the tests begin, thousands of them and all modules, is kept from the collector of
-cyclic garbage: looking through it took a third of a second each time.
+cyclic garbage, and so is what each file of tests leaves behind, such as its reports and the modules
+it was the first to import: looking through it took a third of a second each time. What is garbage
+is collected before, so that warnings of it are those of the file that made it.
 """
 
 import gc
@@ -11,10 +13,13 @@ from collections.abc import Iterator
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.effort import set_up_hypothesis
 from tests.storage.postgres import PostgresServer, missing
 from tests.storage.postgres import start as start_postgres
 
 DATABASES = ("storage", "write_modes")
+
+set_up_hypothesis()  # before other files are read, which build on it
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
@@ -45,7 +50,18 @@ def begin(nothing: None) -> None:
     """The first use of hypothesis loads what it brings with it."""
 
 
-def pytest_collection_finish() -> None:
-    begin()
+def keep_what_is_there() -> None:
     gc.collect()
     gc.freeze()
+
+
+def pytest_collection_finish() -> None:
+    begin()
+    keep_what_is_there()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item: pytest.Item, nextitem: pytest.Item | None) -> Iterator[None]:
+    yield
+    if nextitem is not None and nextitem.path != item.path:
+        keep_what_is_there()

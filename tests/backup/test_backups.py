@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.backup.conftest import KEY, OTHER_KEY, backup_config
+from tests.effort import times
 
 from clusterdb.cache import (
     BackupEncryption,
@@ -344,7 +345,7 @@ STEPS = st.lists(
 )
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=times(25))
 @given(STEPS)
 def test_any_point_of_any_chain_is_restored_exactly(tmp_path_factory, steps):
     place = tmp_path_factory.mktemp("chain")
@@ -427,7 +428,7 @@ async def test_writes_during_a_backup_tear_no_entry(make):
                 number += 1
                 await cache.set(f"k{random.randrange(3000)}", [number, -number])
                 if number % 50 == 0:
-                    await asyncio.sleep(0)
+                    await asyncio.sleep(0.001)  # lets the threads of the backup run
 
         writing = asyncio.create_task(write())
         await cache.backups.create()

@@ -3,6 +3,7 @@
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.effort import times
 
 from clusterdb.cache import BackupCorrupt, UnknownBackup
 from clusterdb.cache.backup.chains import (
@@ -83,7 +84,7 @@ def histories(draw):
     return catalog(*backups, lost=lost)
 
 
-@settings(max_examples=300)
+@settings(max_examples=times(300))
 @given(histories(), st.integers(0, 60), st.integers(1, 20))
 def test_retention_never_breaks_what_it_keeps(found, now, retention):
     removed = set(gone(found, now, retention))

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from tests.backup.conftest import KEY, OTHER_KEY
+from tests.effort import times
 
 from clusterdb.cache import BackupCorrupt, BackupEncryption, NotSupported, WrongKey
 from clusterdb.cache.backup.container import ENTRIES, BlockReader, BlockWriter, MalformedFile
@@ -73,7 +74,7 @@ entries = st.lists(
 )
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=times(60))
 @given(st.lists(entries), st.sampled_from([None, *CIPHERS]), st.integers(1, 200))
 @example([], CIPHERS[0], 1)
 @example([], None, 7)

@@ -20,9 +20,12 @@ HOUR = 3600.0
 
 @contextmanager
 def killed(operation: str, place: Path, file: str = "", after: int = 1500):
-    """Kill a worker once it has moved so many entries."""
+    """Kill a worker once it has moved so many entries. No temporary file is left of it."""
     command = [sys.executable, str(WORKER), operation, str(place), file]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+    temporary = place.with_name("temporary")
+    temporary.mkdir()
+    environment = os.environ | {"TMPDIR": str(temporary)}
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) as process:
         assert process.stdout is not None
         try:
             for line in process.stdout:
@@ -31,6 +34,7 @@ def killed(operation: str, place: Path, file: str = "", after: int = 1500):
         finally:
             process.kill()
         assert process.wait() == -9
+    assert not list(temporary.iterdir())
     yield
 
 

@@ -189,7 +189,15 @@ def _redis_fills_without_token() -> None:
     from clusterdb.cache.backends.redis import claiming
     from clusterdb.cache.backends.redis.scripts import Script
 
-    setattr(claiming, "FILL", Script("store(KEYS[1], ARGV[2], ARGV[3])\nreturn 1\n"))  # noqa: B010
+    body = """
+local done = {}
+for at, key in ipairs(KEYS) do
+  store(key, ARGV[3 * at - 1], ARGV[3 * at])
+  done[at] = 1
+end
+return done
+"""
+    setattr(claiming, "FILL", Script(body))  # noqa: B010
 
 
 def _redis_forgets_nonces() -> None:

@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import hypothesis.strategies as st
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from tests.disk.processes import check_file
+from tests.effort import times
 
 from clusterdb.cache import Disk
 from clusterdb.cache.backends.disk import DiskBackend
@@ -123,7 +124,7 @@ class Player:
         return None
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=times(60))
 @given(OPERATIONS)
 def test_disk_and_memory_agree(operations: list[tuple[Any, ...]]):
     asyncio.run(compare(operations))

@@ -107,7 +107,7 @@ def _matching(modules: list[Module], pattern: re.Pattern[str]) -> Iterator[str]:
 def no_swallowed_errors(modules: list[Module]) -> Iterator[str]:
     """`except Exception: pass` and `suppress(Exception)` hide what went wrong."""
     for module in modules:
-        for node in ast.walk(module.tree):
+        for node in module.nodes:
             if isinstance(node, ast.ExceptHandler | ast.Call) and _swallows(node):
                 yield f"{module.at(node)} swallows every error"
 
@@ -128,7 +128,7 @@ def compiled_code_does_not_wait_in_a_handler(modules: list[Module]) -> Iterator[
     """
     hot = {f"clusterdb.cache.{name}" for name in HOT_MODULES}
     for module in modules:
-        for node in ast.walk(module.tree):
+        for node in module.nodes:
             if isinstance(node, ast.Try) and module.name in hot:
                 handlers = [step for handler in node.handlers for step in handler.body]
                 for step in [*handlers, *node.finalbody]:

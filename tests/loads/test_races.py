@@ -1,17 +1,15 @@
 """Loads against everything that may happen to their keys meanwhile, over many seeded schedules.
 
-Each scenario is played with sixty seeds or more; ``CLUSTERDB_SEEDS=20`` plays twenty times as
-many.
+Each scenario is played with sixty seeds or more, by ``CLUSTERDB_EFFORT``.
 A failure names its seeds: ``play(SCENARIOS[name], seed)`` shows it again.
 """
 
-import os
-
 import pytest
+from tests.effort import times
 from tests.loads.scenarios import SCENARIOS
 from tests.loads.world import play
 
-SEEDS = 60 * int(os.environ.get("CLUSTERDB_SEEDS", "1"))
+SEEDS = times(60)
 MORE = {"race_any": 4, "race_learnt_tag": 2, "overlapping": 4, "impatient": 2, "race_negative": 2}
 
 

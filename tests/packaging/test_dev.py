@@ -160,6 +160,11 @@ def test_a_package_in_use_stays_in_use_by_what_dev_turns_into(dev, built):
         process.communicate(b"")
 
 
+def test_tests_are_not_compiled_again_by_each_process(dev, monkeypatch):
+    monkeypatch.setenv("PYTHONDONTWRITEBYTECODE", "1")
+    assert "PYTHONDONTWRITEBYTECODE" not in dev.environment()
+
+
 def run(dev: ModuleType, package: Path) -> str:
     script = (
         "from clusterdb.cache.guard import Guard, __file__ as f; print(f.rsplit('.')[-1], end=' ');"

@@ -9,6 +9,7 @@ import struct
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from tests.effort import times
 from tests.redis.backends import flush, make_backend, opened
 from tests.redis.servers import Deployment
 from tests.redis.servers import standalone as start_standalone
@@ -69,6 +70,32 @@ async def fill(backend: Backend, held: Claim, stored: object) -> bool:
     [outcome] = await backend.fill("main", [(held, Put(held.key, stored))])
     assert isinstance(outcome, Written), outcome
     return outcome.applied
+
+
+def scripts_run(server) -> int:
+    """How many scripts a server has run."""
+    found = server.info("commandstats")
+    told = [found.get(f"cmdstat_{name}", "calls=0,") for name in ("eval", "evalsha")]
+    return sum([int(each.partition("calls=")[2].partition(",")[0]) for each in told])
+
+
+class TestFences:
+    async def test_those_of_many_keys_are_a_few_scripts(self, backend, server_):
+        """And each is filled or lost by itself."""
+        keys = [f"key:{number}" for number in range(300)]
+        await backend.fence("main", keys[:1], 30.0)  # the server knows the script from now on
+        before = scripts_run(server_)
+        fences = await backend.fence("main", keys, 30.0)
+        assert scripts_run(server_) - before == 3
+        server_.cli("SET", "test:main:key:7", "of another")
+        outcomes = await backend.fill(
+            "main", [(fence, Put(fence.key, number)) for number, fence in enumerate(fences)]
+        )
+
+        applied = [isinstance(each, Written) and each.applied for each in outcomes]
+        assert applied == [number != 7 for number in range(300)]
+        assert [await value(backend, key) for key in ("key:6", "key:299")] == [6, 299]
+        assert scripts_run(server_) - before <= 3 + 3 + 3  # a script that is new is sent again
 
 
 class TestFormat:
@@ -167,7 +194,8 @@ class TestGrace:
 
 class TestSums:
     @settings(
-        max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+        max_examples=times(60),
+        suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
     )
     @given(data=st.data())
     async def test_any_sums(self, backend, data):

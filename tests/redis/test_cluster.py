@@ -7,6 +7,7 @@ import asyncio
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from tests.effort import times
 from tests.redis.conftest import now
 from tests.redis.load import DEADLINE, SLACK, Load, until
 from tests.redis.servers import Deployment, Server, wait_until
@@ -88,7 +89,8 @@ async def test_one_round_trip_a_server_whatever_the_number_of_keys(client):
 
 @given(key=st.one_of(st.binary(max_size=40), st.from_regex(rb"[{}a]{0,9}", fullmatch=True)))
 @settings(
-    max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=times(200),
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 def test_slots_are_those_of_the_server(cluster, key):
     framed = f"*3\r\n$7\r\nCLUSTER\r\n$7\r\nKEYSLOT\r\n${len(key)}\r\n".encode() + key + b"\r\n"

@@ -8,13 +8,17 @@ import json
 import os
 import shutil
 import signal
+import subprocess
 import sys
 import tempfile
-from collections.abc import AsyncIterator
+import threading
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 
-__all__ = ["PROGRAM", "Page", "browser"]
+__all__ = ["PROGRAM", "Browser", "Page"]
+
+Listener = Callable[[str, dict[str, Any]], None]
 
 PROGRAM = shutil.which("chromium") or shutil.which("chromium-browser")
 FLAGS = (
@@ -41,13 +45,12 @@ os.execv(sys.argv[3], sys.argv[3:])
 class Page:
     """One tab. ``errors`` are what scripts threw and what the page's policy forbade."""
 
-    def __init__(self, connection: "Connection", session: str) -> None:
-        self._connection, self._session = connection, session
+    def __init__(self, browser: "Browser", session: str) -> None:
+        self._browser, self._session = browser, session
         self.errors: list[str] = []
         self.requests: list[str] = []
-        connection.listeners[session] = self._heard
 
-    def _heard(self, method: str, told: dict[str, Any]) -> None:
+    def heard(self, method: str, told: dict[str, Any]) -> None:
         if method == "Runtime.exceptionThrown":
             details = told["exceptionDetails"]
             self.errors.append(details.get("exception", {}).get("description", details["text"]))
@@ -60,7 +63,7 @@ class Page:
             self.errors.append(f"a script said {told['message']!r}")
 
     async def send(self, method: str, **given: Any) -> dict[str, Any]:
-        return await self._connection.send(method, given, self._session)
+        return await self._browser.send(method, given, self._session)
 
     async def prepare(self) -> None:
         for domain in ("Page", "Runtime", "Log", "Network"):
@@ -115,14 +118,43 @@ class Page:
         path.write_bytes(base64.b64decode(shot["data"]))
 
 
-class Connection:
-    """Commands and their replies, as JSON texts that end with a zero byte."""
+class Browser:
+    """One Chromium for many tests, each with tabs in a profile of its own.
 
-    def __init__(self, reader: asyncio.StreamReader, writing: int) -> None:
-        self._reader, self._writing = reader, writing
+    Commands and their replies are JSON texts that end with a zero byte. A thread reads them, since
+    each test has an event loop of its own: it hands over what it reads to the loop that waits.
+    """
+
+    def __init__(self) -> None:
+        assert PROGRAM is not None
+        its_in, self._writing = os.pipe()
+        self._reading, its_out = os.pipe()
+        self._profile = tempfile.TemporaryDirectory(ignore_cleanup_errors=True)
+        words = [PROGRAM, *FLAGS, f"--user-data-dir={self._profile.name}", "about:blank"]
+        self._process = subprocess.Popen(
+            [sys.executable, "-Sc", WITH_PIPES, f"{its_in}", f"{its_out}", *words],
+            pass_fds=(its_in, its_out),
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        )
+        os.close(its_in)
+        os.close(its_out)
         self._numbers = itertools.count(1)
-        self._replies: dict[int, asyncio.Future[dict[str, Any]]] = {}
-        self.listeners: dict[str, Any] = {}
+        self._waiting: dict[int, tuple[asyncio.AbstractEventLoop, asyncio.Future[Any]]] = {}
+        self._listening: dict[str, tuple[asyncio.AbstractEventLoop, Listener]] = {}
+        self._lock = threading.Lock()
+        self._thread = threading.Thread(target=self._read, name="chromium")
+        self._thread.start()
+
+    def close(self) -> None:
+        """End it with all its processes."""
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self._process.pid, signal.SIGKILL)
+        self._process.wait()
+        self._thread.join()
+        os.close(self._writing)
+        self._profile.cleanup()
 
     async def send(
         self, method: str, given: dict[str, Any], session: str | None = None
@@ -131,74 +163,60 @@ class Connection:
         message = {"id": number, "method": method, "params": given}
         if session is not None:
             message["sessionId"] = session
-        reply = self._replies[number] = asyncio.get_running_loop().create_future()
-        await asyncio.to_thread(os.write, self._writing, json.dumps(message).encode() + b"\0")
-        async with asyncio.timeout(30):
-            return await reply
-
-    async def listen(self) -> None:
-        while True:
-            try:
-                text = await self._reader.readuntil(b"\0")
-            except asyncio.IncompleteReadError:
-                return
-            message = json.loads(text[:-1])
-            reply = self._replies.pop(message.get("id", 0), None)
-            if reply is None:
-                heard = self.listeners.get(message.get("sessionId", ""))
-                if heard is not None:
-                    heard(message["method"], message.get("params", {}))
-            elif "error" in message:
-                reply.set_exception(RuntimeError(message["error"]["message"]))
-            else:
-                reply.set_result(message["result"])
-
-
-@contextlib.asynccontextmanager
-async def browser() -> AsyncIterator[Page]:
-    """A browser with one tab; ended with all its processes."""
-    assert PROGRAM is not None
-    its_in, our_out = os.pipe()
-    our_in, its_out = os.pipe()
-    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as profile:
-        words = [PROGRAM, *FLAGS, f"--user-data-dir={profile}", "about:blank"]
-        process = await asyncio.create_subprocess_exec(
-            sys.executable,
-            "-Sc",
-            WITH_PIPES,
-            f"{its_in}",
-            f"{its_out}",
-            *words,
-            pass_fds=(its_in, its_out),
-            stdout=asyncio.subprocess.DEVNULL,
-            stderr=asyncio.subprocess.DEVNULL,
-            start_new_session=True,
-        )
-        os.close(its_in)
-        os.close(its_out)
-        reader = asyncio.StreamReader(limit=2**26)
-        transport, _ = await asyncio.get_running_loop().connect_read_pipe(
-            lambda: asyncio.StreamReaderProtocol(reader), os.fdopen(our_in, "rb")
-        )
-        connection = Connection(reader, our_out)
-        listening = asyncio.create_task(connection.listen())
+        loop = asyncio.get_running_loop()
+        reply: asyncio.Future[dict[str, Any]] = loop.create_future()
+        with self._lock:
+            self._waiting[number] = loop, reply
         try:
-            yield await _tab(connection)
+            await asyncio.to_thread(os.write, self._writing, json.dumps(message).encode() + b"\0")
+            async with asyncio.timeout(60):
+                return await reply
         finally:
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGKILL)
-            await process.wait()
-            os.close(our_out)
-            transport.close()
-            listening.cancel()
-            await asyncio.wait({listening})
+            with self._lock:
+                self._waiting.pop(number, None)
+
+    @contextlib.asynccontextmanager
+    async def tab(self) -> AsyncIterator[Page]:
+        """A tab that shares no cookies, storage or cache with another."""
+        profile = await self.send("Target.createBrowserContext", {})
+        made = await self.send("Target.createTarget", {"url": "about:blank", **profile})
+        attached = await self.send(
+            "Target.attachToTarget", {"targetId": made["targetId"], "flatten": True}
+        )
+        session = attached["sessionId"]
+        page = Page(self, session)
+        with self._lock:
+            self._listening[session] = asyncio.get_running_loop(), page.heard
+        try:
+            await page.prepare()
+            yield page
+        finally:
+            with self._lock:
+                del self._listening[session]
+            await self.send("Target.disposeBrowserContext", profile)
+
+    def _read(self) -> None:
+        with os.fdopen(self._reading, "rb", buffering=0) as pipe:
+            left = b""
+            while more := pipe.read(1 << 20):
+                *texts, left = (left + more).split(b"\0")
+                for text in texts:
+                    self._hand_over(json.loads(text))
+
+    def _hand_over(self, message: dict[str, Any]) -> None:
+        with self._lock:  # who is here has not ended, so its loop still runs
+            if message.get("id") in self._waiting:
+                loop, reply = self._waiting[message["id"]]
+                loop.call_soon_threadsafe(_answer, reply, message)
+            elif message.get("sessionId") in self._listening:
+                loop, heard = self._listening[message["sessionId"]]
+                loop.call_soon_threadsafe(heard, message["method"], message.get("params", {}))
 
 
-async def _tab(connection: Connection) -> Page:
-    made = await connection.send("Target.createTarget", {"url": "about:blank"})
-    attached = await connection.send(
-        "Target.attachToTarget", {"targetId": made["targetId"], "flatten": True}
-    )
-    page = Page(connection, attached["sessionId"])
-    await page.prepare()
-    return page
+def _answer(reply: asyncio.Future[dict[str, Any]], message: dict[str, Any]) -> None:
+    if reply.done():  # its test gave up
+        return
+    if "error" in message:
+        reply.set_exception(RuntimeError(message["error"]["message"]))
+    else:
+        reply.set_result(message["result"])

@@ -247,7 +247,7 @@ def test_the_server_may_be_named_before_the_command(run: Run, url: str):
     ],
 )
 def test_errors_are_those_of_the_command(ask, words: list[str], code: int, said: str):
-    ask("set", "word", "text")
+    assert ask("set", "word", "text") == (0, "stored\n", "")
     done = ask(*words)
     assert done[0] == code, done
     assert said in done[2]

@@ -3,13 +3,13 @@
 import asyncio
 import json
 import re
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from msgspec.structs import replace
-from tests.server.chromium import PROGRAM, Page, browser
+from tests.server.chromium import PROGRAM, Browser, Page
 
 from clusterdb.cache import (
     LRU,
@@ -51,11 +51,18 @@ async def cache() -> AsyncIterator[Cache]:
         yield cache
 
 
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    browser = Browser()
+    yield browser
+    browser.close()
+
+
 @pytest.fixture
-async def page(serve) -> AsyncIterator[Page]:
+async def page(serve, browser: Browser) -> AsyncIterator[Page]:
     """A page on a served cache; it ends without errors and without a foreign request."""
     served = await serve(rate=None)
-    async with browser() as page:
+    async with browser.tab() as page:
         await page.resize(*WIDTHS["desktop"])
         await page.go(served.url)
         await page.until("document.body?.dataset.ready")
@@ -202,9 +209,9 @@ async def test_a_script_in_the_page_would_not_run(page: Page):
     page.requests[:] = [url for url in page.requests if not url.endswith("/x")]
 
 
-async def test_the_page_asks_for_the_token(serve, cache: Cache):
+async def test_the_page_asks_for_the_token(serve, cache: Cache, browser: Browser):
     served = await serve(token=TOKEN, rate=None)
-    async with browser() as page:
+    async with browser.tab() as page:
         await page.go(served.url)
         await page.until("document.querySelector('#token')?.open")
         for given, wrong in [("x" * 20, True), (TOKEN, False)]:
@@ -219,9 +226,9 @@ async def test_the_page_asks_for_the_token(serve, cache: Cache):
         await until_text(page, "#events-state", "live")
 
 
-async def test_a_server_that_only_reads_offers_no_change(serve, cache: Cache):
+async def test_a_server_that_only_reads_offers_no_change(serve, cache: Cache, browser: Browser):
     served = await serve(read_only=True, rate=None)
-    async with browser() as page:
+    async with browser.tab() as page:
         await page.go(served.url)
         await page.until("document.body?.dataset.ready")
         assert await page.run("document.querySelector('#read-only').hidden") is False

@@ -1,19 +1,18 @@
 """The whole face of the cache against a plain model, step by step.
 
-``CLUSTERDB_STATEFUL_EXAMPLES`` (default 40) is how many sequences are tried; a thorough run is
-``CLUSTERDB_STATEFUL_EXAMPLES=5000``. Only where it is set a failing sequence is made shorter, which
-takes minutes.
+Forty sequences are tried, and more where ``CLUSTERDB_EFFORT`` is above 1; a thorough run is
+``CLUSTERDB_EFFORT=100``. Only there a failing sequence is made shorter, which takes minutes.
 """
 
 import asyncio
 import math
-import os
 from collections.abc import Awaitable
 from typing import Any, TypeVar
 
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
+from tests.effort import EFFORT, times
 from tests.stateful.model import Kept, Model, ModelRegion, TooLarge
 
 from clusterdb.cache import (
@@ -510,12 +509,11 @@ class CacheMachine(RuleBasedStateMachine):
 
 
 TestCacheMachine = CacheMachine.TestCase
-THOROUGH = "CLUSTERDB_STATEFUL_EXAMPLES" in os.environ
 TestCacheMachine.settings = settings(
-    max_examples=int(os.environ.get("CLUSTERDB_STATEFUL_EXAMPLES", "40")),
+    max_examples=times(40),
     stateful_step_count=50,
     deadline=None,
     report_multiple_bugs=False,
-    phases=[phase for phase in Phase if THOROUGH or phase is not Phase.shrink],
+    phases=[phase for phase in Phase if EFFORT > 1 or phase is not Phase.shrink],
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
 )

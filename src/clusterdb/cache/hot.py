@@ -48,9 +48,14 @@ HOT_MODULES: Final = (
     "codec.messagepack",
     "codec.plain",
     "codec.region",
+    "codec.stamps",
     # a write through to storage
     "write_modes.committing",
+    "write_modes.fencing",
+    "write_modes.items",
+    "write_modes.plain",
     "write_modes.rows",
+    "storage.postgres.outbox",
     "storage.postgres.own",
     "storage.postgres.writing",
     # the way to Redis

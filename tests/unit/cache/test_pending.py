@@ -5,6 +5,7 @@ from __future__ import annotations
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
+from tests.effort import times
 
 from clusterdb.cache.codec import CodecId, Encoded
 from clusterdb.cache.intents import Intent
@@ -75,5 +76,5 @@ class PendingMachine(RuleBasedStateMachine):
         assert self.queue.behind(self.queue.versions()) == bool(len(self.queue))
 
 
-PendingMachine.TestCase.settings = settings(max_examples=80, stateful_step_count=40, deadline=None)
+PendingMachine.TestCase.settings = settings(max_examples=times(80), stateful_step_count=40)
 TestPending = PendingMachine.TestCase

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_state_machine_as_test
+from tests.effort import times
 from tests.stateful.naive import NAIVE
 
 from clusterdb.cache.entries import Entry
@@ -172,7 +173,7 @@ class Operations(RuleBasedStateMachine):
 @pytest.mark.parametrize("name", POLICIES)
 def test_nothing_breaks_the_structure_of(name):
     machine = type(f"Operations_{name}", (Operations,), {"name": name})
-    run_state_machine_as_test(machine, settings=settings(max_examples=25, deadline=None))
+    run_state_machine_as_test(machine, settings=settings(max_examples=times(25)))
 
 
 @pytest.mark.parametrize("name", POLICIES)

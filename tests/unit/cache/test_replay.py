@@ -5,6 +5,7 @@ from functools import cache
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.effort import times
 
 from clusterdb.cache.policy import POLICIES
 from clusterdb.cache.replay import optimum, replay
@@ -32,14 +33,13 @@ def best(requests: tuple[str, ...], capacity: int) -> int:
 
 
 @given(traces, st.integers(1, 4))
-@settings(deadline=None)
 def test_the_optimum_is_what_no_choice_can_better(requests, capacity):
     assert optimum(requests, capacity) == best(tuple(requests), capacity)
 
 
 @pytest.mark.parametrize("policy", POLICIES)
 @given(requests=st.lists(st.sampled_from("abcdefghij"), max_size=60), capacity=st.integers(1, 6))
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=times(30))
 def test_no_policy_hits_more_often(policy, requests, capacity):
     assert replay(requests, policy, capacity) <= optimum(requests, capacity)
 

@@ -9,7 +9,8 @@ The fingerprint is there because versions of a memory backend start anew with ea
 is the same one if version and content are.
 
 It lives in a temporary SQLite database with a cache of fixed size, so that memory does not grow
-with the number of entries. Rows are appended as they come and sorted once at the end by SQLite's
+with the number of entries. Its file has no name, so nothing of it is left behind, even by a process
+that is killed. Rows are appended as they come and sorted once at the end by SQLite's
 external sort. Rejected: a set in memory (some 100 bytes an entry), and partitions by hash (a second
 pass over the entries, or all their values spilled).
 """
@@ -18,10 +19,8 @@ from __future__ import annotations
 
 import hashlib
 import sqlite3
-import tempfile
 from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
-from pathlib import Path
 from threading import Lock
 from typing import Any, Final
 
@@ -100,17 +99,13 @@ class Index:
     def __init__(self) -> None:
         self.gone = 0
         self._lock = Lock()
-        self._files: tempfile.TemporaryDirectory[str] | None = None
         self._opened: sqlite3.Connection | None = None
 
     @property
     def _db(self) -> sqlite3.Connection:
         """The database, made at its first use; the lock is held."""
         if self._opened is None:
-            self._files = tempfile.TemporaryDirectory(prefix="clusterdb-backup-")
-            self._opened = sqlite3.connect(
-                Path(self._files.name, "index.db"), isolation_level=None, check_same_thread=False
-            )
+            self._opened = sqlite3.connect("", isolation_level=None, check_same_thread=False)
             for pragma in ("journal_mode=OFF", "synchronous=OFF", f"cache_size=-{_CACHE_KIB}"):
                 self._opened.execute(f"PRAGMA {pragma}")
             for table in (_KNOWN, _PRESENT):
@@ -123,8 +118,6 @@ class Index:
         with self._lock:
             if self._opened is not None:
                 self._opened.close()
-            if self._files is not None:
-                self._files.cleanup()
 
     def learn(self, records: Iterable[Mapping[str, Any]]) -> None:
         """Know some rows of the backup before."""

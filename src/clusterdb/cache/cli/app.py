@@ -7,6 +7,7 @@ needs is imported where it runs. User errors become one line on stderr and an ex
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cache
 from typing import Annotated, Any, Final, cast
 
 import typer
@@ -102,8 +103,8 @@ _READER_GONE: Final = 141
 
 def run(argv: Sequence[str]) -> int:
     """Run one command and return its exit code. User errors are one line on stderr."""
-    command = typer.main.get_command(app)
     try:
+        command = _command()
         words = behind_command(command, argv)
         outcome: Any = command.main(words, prog_name="cache", standalone_mode=False)
     except _UsageError as error:
@@ -123,6 +124,12 @@ def run(argv: Sequence[str]) -> int:
     if outcome == _INTERRUPTED:
         raise KeyboardInterrupt
     return outcome if isinstance(outcome, int) else 0
+
+
+@cache
+def _command() -> Any:
+    """The program, made once a process: making it takes longer than most commands."""
+    return typer.main.get_command(app)
 
 
 def _code(error: CacheError) -> int:

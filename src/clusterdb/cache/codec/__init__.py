@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from .custom import Codec
-from .encoded import ROW, TYPED, CodecId, Encoded, stamped, unstamped
+from .encoded import ROW, TYPED, CodecId, Encoded
 from .envelope import Sealed
 from .region import RegionCodec, region_codec
+from .stamps import stamped, unstamped
 
 __all__ = [
     "ROW",

@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import enum
-import struct
 from typing import Final
 
 import msgspec
-
-from ..errors import Undecodable
 
 __all__ = [
     "COMPRESSION",
@@ -18,8 +15,6 @@ __all__ = [
     "ZSTD",
     "CodecId",
     "Encoded",
-    "stamped",
-    "unstamped",
 ]
 
 LZ4: Final = 1
@@ -32,8 +27,6 @@ TYPED: Final = 0b100
 
 ROW: Final = 0b1_0000
 """The flag of a copy of a row of storage: behind the payload stands the row's version."""
-
-_VERSION: Final = struct.Struct(">Q")
 
 
 class CodecId(enum.IntEnum):
@@ -55,20 +48,3 @@ class Encoded(msgspec.Struct, frozen=True, gc=False):
     payload: bytes
     codec: int
     flags: int = 0
-
-
-def stamped(encoded: Encoded, version: int) -> Encoded:
-    """The copy of a row at ``version``."""
-    payload = encoded.payload + _VERSION.pack(version)
-    return Encoded(payload, encoded.codec, encoded.flags | ROW)
-
-
-def unstamped(encoded: Encoded) -> tuple[Encoded, int]:
-    """What the row holds, and its version; 0 for what is no copy of a row."""
-    if not encoded.flags & ROW:
-        return encoded, 0
-    end = len(encoded.payload) - _VERSION.size
-    if end < 0:
-        raise Undecodable("truncated within the version of its row")
-    [version] = _VERSION.unpack_from(encoded.payload, end)
-    return Encoded(encoded.payload[:end], encoded.codec, encoded.flags ^ ROW), version

@@ -16,8 +16,9 @@ from . import integer, json, messagepack, pickle, raw
 from .avro import Avro
 from .compression import Compressor, expand
 from .custom import Codec, Custom
-from .encoded import COMPRESSION, ROW, CodecId, Encoded, unstamped
+from .encoded import COMPRESSION, ROW, CodecId, Encoded
 from .envelope import Envelopes, Sealed
+from .stamps import unstamped
 
 __all__ = ["RegionCodec", "region_codec"]
 

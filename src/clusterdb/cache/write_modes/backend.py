@@ -20,9 +20,9 @@ import hashlib
 import os
 import secrets
 import socket
-from collections.abc import AsyncGenerator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Coroutine, Mapping, Sequence
 from contextlib import aclosing
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
 from msgspec.structs import replace
 
@@ -35,6 +35,7 @@ from ..config import (
     StorageBackend,
     WriteAround,
     WriteBehind,
+    WriteThrough,
 )
 from ..errors import CacheError, ConfigError, NoStorage, NotSupported
 from ..forwarding import ForwardingBackend
@@ -59,6 +60,7 @@ from ..stats import StorageStats
 from ..table import Table
 from ..types import Record, RemovalCause
 from .cached import Cached
+from .plain import PlainWrites
 from .reading import Reading
 from .rows import opened
 from .store import Store
@@ -87,6 +89,7 @@ class StoredBackend(ForwardingBackend):
         self._made_by = stores
         self._stores: dict[StorageBackend, Store] = {}
         self._regions: dict[str, Store] = {}
+        self._plain: dict[str, PlainWrites] = {}
         self._settings: dict[str, RegionSettings] = {}
         self._reading = Reading(backend, self._regions)
         self._cached = Cached(backend, self._reading)
@@ -152,6 +155,15 @@ class StoredBackend(ForwardingBackend):
             self._stores[wanted] = store
         store.add(settings)
         self._regions[settings.name] = store
+        if isinstance(settings.mode, WriteThrough | WriteAround):
+            fenced = isinstance(settings.mode, WriteThrough)
+            self._plain[settings.name] = PlainWrites(
+                settings.name,
+                store,
+                store.shapes[settings.name],
+                fenced=fenced,
+                strict=settings.strong and fenced,
+            )
 
     def _positions(self) -> dict[str, RegionSettings]:
         """The region in which relays keep how far they are, where the cache outlives them."""
@@ -177,6 +189,7 @@ class StoredBackend(ForwardingBackend):
                 store.forked()
             self._stores.clear()
             self._regions.clear()
+            self._plain.clear()
             for settings in self._settings.values():
                 self._add(settings)
 
@@ -233,7 +246,17 @@ class StoredBackend(ForwardingBackend):
 
     # -- writing
 
-    async def write(self, region: str, changes: Sequence[Change]) -> list[Written | CacheError]:
+    def write(
+        self, region: str, changes: Sequence[Change]
+    ) -> Coroutine[Any, Any, list[Written | CacheError]]:
+        plain = self._plain.get(region)
+        if plain is not None and len(changes) == 1:
+            change = changes[0]
+            if type(change) is Put:
+                return plain.write(change)
+        return self._write(region, changes)
+
+    async def _write(self, region: str, changes: Sequence[Change]) -> list[Written | CacheError]:
         store = self._regions.get(region)
         if store is None or all(_of_the_cache(change) for change in changes):
             return await self._backend.write(region, changes)

@@ -27,19 +27,20 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Coroutine, Mapping, Sequence
 from contextlib import suppress
 from typing import Any, Final
 
-from ..claims import Claim
-from ..codec import stamped
 from ..errors import CacheClosed, CacheError, OutcomeUnknown
 from ..failpoints import FAILPOINTS, hit
-from ..protocols import Backend, Drop, Put, Written
-from ..rows import RowChange, RowWritten, Storage
+from ..protocols import Backend, Drop
+from ..rows import RowChanged, RowWritten, Storage
 from ..types import RemovalCause
+from .fencing import Fences
+from .items import Item
 
-__all__ = ["Committer", "Item"]
+__all__ = ["Committer"]
+
 
 _GROUP: Final = 128
 """Rows of a transaction."""
@@ -57,34 +58,6 @@ _MARGIN: Final = 5.0
 """Seconds that a fence stands longer than a commit may take."""
 
 
-class Item:
-    """A change of a row, and what is cached of it: ``copy``, or nothing. ``fenced``: put a fence
-    before the commit, else invalidate after it; ``strict``: fail without a fence.
-    """
-
-    __slots__ = ("change", "copy", "done", "fenced", "place", "strict")
-
-    def __init__(
-        self, change: RowChange, copy: Put | None, *, fenced: bool = True, strict: bool = False
-    ) -> None:
-        self.change = change
-        self.place = (change.region, change.key)
-        self.copy = copy
-        self.fenced = fenced
-        self.strict = strict
-        self.done: asyncio.Future[RowWritten] = asyncio.get_running_loop().create_future()
-
-    def settle(self, outcome: RowWritten | BaseException) -> None:
-        """Tell the caller, if it still waits."""
-        if self.done.done():
-            return
-        if isinstance(outcome, BaseException):
-            self.done.set_exception(outcome)
-            self.done.exception()  # nobody may wait for it
-        else:
-            self.done.set_result(outcome)
-
-
 class Committer:
     """The write-throughs of one storage in one event loop."""
 
@@ -100,8 +73,8 @@ class Committer:
         self._groups = 0
         self._planned = False
         self._closing = False
-        self.confirmed: dict[tuple[str, str], int] = {}
-        """The versions of own rows whose copies are known to be right: the relay need not look."""
+        self._tells = "changes" in storage.capabilities
+        self._confirmed: dict[tuple[str, str], int] = {}
         self.commits = 0
         self.rows = 0
 
@@ -109,6 +82,14 @@ class Committer:
     def waiting(self) -> int:
         """Rows that wait for a transaction."""
         return len(self._waiting)
+
+    def take(self, item: Item) -> bool:
+        """Queue a change as :meth:`submit` does, where nobody has to wait for a place."""
+        if self._closing or len(self._waiting) >= _WAITING:
+            return False
+        self._waiting.append(item)
+        self._plan()
+        return True
 
     async def submit(self, items: Sequence[Item]) -> None:
         """Queue changes; their outcomes are in ``done``. Waits while too many wait already. Raises
@@ -159,9 +140,8 @@ class Committer:
 
     async def told(self) -> None:
         """Wait until the cache was told of what is being committed now."""
-        for _ in range(2):  # a group is one task until its commit, and one after it
-            if self._tasks:
-                await asyncio.wait(set(self._tasks))
+        if self._tasks:
+            await asyncio.wait(set(self._tasks))
 
     def fences(self) -> Fences:
         """Fences for a transaction."""
@@ -169,11 +149,27 @@ class Committer:
 
     def _confirm(self, place: tuple[str, str], version: int) -> None:
         """The copy of a row at ``version`` is right, or there is none."""
-        if "changes" in self._storage.capabilities:
-            self.confirmed.pop(place, None)
-            self.confirmed[place] = version
-            if len(self.confirmed) > _CONFIRMED:  # of old ones the relay is not told, or not yet
-                del self.confirmed[next(iter(self.confirmed))]
+        if self._tells:
+            confirmed = self._confirmed
+            confirmed.pop(place, None)
+            confirmed[place] = version
+            if len(confirmed) > _CONFIRMED:  # of old ones the relay is not told, or not yet
+                del confirmed[next(iter(confirmed))]
+
+    def unconfirmed(self, changes: Sequence[RowChanged], origin: str) -> list[RowChanged]:
+        """Those changes that a relay has to look at: whose copies are not known to be right.
+        ``origin`` is what ours have.
+        """
+        confirmed = self._confirmed
+        found: list[RowChanged] = []
+        for change in changes:
+            place = (change.region, change.key)
+            version = confirmed.get(place, -1)
+            if version < change.version or change.origin != origin:
+                found.append(change)
+            elif version == change.version:
+                del confirmed[place]
+        return found
 
     # -- groups
 
@@ -239,7 +235,7 @@ class Committer:
         self._groups -= 1
         self._busy.difference_update([item.place for item in group])
         self._plan()
-        self._spawn(self._finish(group, outcomes, fences))
+        await self._finish(group, outcomes, fences)
 
     async def _finish(
         self,
@@ -264,9 +260,11 @@ class Committer:
             late.add_done_callback(self._late.discard)
         else:
             await fences.fill(made)
-        await self._invalidate(
-            {item: outcome.version for item, outcome in made.items() if item not in fences.taken}
-        )
+        unfenced = {
+            item: outcome.version for item, outcome in made.items() if item not in fences.taken
+        }
+        if unfenced:
+            await self._invalidate(unfenced)
         for item, outcome in zip(group, outcomes, strict=True):
             item.settle(outcome)
 
@@ -282,78 +280,3 @@ class Committer:
                 for drop, outcome in zip(drops, outcomes, strict=True):
                     if not isinstance(outcome, CacheError):
                         self._confirm((region, drop.key), versions[region, drop.key])
-
-
-class Fences:
-    """The fences of one transaction; each stands for ``lease`` seconds. ``confirm`` is told of each
-    copy that was stored over its fence, with the version of its row.
-    """
-
-    def __init__(
-        self, backend: Backend, lease: float, confirm: Callable[[tuple[str, str], int], None]
-    ) -> None:
-        self._backend = backend
-        self._lease = lease
-        self._confirm = confirm
-        self.taken: dict[Item, Claim] = {}
-
-    async def put(self, items: Sequence[Item]) -> None:
-        """Fence the keys of ``items``, which are equally strict. Raises where they are and it
-        can't be done.
-        """
-        by_region: dict[str, list[Item]] = {}
-        for item in items:
-            by_region.setdefault(item.change.region, []).append(item)
-        for region, inside in by_region.items():
-            keys = [item.change.key for item in inside]
-            try:
-                claims = await self._backend.fence(region, keys, self._lease)
-            except CacheError:
-                if inside[0].strict:
-                    raise
-                continue
-            self.taken.update(zip(inside, claims, strict=True))
-        if FAILPOINTS:
-            await hit("after-fence")
-
-    async def fill(self, made: Mapping[Item, RowWritten]) -> None:
-        """Store the copies of what was ``made`` over their fences, and give back the others. A
-        cache that can't be reached is left as it is: the fences lapse.
-        """
-        fills: dict[str, list[tuple[Claim, Put, int]]] = {}
-        idle: dict[str, list[Claim]] = {}
-        for item, claim in self.taken.items():
-            region, outcome = item.change.region, made.get(item)
-            if outcome is None or item.copy is None:
-                idle.setdefault(region, []).append(claim)
-            else:
-                value = stamped(item.copy.value, outcome.version)
-                copy = Put(item.copy.key, value, item.copy.ttl, item.copy.tags)
-                fills.setdefault(region, []).append((claim, copy, outcome.version))
-        try:
-            for region, filled in fills.items():
-                await self._fill(region, filled)
-            for region, claims in idle.items():
-                await self._backend.release(region, claims)
-        except CacheError:
-            return
-
-    async def _fill(self, region: str, fills: Sequence[tuple[Claim, Put, int]]) -> None:
-        """Store copies, with the present states of their tags: the rows are newer than any of them,
-        whatever a tag was invalidated for.
-        """
-        tagged: dict[tuple[str, ...], list[Claim]] = {}
-        for claim, copy, _ in fills:
-            if copy.tags:
-                tagged.setdefault(copy.tags, []).append(claim)
-        for tags, claims in tagged.items():
-            await self._backend.extend(region, claims, tags)
-        outcomes = await self._backend.fill(region, [(claim, copy) for claim, copy, _ in fills])
-        for (_, copy, version), outcome in zip(fills, outcomes, strict=True):
-            if isinstance(outcome, Written) and outcome.applied:
-                self._confirm((region, copy.key), version)
-
-    async def release_late(self) -> None:
-        """Give the fences back when no commit can come any more."""
-        await asyncio.sleep(self._lease)
-        await self.fill({})

@@ -41,9 +41,10 @@ _SAVE_EVERY: Final = 1.0
 
 
 class Relay:
-    """The relay of one storage. ``regions`` are those that are told; ``fenced`` says of a change
-    whether it is our own, and its copy was stored over its fence; ``told`` waits until those are
-    that are under way, so that no copy goes because its change is heard of before its commit ends.
+    """The relay of one storage. ``regions`` are those that are told; ``unknown`` leaves out
+    of changes those that are our own, and whose copies were stored over their fences; ``told``
+    waits until those are that are under way, so that no copy goes because its change is heard of
+    before its commit ends.
     """
 
     def __init__(
@@ -53,7 +54,7 @@ class Relay:
         backend: Backend,
         clock: Clock,
         regions: Callable[[], Iterable[str]],
-        fenced: Callable[[RowChanged], bool],
+        unknown: Callable[[Sequence[RowChanged]], Sequence[RowChanged]],
         told: Callable[[], Awaitable[None]],
     ) -> None:
         self._name = name
@@ -61,7 +62,7 @@ class Relay:
         self._backend = backend
         self._clock = clock
         self._regions = regions
-        self._fenced = fenced
+        self._unknown = unknown
         self._told = told
         self.position: str | None = None
         """Up to where storage's changes are carried out."""
@@ -159,8 +160,8 @@ class Relay:
     async def _carry_out(self, changes: Sequence[RowChanged]) -> None:
         await self._told()
         known, latest = set(self._regions()), dict[str, dict[str, int]]()
-        for change in changes:
-            if change.region in known and not self._fenced(change):
+        for change in self._unknown(changes):
+            if change.region in known:
                 latest.setdefault(change.region, {})[change.key] = change.version
         for region, versions in latest.items():
             await self._invalidate(region, versions)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from ..clock import Clock
 from ..config import CoherenceMode, WriteBehind
@@ -47,7 +47,7 @@ class Store:
         self._intents = intents
         self._opened = False
         self.behinds: dict[str, Behind] = {}
-        self.relay = Relay(name, storage, backend, clock, self._regions, self._fenced, self._told)
+        self.relay = Relay(name, storage, backend, clock, self._regions, self._unknown, self._told)
 
     def _through(self) -> Through:
         return Through(self.storage, self.asking, self.committer, self.shapes)
@@ -115,13 +115,8 @@ class Store:
     def _regions(self) -> Iterable[str]:
         return list(self.shapes)
 
-    def _fenced(self, change: RowChanged) -> bool:
-        place, confirmed = (change.region, change.key), self.committer.confirmed
-        if change.origin != self._origin or confirmed.get(place, -1) < change.version:
-            return False
-        if confirmed[place] == change.version:
-            del confirmed[place]
-        return True
+    def _unknown(self, changes: Sequence[RowChanged]) -> Sequence[RowChanged]:
+        return self.committer.unconfirmed(changes, self._origin)
 
     async def _told(self) -> None:
         await self.committer.told()

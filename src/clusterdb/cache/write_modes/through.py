@@ -20,7 +20,9 @@ from ..protocols import Add, Change, Check, Committed, Drop, Put, Touch, Written
 from ..rows import Row, RowChange, RowWritten, Storage
 from ..types import MISSING
 from .asking import Asking
-from .committing import Committer, Item
+from .committing import Committer
+from .items import Item
+from .plain import item_of
 from .rows import Shape
 
 __all__ = ["Through"]
@@ -80,23 +82,7 @@ class Through:
         return outcomes
 
     def _item(self, region: str, change: Change, fenced: bool, strict: bool) -> Item:
-        if type(change) is Put:
-            row = self.change(region, change)
-            copy = None if change.keep_ttl or not fenced else change
-            return Item(row, copy, fenced=fenced, strict=strict)
-        return Item(RowChange(region, change.key, MISSING), None, fenced=fenced, strict=strict)
-
-    def change(self, region: str, put: Put) -> RowChange:
-        """What a put does to the row. A TTL that is only the region's default is the copy's."""
-        return RowChange(
-            region,
-            put.key,
-            self._shapes[region].stored(put.value),
-            ttl=None if put.default_ttl else put.ttl,
-            tags=put.tags,
-            when=put.when,
-            keep_ttl=put.keep_ttl,
-        )
+        return item_of(region, change, self._shapes[region], fenced, strict)
 
     # -- what has to know the row
 

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.effort import times
 from tests.unit.cache.cli.commands import Run, on_terminal
 
 from clusterdb.cache import FIFO, LFU, Cache, CacheConfig, CachePolicy, CacheRegion, Disk
@@ -53,7 +54,7 @@ def test_what_is_set_is_shown(given: str, shown: str, cli: Run):
     assert cli("get", "k") == (0, f"{shown}\n", "")
 
 
-@settings(max_examples=200)
+@settings(max_examples=times(200))
 @given(st.one_of(st.text(), st.integers().map(str), st.floats().map(str), st.from_regex("[0-9.]+")))
 def test_a_number_is_one_only_where_it_is_shown_as_it_was_written(text: str):
     found = guessed(text)

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.effort import times
 
 from clusterdb.cache.errors import InvalidArgument
 from clusterdb.cache.partition import HashRing, hash64, hash_tag
@@ -39,7 +40,7 @@ def test_the_hash_is_that_of_all_releases_and_languages():
 
 
 @given(nodes=addresses, data=st.data())
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=times(30))
 def test_a_node_that_joins_takes_only_its_share_and_takes_it_for_itself(nodes, data):
     """Leaving is the same, seen from the other side."""
     node = data.draw(st.sampled_from(nodes))
@@ -64,7 +65,7 @@ def test_a_node_more_moves_no_more_than_its_share_and_five_percent(count):
 
 
 @given(nodes=addresses, copies=st.integers(2, 3), data=st.data())
-@settings(deadline=None, max_examples=20)
+@settings(max_examples=times(20))
 def test_with_copies_a_node_that_leaves_changes_only_its_own_place(nodes, copies, data):
     """Each key keeps its other owners, in their order, and gets one more behind them."""
     node = data.draw(st.sampled_from(nodes))
@@ -87,7 +88,7 @@ def test_owners_are_distinct_and_fewer_copies_are_the_first_of_more(nodes, key, 
 
 
 @given(nodes=addresses, data=st.data())
-@settings(deadline=None, max_examples=20)
+@settings(max_examples=times(20))
 def test_the_order_in_which_nodes_are_named_does_not_matter(nodes, data):
     other = data.draw(st.permutations(nodes))
     first, second = ring_of(nodes, copies=2), ring_of(other, copies=2)

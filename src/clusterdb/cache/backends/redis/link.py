@@ -40,8 +40,6 @@ _REMEDIES: Final = {
     "NOPERM": "give the user of backend.username permission for it, and for the keys of this cache",
     "READONLY": "it is a replica: connect to the primary, or through Sentinel or Cluster",
     "MISCONF": "the server can't save to its disk and refuses writes",
-    "IOERR": "servers with tls-cluster speak TLS to each other, to the port that we know: give "
-    "rediss:// URLs; without it, see whether they reach each other",
     "MOVED": "it belongs to a Redis Cluster: set cluster: true in backend",
     "NOREPLICAS": "the server has fewer replicas than its min-replicas-to-write",
 }
@@ -184,9 +182,11 @@ class Link:
         bulk: bool = False,
         deadline: float | None = None,
         replicated: bool = True,
+        written: Sequence[bytes] | None = None,
     ) -> list[Reply]:
-        """The replies to commands, each about the key at its place. Cost: one round trip a server;
-        one more where a script is new to a server, or writes have to be ``replicated``.
+        """The replies to commands, each about the key at its place, and about others of the same
+        server: then all are ``written``. Cost: one round trip a server; one more where a script is
+        new to a server, or writes have to be ``replicated``.
         """
         if deadline is None:
             deadline = self.deadline()
@@ -211,7 +211,7 @@ class Link:
             for at, reply in zip(unknown, again, strict=True):
                 replies[at] = reply
         if write and self.on_written is not None:
-            self.on_written(keys)
+            self.on_written(keys if written is None else written)
         if waits:
             await self._replicate(keys, owners, replies, deadline)
         return replies

@@ -25,7 +25,7 @@ from ...transport.slots import Address
 from ...upkeep import Balance, Move
 from .link import Link, explained
 
-__all__ = ["Resharding"]
+__all__ = ["Resharding", "not_taken"]
 
 _COUNTED_AT_ONCE: Final = 2_000
 _MOVED_AT_ONCE: Final = 50
@@ -165,7 +165,7 @@ class Resharding:
         try:
             await node.call(tuple(command), self._link.deadline(), write=True, bulk=True)
         except ServerError as error:
-            raise explained(error) from None
+            raise not_taken(error, slot, target) from None
         return len(keys)
 
     async def _close(self, slot: int, target: ClusterNode, found: Any) -> None:
@@ -194,6 +194,17 @@ class Resharding:
             raise explained(error) from None
         asked = Address(node.endpoint.host, node.endpoint.port)
         return cluster_nodes(text.decode(), asked)
+
+
+def not_taken(error: ServerError, slot: int, target: ClusterNode) -> CacheError:
+    """Why keys stayed where they are: a server that lost the target does not say which it was."""
+    if error.code != "IOERR":
+        return explained(error)
+    return BackendUnavailable(
+        f"{target.name} took no keys of slot {slot} ({error}): start it, or let a replica take its "
+        f"place, and give rediss:// URLs where servers speak TLS to each other (tls-cluster); the "
+        f"next run goes on where this one ended"
+    )
 
 
 def _raised(reply: Any) -> int:

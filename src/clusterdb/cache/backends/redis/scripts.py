@@ -302,11 +302,14 @@ return 1
 """
 )
 
-# token, lease -> 1
+# lease, and for each key its token -> 1
 FENCE: Final = Script(
     r"""
-local lease = tonumber(ARGV[2])
-store(KEYS[1], '\0' .. ARGV[1] .. struct.pack('>dd', now() + lease, 0), whole(lease))
+local lease = tonumber(ARGV[1])
+local until_when, px = struct.pack('>dd', now() + lease, 0), whole(lease)
+for at, key in ipairs(KEYS) do
+  store(key, '\0' .. ARGV[at + 1] .. until_when, px)
+end
 return 1
 """,
     "allow-oom",  # 33 bytes for a while, against an old value for ever
@@ -328,12 +331,19 @@ return 0
     "allow-oom",
 )
 
-# token, value, px -> 1 | 0
+# for each key its token, value, px -> 1 | 0 for each
 FILL: Final = Script(
     r"""
-if redis.pcall('GETRANGE', KEYS[1], 0, 16) ~= '\0' .. ARGV[1] then return 0 end
-store(KEYS[1], ARGV[2], ARGV[3])
-return 1
+local done = {}
+for at, key in ipairs(KEYS) do
+  local from = 3 * at
+  done[at] = 0
+  if redis.pcall('GETRANGE', key, 0, 16) == '\0' .. ARGV[from - 2] then
+    store(key, ARGV[from - 1], ARGV[from])
+    done[at] = 1
+  end
+end
+return done
 """
 )
 

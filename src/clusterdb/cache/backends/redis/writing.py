@@ -357,7 +357,12 @@ class Writing:
                 asked += [place[key], expected, *known[place[key]]]
             command = COMMIT.call_many(names, asked + written)
             [reply] = await self._link.send(
-                [command], names[:1], write=True, bulk=size >= BULK_BYTES, deadline=deadline
+                [command],
+                names[:1],
+                write=True,
+                bulk=size >= BULK_BYTES,
+                deadline=deadline,
+                written=names,
             )
             if isinstance(reply, CacheError):
                 raise explained(reply)

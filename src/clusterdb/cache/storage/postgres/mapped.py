@@ -21,7 +21,7 @@ from ...rows import Row, RowChange, StorageCapability
 from ...types import MISSING
 from ..mapping import KeyKind, Mapped
 from ..names import Names, literal, quoted
-from .outbox import prune_lines
+from .outbox import prune_lines, told_in
 from .schema import channel, mapped_triggers, outbox_tables
 from .table import Put, waking
 
@@ -59,7 +59,7 @@ class MappedTable:
         index = f"{self.names.local('_outbox_key')} ON {self.names.outbox}"
         return [
             *outbox_tables(self.names),
-            f"CREATE INDEX IF NOT EXISTS {index} (region, key, row_version)",
+            f"CREATE INDEX IF NOT EXISTS {index} (region, (keys[1]), (row_versions[1]))",
         ]
 
     def triggers(self) -> list[str]:
@@ -121,7 +121,7 @@ class MappedTable:
         ]
         return Row(self._mapped.key(contents[0]), self._mapped.value(opened), version, ttl)
 
-    def upsert(self, puts: Sequence[Put]) -> None:
+    def upsert(self, changes: Sequence[RowChange]) -> None:
         """None: a table of the user's own is looked at first, always."""
 
     def arguments(self, puts: Sequence[Put]) -> list[list[Any]]:
@@ -190,7 +190,7 @@ class _Sql:
         )
 
     def figures(self) -> str:
-        lines = f"(SELECT count(*) FROM {self._names.outbox})" if self._version else "NULL::int8"
+        lines = f"({told_in(self._names)})" if self._version else "NULL::int8"
         return (
             f"SELECT count(*) FILTER (WHERE {self._live}), NULL::int8, {lines} "
             f"FROM {self._names.table} AS t"
@@ -201,8 +201,8 @@ class _Sql:
         told = "NULL::int8"
         if self._version:
             told = (
-                f"(SELECT max(o.row_version) FROM {self._names.outbox} AS o "
-                f"WHERE o.region = a.region AND o.key = {key})"
+                f"(SELECT max(o.row_versions[1]) FROM {self._names.outbox} AS o "
+                f"WHERE o.region = a.region AND o.keys[1] = {key})"
             )
         return f"""
 WITH asked AS (
@@ -254,25 +254,27 @@ WITH asked AS (
     WHERE a.stored IN (SELECT stored FROM made UNION ALL SELECT stored FROM changed
         UNION ALL SELECT stored FROM removed) OR (a.gone AND NOT a.known)
 ){self._told("done")}
-SELECT region, key, version, {self._woken()} FROM done"""
+SELECT region, array_agg(key), array_agg(version), {self._woken()} FROM done GROUP BY region"""
 
     def _counted(self) -> str:
         """The version of a row; one that was deleted while we waited for its lock has one, too."""
         if not self._version:
             return "0::int8"
         last = (
-            f"(SELECT max(o.row_version) FROM {self._names.outbox} AS o "
-            f"WHERE o.region = a.region AND o.key = {self._prefix} || a.stored::text)"
+            f"(SELECT max(o.row_versions[1]) FROM {self._names.outbox} AS o "
+            f"WHERE o.region = a.region AND o.keys[1] = {self._prefix} || a.stored::text)"
         )
         newest = f"greatest(a.version, 1 + coalesce({last}, 0))"
         return f"CASE WHEN a.known OR a.given THEN a.version ELSE {newest} END"
 
     def _told(self, source: str) -> str:
-        """The part that writes the outbox; its origin is the last parameter."""
+        """The part that writes the outbox, whose origin is the last parameter: a line a change, as
+        the last version of a key is looked up in it.
+        """
         if self._version:
             return f""", told AS (
-    INSERT INTO {self._names.outbox} (region, key, row_version, origin)
-    SELECT region, key, version, ${10 if source == "done" else 2} FROM {source}
+    INSERT INTO {self._names.outbox} (region, keys, row_versions, origin)
+    SELECT region, ARRAY[key], ARRAY[version], ${10 if source == "done" else 2} FROM {source}
 )"""
         return f""", told AS (SELECT ${10 if source == "done" else 2}::text)"""
 
@@ -295,7 +297,7 @@ SELECT count(*), {self._woken()} FROM removed"""
         """Lines of the outbox; the rows are the user's."""
         if not self._version:
             return "SELECT 0 WHERE $1::float8 IS NOT NULL"
-        return f"WITH {prune_lines(self._names)} SELECT count(*) FROM lines"
+        return f"WITH {prune_lines(self._names)} SELECT coalesce(sum(changes), 0)::int8 FROM lines"
 
 
 def _plain(value: Any) -> Any:

@@ -2,13 +2,25 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, Final
 
 from ...errors import ChangesLost
 from ...rows import RowChanged
 from ..names import Names
 
-__all__ = ["OutboxSql", "check_position", "prune_lines", "read_position", "told"]
+__all__ = [
+    "LINE",
+    "OutboxSql",
+    "check_position",
+    "prune_lines",
+    "read_position",
+    "told",
+    "told_in",
+]
+
+LINE: Final = 1_000
+"""Changes of a line, where one statement makes any number of them."""
 
 
 class OutboxSql:
@@ -28,10 +40,15 @@ class OutboxSql:
         self.schema_version = f"SELECT schema_version FROM {names.meta}"
 
 
+def told_in(names: Names) -> str:
+    """How many changes an outbox has."""
+    return f"SELECT coalesce(sum(cardinality(keys)), 0)::int8 FROM {names.outbox}"
+
+
 def _changes(names: Names) -> str:
-    """One query: where the stream ends, what is kept, whether more waits, and the changes, each
-    column of them an array. A line is numbered under the lock of its row: by numbers, versions of
-    a key are in order.
+    """One query: where the stream ends, what is kept, whether more waits, and the lines that hold
+    as many changes as are asked for. A line is numbered under the locks of its rows: by numbers,
+    versions of a key are in order. Where no line is, what there is else is told once.
     """
     outbox, meta = names.outbox, names.meta
     return f"""
@@ -41,24 +58,24 @@ WITH edge AS (
 )
 SELECT edge.generation, edge.xmin::text::int8 AS xmin,
     edge.horizon_xid::text::int8 AS horizon_xid, edge.horizon_id,
-    EXISTS (SELECT FROM {outbox} AS later WHERE later.xid >= edge.xmin) AS held_back,
-    lines.*
-FROM edge CROSS JOIN LATERAL (
-    SELECT array_agg(o.xid::text::int8 ORDER BY o.id) AS xids, array_agg(o.id ORDER BY o.id) AS ids,
-        array_agg(o.region ORDER BY o.id) AS regions, array_agg(o.key ORDER BY o.id) AS keys,
-        array_agg(o.row_version ORDER BY o.id) AS row_versions,
-        array_agg(o.origin ORDER BY o.id) AS origins,
-        array_agg(extract(epoch FROM o.changed_at)::float8 ORDER BY o.id) AS times
-    FROM (
-        SELECT * FROM {outbox} AS b
-        WHERE (b.xid, b.id) > ($1::int8::text::xid8, $2::int8) AND b.xid < edge.xmin
-        ORDER BY b.xid, b.id LIMIT $3
-    ) AS o
-) AS lines"""
+    coalesce((SELECT xid FROM {outbox} ORDER BY xid DESC, id DESC LIMIT 1) >= edge.xmin, false)
+        AS held_back,
+    lines.xid::text::int8 AS xid, lines.id, lines.region, lines.keys, lines.row_versions,
+    lines.origin, extract(epoch FROM lines.changed_at)::float8 AS time
+FROM edge LEFT JOIN LATERAL (
+    SELECT *, sum(cardinality(b.keys)) OVER (ORDER BY b.xid, b.id) AS through FROM (
+        SELECT * FROM {outbox} AS a
+        WHERE (a.xid, a.id) > ($1::int8::text::xid8, $2::int8) AND a.xid < edge.xmin
+        ORDER BY a.xid, a.id LIMIT $3
+    ) AS b
+) AS lines ON lines.through - cardinality(lines.keys) < $3
+ORDER BY lines.id"""
 
 
 def prune_lines(names: Names) -> str:
-    """What is told in order is forgotten in order: up to the first line that is not old yet."""
+    """What is told in order is forgotten in order: up to the first line that is not old yet. Each
+    of ``lines`` has some ``changes``.
+    """
     outbox, meta = names.outbox, names.meta
     return f"""young AS (
     SELECT xid, id FROM {outbox} WHERE changed_at >= clock_timestamp() - $1 * interval '1 second'
@@ -67,7 +84,7 @@ def prune_lines(names: Names) -> str:
     DELETE FROM {outbox} WHERE xid < pg_snapshot_xmin(pg_current_snapshot())
         AND (xid, id) < (coalesce((SELECT xid FROM young), pg_snapshot_xmin(pg_current_snapshot())),
             coalesce((SELECT id FROM young), 0))
-    RETURNING xid, id
+    RETURNING xid, id, cardinality(keys) AS changes
 ), horizon AS (
     UPDATE {meta} AS m SET horizon_xid = last.xid, horizon_id = last.id
     FROM (SELECT xid, id FROM lines ORDER BY xid DESC, id DESC LIMIT 1) AS last
@@ -96,7 +113,11 @@ def check_position(after: str, start: tuple[int, int], edge: Any) -> None:
         raise ChangesLost(f"position {after!r} is not reached yet: the database was set back")
 
 
-def told(found: Any) -> list[RowChanged]:
-    """The lines of an answer, as they are told."""
-    columns = [found[name] for name in ("regions", "keys", "row_versions", "origins", "times")]
-    return [RowChanged(*line) for line in zip(*columns, strict=True)]
+def told(lines: Sequence[Any]) -> list[RowChanged]:
+    """What lines tell of, in their order."""
+    changes: list[RowChanged] = []
+    for line in lines:
+        region, origin, time = line["region"], line["origin"], line["time"]
+        for key, version in zip(line["keys"], line["row_versions"], strict=True):
+            changes.append(RowChanged(region, key, version, origin, time))
+    return changes

@@ -11,7 +11,7 @@ from ...errors import CacheError, RowRefused
 from ...rows import Row, RowChange, StorageCapability
 from ...types import MISSING
 from ..names import Names
-from .outbox import prune_lines
+from .outbox import LINE, prune_lines, told_in
 from .schema import COLUMNS, channel, outbox_tables, tables, triggers
 from .table import Put, Statement, waking
 
@@ -50,7 +50,7 @@ class OwnTable:
         self.prune = _prune(names)
         self.figures = (
             f"SELECT count(*) FILTER (WHERE {_LIVE}), count(*) FILTER (WHERE t.deleted), "
-            f"(SELECT count(*) FROM {names.outbox}) FROM {table} AS t"
+            f"({told_in(names)}) FROM {table} AS t"
         )
 
     def tables(self) -> list[str]:
@@ -83,32 +83,40 @@ class OwnTable:
     def arguments(self, puts: Sequence[Put]) -> list[Any]:
         return [list(column) for column in zip(*map(_columns, puts), strict=True)]
 
-    def upsert(self, puts: Sequence[Put]) -> Statement:
-        first = puts[0].change
-        if all(_is_like(put.change, first) for put in puts):
-            return self._upsert_alike, _columns_alike(puts, first)
+    def upsert(self, changes: Sequence[RowChange]) -> Statement:
+        if _are_alike(changes):
+            return self._upsert_alike, _columns_alike(changes)
+        puts = [Put(at, change, 0, False, None) for at, change in enumerate(changes)]
         return self._upsert, self.arguments(puts)
 
 
-def _is_like(change: RowChange, first: RowChange) -> bool:
-    """Whether two rows that are stored differ in key and value only."""
-    return (
-        change.value.codec == first.value.codec
-        and change.value.flags == first.value.flags
-        and change.ttl == first.ttl
-        and change.region == first.region
-        and change.tags == first.tags
-    )
+def _are_alike(changes: Sequence[RowChange]) -> bool:
+    """Whether rows that are stored differ in key and value only."""
+    first = changes[0]
+    region, ttl, tags = first.region, first.ttl, first.tags
+    codec, flags = first.value.codec, first.value.flags
+    for change in changes:
+        value: Encoded = change.value
+        if (
+            value.codec != codec
+            or value.flags != flags
+            or change.ttl != ttl
+            or change.region != region
+            or change.tags != tags
+        ):
+            return False
+    return True
 
 
-def _columns_alike(puts: Sequence[Put], first: RowChange) -> list[Any]:
+def _columns_alike(changes: Sequence[RowChange]) -> list[Any]:
     """What rows that are alike have in common, once, and the rest as columns: the driver looks at
     each item of a column.
     """
+    first = changes[0]
     return [
         first.region,
-        [put.change.key for put in puts],
-        [put.change.value.payload for put in puts],
+        [change.key for change in changes],
+        [change.value.payload for change in changes],
         first.value.codec,
         first.value.flags,
         first.ttl,
@@ -168,12 +176,13 @@ _ALIKE: Final = """
 
 
 def _told(names: Names, origin: str) -> str:
-    """The outbox is told of what is ``done``, and who listens to it woken."""
+    """The outbox is told of what is ``done``, in one line, and who listens to it woken."""
     return f"""told AS (
-    INSERT INTO {names.outbox} (region, key, row_version, origin)
-    SELECT region, key, row_version, {origin} FROM done
+    INSERT INTO {names.outbox} (region, keys, row_versions, origin)
+    SELECT region, array_agg(key), array_agg(row_version), {origin} FROM done GROUP BY region
+    RETURNING region, keys, row_versions
 )
-SELECT region, key, row_version, {waking(channel(names))} FROM done"""
+SELECT region, keys, row_versions, {waking(channel(names))} FROM told"""
 
 
 def _put(names: Names) -> str:
@@ -229,8 +238,10 @@ WITH held AS (
     FROM held WHERE t.region = held.region AND t.key = held.key
     RETURNING t.region, t.key, t.row_version
 ), told AS (
-    INSERT INTO {outbox} (region, key, row_version, origin)
-    SELECT region, key, row_version, $2 FROM changed
+    INSERT INTO {outbox} (region, keys, row_versions, origin)
+    SELECT region, array_agg(key), array_agg(row_version), $2 FROM (
+        SELECT *, row_number() OVER (PARTITION BY region) / {LINE} AS line FROM changed
+    ) AS numbered GROUP BY region, line
 )
 SELECT count(*), {waking(channel(names))} FROM changed"""
 
@@ -244,4 +255,4 @@ WITH {prune_lines(names)}, rows AS (
     WHERE (t.deleted AND t.updated_at < {age}) OR t.expires_at < {age}
     RETURNING 1
 )
-SELECT (SELECT count(*) FROM lines) + (SELECT count(*) FROM rows)"""
+SELECT (SELECT coalesce(sum(changes), 0)::int8 FROM lines) + (SELECT count(*) FROM rows)"""

@@ -3,6 +3,9 @@
 The outbox is ordered by (``xid``, ``id``): a row may be told once every transaction that began
 before its own has ended, as no row can come before it any more. Our own transactions say who they
 are by a setting, ``clusterdb_cache.writer``; the triggers pass them by.
+
+A row that is written again keeps its place in every index (a "heap-only tuple"), as long as no
+column changes that an index has, or its condition looks at: so none has ``updated_at``.
 """
 
 from __future__ import annotations
@@ -73,7 +76,7 @@ def tables(names: Names) -> list[str]:
             f"WHERE expires_at IS NOT NULL"
         ),
         (
-            f"CREATE INDEX IF NOT EXISTS {names.local('_deleted')} ON {names.table} (updated_at) "
+            f"CREATE INDEX IF NOT EXISTS {names.local('_deleted')} ON {names.table} (region, key) "
             f"WHERE deleted"
         ),
     ]
@@ -88,12 +91,12 @@ def outbox_tables(names: Names) -> list[str]:
     xid xid8 NOT NULL DEFAULT pg_current_xact_id(),
     id bigint GENERATED ALWAYS AS IDENTITY,
     region text NOT NULL,
-    key text NOT NULL,
-    row_version bigint NOT NULL,
+    keys text[] NOT NULL,
+    row_versions bigint[] NOT NULL,
     origin text NOT NULL DEFAULT '',
     changed_at timestamptz NOT NULL DEFAULT clock_timestamp(),
     PRIMARY KEY (xid, id)
-)""",
+) WITH (toast_tuple_target = 8160)""",
         f"""CREATE TABLE IF NOT EXISTS {names.meta} (
     one smallint PRIMARY KEY CHECK (one = 1),
     schema_version integer NOT NULL,
@@ -137,7 +140,7 @@ def _made(names: Names, bodies: list[tuple[str, str]]) -> list[str]:
 
 
 def _bodies(names: Names) -> list[tuple[str, str]]:
-    tell = f"INSERT INTO {names.outbox} (region, key, row_version) VALUES"
+    tell = f"INSERT INTO {names.outbox} (region, keys, row_versions) VALUES"
     wake = f"PERFORM pg_notify('{channel(names)}', '');"
     keep = (
         f"INSERT INTO {names.table} (region, key, row_version, deleted) "
@@ -153,13 +156,13 @@ def _bodies(names: Names) -> list[tuple[str, str]]:
         ),
         (
             f"""        IF TG_OP <> 'DELETE' AND NOT NEW.deleted THEN
-            {tell} (NEW.region, NEW.key, NEW.row_version);
+            {tell} (NEW.region, ARRAY[NEW.key], ARRAY[NEW.row_version]);
             {wake}
         END IF;
         IF TG_OP <> 'INSERT' AND NOT OLD.deleted
             AND (TG_OP = 'DELETE' OR (NEW.region, NEW.key) <> (OLD.region, OLD.key)
                 OR NEW.deleted) THEN
-            {tell} (OLD.region, OLD.key, OLD.row_version + 1);
+            {tell} (OLD.region, ARRAY[OLD.key], ARRAY[OLD.row_version + 1]);
             {wake}
             {keep}
         END IF;""",
@@ -185,24 +188,24 @@ def _mapped_bodies(names: Names, mapping: RowMapping) -> list[tuple[str, str]]:
     region, prefix = literal(mapping.region), literal(mapping.prefix)
     new_key, old_key = f"{prefix} || NEW.{key}::text", f"{prefix} || OLD.{key}::text"
     new_version, old_version = f"coalesce(NEW.{version}, 1)", f"coalesce(OLD.{version}, 1)"
-    tell = f"INSERT INTO {names.outbox} (region, key, row_version) VALUES"
+    tell = f"INSERT INTO {names.outbox} (region, keys, row_versions) VALUES"
     wake = f"PERFORM pg_notify('{channel(names)}', '');"
     return [
         (
             f"""        IF TG_OP = 'UPDATE' THEN
             NEW.{version} := greatest({new_version}, {old_version} + 1);
         ELSE
-            NEW.{version} := greatest({new_version}, 1 + coalesce((SELECT max(row_version)
-                FROM {names.outbox} WHERE region = {region} AND key = {new_key}), 0));
+            NEW.{version} := greatest({new_version}, 1 + coalesce((SELECT max(row_versions[1])
+                FROM {names.outbox} WHERE region = {region} AND keys[1] = {new_key}), 0));
         END IF;""",
             f"BEFORE INSERT OR UPDATE ON {names.table} FOR EACH ROW",
         ),
         (
             f"""        IF TG_OP <> 'DELETE' THEN
-            {tell} ({region}, {new_key}, {new_version});
+            {tell} ({region}, ARRAY[{new_key}], ARRAY[{new_version}]);
         END IF;
         IF TG_OP = 'DELETE' OR (TG_OP = 'UPDATE' AND NEW.{key} <> OLD.{key}) THEN
-            {tell} ({region}, {old_key}, {old_version} + 1);
+            {tell} ({region}, ARRAY[{old_key}], ARRAY[{old_version} + 1]);
         END IF;
         {wake}""",
             f"AFTER INSERT OR UPDATE OR DELETE ON {names.table} FOR EACH ROW",

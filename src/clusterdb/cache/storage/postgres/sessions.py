@@ -11,9 +11,8 @@ import asyncio
 import contextlib
 import os
 import random
-from collections.abc import AsyncGenerator, Awaitable, Callable
-from contextlib import asynccontextmanager
-from typing import Any, Final, TypeAlias, TypeVar
+from collections.abc import Awaitable, Callable
+from typing import Any, Final, TypeVar
 
 import asyncpg
 
@@ -22,13 +21,11 @@ from ...config import PostgreSQL
 from ...config.secrets import masked
 from ...errors import CacheError, OutcomeUnknown, StorageUnavailable
 from .faults import LOST, code_of, is_lost, is_race, translated
+from .lending import Lender, Session, is_usable
 
 __all__ = ["Session", "Sessions"]
 
 T = TypeVar("T")
-
-Session: TypeAlias = Any
-"""A connection of the pool; the driver has no annotations."""
 
 _ATTEMPTS: Final = 6
 _GRACE: Final = 1.0
@@ -41,7 +38,7 @@ class Sessions:
     def __init__(self, config: PostgreSQL, clock: Clock) -> None:
         self._config = config
         self._now = clock.now
-        self._pool: Any = None
+        self._lender: Lender | None = None
         self._process = os.getpid()
         self.timeout = config.pool.timeout
         self.about = f"storage {masked(config.url)!r}"
@@ -51,7 +48,7 @@ class Sessions:
         pool = self._config.pool
         self._process = os.getpid()
         try:
-            self._pool = await asyncpg.create_pool(
+            made: Any = await asyncpg.create_pool(
                 self._config.url,
                 min_size=pool.min_connections,
                 max_size=pool.max_connections,
@@ -62,6 +59,7 @@ class Sessions:
             )
         except (*LOST, ValueError) as error:
             raise self.unavailable(error) from error
+        self._lender = Lender(made, self.timeout)
 
     async def connect(self) -> Session:
         """A connection outside of the pool, for who listens."""
@@ -76,23 +74,23 @@ class Sessions:
 
     async def aclose(self) -> None:
         """Close all connections. Idempotent."""
-        pool, self._pool = self._pool, None
-        if pool is None:
+        lender, self._lender = self._lender, None
+        if lender is None:
             return
         try:
             async with asyncio.timeout(self.timeout):
-                await pool.close()
+                await lender.aclose()
         except (*LOST, RuntimeError):
-            pool.terminate()
+            lender.terminate()
 
     def abandon(self) -> None:
         """Let go of connections whose loop has ended."""
-        self._pool = None
+        self._lender = None
 
     @property
     def is_open(self) -> bool:
         """Whether there is a pool."""
-        return self._pool is not None
+        return self._lender is not None
 
     def unavailable(self, error: BaseException) -> CacheError:
         """Our error for one of the driver's."""
@@ -113,8 +111,7 @@ class Sessions:
         """Do something on a connection, again where that is no harm: it must not commit."""
         for attempt in range(_ATTEMPTS):
             try:
-                async with self._session() as session:
-                    return await work(session)
+                return await self._once(work)
             except CacheError:  # ours, which are errors of a connection too, are final
                 raise
             except LOST as error:
@@ -124,23 +121,17 @@ class Sessions:
             await asyncio.sleep(random.uniform(0, 0.002 * 2**attempt))
         raise AssertionError("unreachable")
 
-    @asynccontextmanager
-    async def _session(self) -> AsyncGenerator[Session, None]:
-        """A connection; one that is left in a transaction is closed, as nobody can say in which
-        state.
-        """
-        if self._pool is None:
+    async def _once(self, work: Callable[[Session], Awaitable[T]]) -> T:
+        lender = self._lender
+        if lender is None:
             raise StorageUnavailable(f"{self.about} is closed")
         if os.getpid() != self._process:  # what we sent would get among what the parent sends
             raise StorageUnavailable(f"{self.about} was opened before a fork: open it again")
-        session = await self._pool.acquire(timeout=self.timeout)
+        session = await lender.borrow()
         try:
-            yield session
+            return await work(session)
         finally:
-            if _is_usable(session) and session.is_in_transaction():
-                session.terminate()
-            with contextlib.suppress(*LOST):
-                await self._pool.release(session, timeout=_GRACE)
+            await lender.give_back(session)
 
     async def transaction(
         self,
@@ -208,7 +199,7 @@ class Sessions:
         )
 
     async def _commit(self, session: Session) -> None:
-        if not _is_usable(session):
+        if not is_usable(session):
             raise StorageUnavailable(
                 f"{self.about}: the server ended the transaction before its commit; nothing was "
                 f"written"
@@ -228,14 +219,6 @@ class Sessions:
             f"{self.about}: no reply to a commit ({masked(str(error)) or type(error).__name__}): "
             f"it may have been made or not; read the row to know"
         )
-
-
-def _is_usable(session: Session) -> bool:
-    """Whether a connection is open; the pool takes one back at once that is not."""
-    try:
-        return not session.is_closed()
-    except asyncpg.InterfaceError:
-        return False
 
 
 async def _as_it_is(session: Session) -> None:

@@ -267,13 +267,15 @@ class PostgresStorage:
         self._check_told()
         self._listener.clear()
         start = read_position(after)
-        [found] = await self._sessions.query(self._outbox.changes, *start, limit)
-        check_position(after, start, found)
-        self._held_back = found["held_back"] and not found["ids"]
-        if not found["ids"]:
+        found = await self._sessions.query(self._outbox.changes, *start, limit)
+        edge = found[0]
+        check_position(after, start, edge)
+        empty = edge["id"] is None
+        self._held_back = edge["held_back"] and empty
+        if empty:
             return [], after
-        xid, line = max(zip(found["xids"], found["ids"], strict=True))
-        return told(found), f"{found['generation']}:{xid}:{line}"
+        xid, line = max([(line["xid"], line["id"]) for line in found])
+        return told(found), f"{edge['generation']}:{xid}:{line}"
 
     async def wait(self, timeout: float) -> None:
         """A commit is heard of at once, or, where it waits for an older transaction, within a

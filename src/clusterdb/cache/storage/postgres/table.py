@@ -39,8 +39,8 @@ class Table(Protocol):
 
     ``read``: region, keys. ``page``: region, key to begin behind, number. ``lock``: regions, keys;
     gives region, key, version, whether live, expiry and whether known of those that it knows
-    something of. ``put``: what :meth:`arguments` gives, and the origin; gives region, key and
-    version of what was written. ``clear``: regions, origin. ``prune``: seconds.
+    something of. ``put``: what :meth:`arguments` gives, and the origin; gives for each region the
+    keys and the versions of what was written. ``clear``: regions, origin. ``prune``: seconds.
     """
 
     names: Names
@@ -90,7 +90,7 @@ class Table(Protocol):
         """The parameters of ``put``. Raises :class:`RowRefused`."""
         ...
 
-    def upsert(self, puts: Sequence[Put]) -> Statement | None:
+    def upsert(self, changes: Sequence[RowChange]) -> Statement | None:
         """The statement that writes rows whatever is there, if there is one."""
         ...
 

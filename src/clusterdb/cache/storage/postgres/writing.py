@@ -8,7 +8,7 @@ found; the rest goes on.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Final
+from typing import Any, Final
 
 import asyncpg
 
@@ -25,7 +25,6 @@ __all__ = ["Group", "SplitNeeded"]
 _MOST_VERSION: Final = 2**63 - 1
 _ROUNDS: Final = 5
 _REFUSED: Final = (asyncpg.PostgresError, asyncpg.InterfaceError, RowRefused)
-_WRITTEN: Final = RowWritten(applied=True, version=0)
 _UNDO: Final = "ROLLBACK TO SAVEPOINT one; RELEASE SAVEPOINT one"
 
 
@@ -53,7 +52,6 @@ class Group:
         something to commit. Raises :class:`SplitNeeded`.
         """
         waiting = [at for at, change in enumerate(self._changes) if self._is_sound(at, change)]
-        waiting.sort(key=lambda at: (self._changes[at].region, self._changes[at].key))
         for _ in range(_ROUNDS):
             if not waiting:
                 break
@@ -85,9 +83,11 @@ class Group:
     async def _round(self, session: Session, waiting: Sequence[int]) -> list[int]:
         """Lock, judge and write; the changes whose rows others made in between."""
         changes = [self._changes[at] for at in waiting]
-        plain = not self._careful and all(map(_is_plain, changes))
-        if plain and await self._upsert(session, waiting):
-            return []
+        if not self._careful and _are_plain(changes):
+            statement = self._table.upsert(changes)
+            if statement is not None:
+                await self._upsert(session, waiting, statement)
+                return []
         found = await session.fetch(
             self._table.lock,
             [change.region for change in changes],
@@ -108,31 +108,34 @@ class Group:
         done = await self._put(session, puts)
         return [put.at for put in puts if put.at not in done]
 
-    async def _upsert(self, session: Session, waiting: Sequence[int]) -> bool:
-        """Write whatever is there; whether that can be done."""
-        puts = [Put(at, self._changes[at], 0, False, None) for at in waiting]
-        statement = self._table.upsert(puts)
-        if statement is None:
-            return False
+    async def _upsert(self, session: Session, waiting: Sequence[int], statement: Statement) -> None:
+        """Write whatever is there."""
+        sql, arguments = statement
+        try:
+            rows = await session.fetch(sql, *arguments, self._origin)
+        except _REFUSED as error:
+            if refusal(self._changes[waiting[0]].key, error) is None:
+                raise
+            raise SplitNeeded from error
+        written = _written(rows)
         for at in waiting:
-            self._outcomes[at] = _WRITTEN
-        await self._put(session, puts, statement)
-        return True
+            change = self._changes[at]
+            versions = written.get(change.region)
+            version = 0 if versions is None else versions.get(change.key, 0)
+            self._outcomes[at] = RowWritten(True, version)
 
     def _shown(self, written: RowWritten) -> RowWritten:
         """The outcome without a version where the table keeps none."""
         versioned = "versions" in self._table.capabilities
         return written if versioned else RowWritten(written.applied, 0)
 
-    async def _put(
-        self, session: Session, puts: Sequence[Put], statement: Statement | None = None
-    ) -> set[int]:
+    async def _put(self, session: Session, puts: Sequence[Put]) -> set[int]:
         """Write rows; which were, or are refused."""
         if not puts:
             return set()
         if not self._careful:
             try:
-                return await self._send(session, puts, statement)
+                return await self._send(session, puts)
             except _REFUSED as error:
                 if refusal(puts[0].change.key, error) is None:
                     raise
@@ -157,15 +160,12 @@ class Group:
         first = await self._put(session, puts[:half])
         return first | await self._put(session, puts[half:])
 
-    async def _send(
-        self, session: Session, puts: Sequence[Put], statement: Statement | None = None
-    ) -> set[int]:
-        sql, arguments = statement or (self._table.put, self._table.arguments(puts))
-        rows = await session.fetch(sql, *arguments, self._origin)
-        written = {(row[0], row[1]): row[2] for row in rows}
+    async def _send(self, session: Session, puts: Sequence[Put]) -> set[int]:
+        arguments = self._table.arguments(puts)
+        written = _written(await session.fetch(self._table.put, *arguments, self._origin))
         done = set()
         for put in puts:
-            version = written.get((put.change.region, put.change.key))
+            version = written.get(put.change.region, {}).get(put.change.key)
             outcome = self._outcomes[put.at]
             if version is not None and type(outcome) is RowWritten:
                 self._outcomes[put.at] = RowWritten(outcome.applied, version)
@@ -173,12 +173,20 @@ class Group:
         return done
 
 
-def _is_plain(change: RowChange) -> bool:
-    """Whether a row is written whatever is there."""
-    return (
-        change.value is not MISSING
-        and change.when == "always"
-        and change.expect is None
-        and change.version is None
-        and not change.keep_ttl
-    )
+def _written(rows: Sequence[Any]) -> dict[str, dict[str, int]]:
+    """The versions that the server says were written, by region and key."""
+    return {region: dict(zip(keys, versions, strict=True)) for region, keys, versions, _ in rows}
+
+
+def _are_plain(changes: Sequence[RowChange]) -> bool:
+    """Whether rows are written whatever is there."""
+    for change in changes:
+        if (
+            change.value is MISSING
+            or change.when != "always"
+            or change.expect is not None
+            or change.version is not None
+            or change.keep_ttl
+        ):
+            return False
+    return True

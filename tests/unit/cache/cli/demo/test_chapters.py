@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections import OrderedDict
+from functools import cache
 
 import pytest
 from rich.console import Console
@@ -24,6 +25,8 @@ from clusterdb.cache.cli.demo import (
     tagging,
     updates,
 )
+from clusterdb.cache.cli.demo import stage as setting
+from clusterdb.cache.cli.demo.origin import Module, find_modules
 from clusterdb.cache.cli.demo.server import found_redis
 from clusterdb.cache.cli.demo.stage import Size, set_up
 from clusterdb.cache.replay import optimum
@@ -41,8 +44,15 @@ SMALL = Size(
 )
 
 
+@cache
+def modules(seed: int) -> tuple[Module, ...]:
+    """Those of the standard library, read once for all stages."""
+    return tuple(find_modules(seed))
+
+
 @pytest.fixture
-async def stage():
+async def stage(monkeypatch):
+    monkeypatch.setattr(setting, "find_modules", lambda seed: list(modules(seed)))
     console = Console(file=io.StringIO(), width=80)
     async with set_up(console, 1, SMALL) as stage:
         yield stage
