@@ -18,6 +18,11 @@ from tests.maintenance.programs import eventually
 from tests.redis.servers import Deployment, Server, missing, start
 
 from clusterdb.cache import Cache, CacheConfig, Consistent, NotSupported, PartitioningConfig, Redis
+from clusterdb.cache.backends.redis.link import Link
+from clusterdb.cache.backends.redis.names import Names
+from clusterdb.cache.backends.redis.scripts import DROP
+from clusterdb.cache.clock import SystemClock
+from clusterdb.cache.errors import BackendUnavailable
 from clusterdb.cache.partition.placement import Placement
 
 pytestmark = [pytest.mark.server, pytest.mark.process]
@@ -311,6 +316,31 @@ async def test_what_other_weights_left_behind_does_not_come_into_reach(shared):
         found = await cache.get_many(list(values))
         assert found == {f"k{n}": n for n in range(100, 240)}
         assert shared.is_whole()
+
+
+async def test_a_script_whose_keys_have_come_apart_is_not_sent(shared, ring):
+    names = Names("test")
+    link = Link(Redis(urls=ring.urls), PartitioningConfig(), SystemClock(), names)
+    await link.open()
+    try:
+        keys = [b"test:default:k%d" % n for n in range(20)]
+        first = keys[0]
+        owner = link.topology.node_for(first)
+        other = next(key for key in keys if link.topology.node_for(key) is not owner)
+        script = DROP.call_many([first, other], ["0"])
+        assert not link.together([first, other])
+
+        alone, among = (
+            await link.send([script], [first], write=True),
+            await link.send([script, ("SET", other, "x")], [first, other], write=True),
+        )
+
+        assert isinstance(alone[0], BackendUnavailable)
+        assert isinstance(among[0], BackendUnavailable)
+        assert "common {tag}" in str(among[0])
+        assert among[1] == b"OK"
+    finally:
+        await link.aclose()
 
 
 async def test_a_scan_meets_each_key_while_they_move(shared):

@@ -23,17 +23,23 @@ from ..partition import HashRing
 from ..partition.placement import Placement, Seat
 from .connection import Command, Connection, Reply
 from .endpoint import Endpoint
-from .guard import MIXED, STALE, Guard, left
+from .guard import LEFT, MIXED, STALE, Guard, left
 from .node import Node
 from .placing import LOOK_EVERY, Placing
 from .ring import Ring, Work, address_on_ring, grouped
 from .shares import Place, no_share
 from .topology import Topology
 
-__all__ = ["PlacedRing", "in_motion", "is_moving", "placement_problems"]
+__all__ = ["PlacedRing", "in_motion", "is_moving", "placement_problems", "together"]
 
 _PAUSE: Final = 0.02
+_SCATTERED: Final = (
+    "its keys were on one server, and are not any more: the weights of the ring have changed; give "
+    "keys that belong together a common {tag}"
+)
+_ANEW: Final = "the keys were placed anew"
 _ELSEWHERE: Final = {
+    LEFT: _ANEW,
     MIXED: "only some of its keys have moved to their new server; they follow as long as "
     "'cache maintenance rebalance' runs",
     STALE: "its server does not know yet, or any more, that keys are moving; "
@@ -102,6 +108,10 @@ class PlacedRing(Ring):
             return Seat(self._fixed.owners(key)[0], None)
         return self.placing.placed.seat(key)
 
+    def together(self, keys: Sequence[bytes]) -> bool:
+        """Whether ``keys`` are on one server, and go to one, if they move."""
+        return len({self.seat(key) for key in keys}) <= 1
+
     def database(self, server: str) -> int:
         """The number of the database that we use on a server."""
         return self._by_name[server].endpoint.database
@@ -143,7 +153,7 @@ class PlacedRing(Ring):
         while True:
             version = self._version
             try:
-                if key is None or not self.moving:
+                if key is None or not (self.moving or self._is_scattered(command)):
                     return await super().call(
                         key, command, deadline, write=write, bulk=bulk, replica=replica
                     )
@@ -201,36 +211,56 @@ class PlacedRing(Ring):
         refused = isinstance(reply, BackendUnavailable) and not isinstance(reply, OutcomeUnknown)
         return refused and version != self._version and self._now() < deadline
 
+    def _is_scattered(self, command: Command) -> bool:
+        """Whether the keys of a script have not all the same place: who put them together did so by
+        a placement that has changed since.
+        """
+        if command[0] not in ("EVALSHA", "EVAL") or command[2] == 1:
+            return False
+        count = command[2]
+        assert isinstance(count, int), "we say the number of keys as one"
+        return not self.together([key for key in command[3 : 3 + count] if isinstance(key, bytes)])
+
     async def _once(self, work: Work, places: Sequence[int]) -> list[Reply]:
         """The replies by the placement of this moment."""
-        keys = work.keys
-        moving = self.moving
-        in_motion = [
-            at for at in places if moving and (key := keys[at]) is not None and self.in_motion(key)
-        ]
-        rest = [at for at in places if at not in in_motion] if in_motion else places
-        found: dict[int, Reply] = {}
-        if rest:
-            some = work._replace(
-                commands=[work.commands[at] for at in rest], keys=[keys[at] for at in rest]
-            )
-            if in_motion:
-                plain, found = await asyncio.gather(
-                    self._on_one(some), self._where_they_are(work, in_motion)
-                )
+        version, found = self._version, dict[int, Reply]()
+        still: list[int] = []
+        moving: list[int] = []
+        for at in places:
+            key = work.keys[at]
+            if self._is_scattered(work.commands[at]):
+                found[at] = BackendUnavailable(_SCATTERED)
             else:
-                plain = await self._on_one(some)
-            found |= zip(rest, plain, strict=True)
+                moves = self.moving and key is not None and self.in_motion(key)
+                (moving if moves else still).append(at)
+        if not moving:
+            found |= await self._where_they_stay(work, still, version)
         else:
-            found = await self._where_they_are(work, in_motion)
+            for some in await asyncio.gather(
+                self._where_they_stay(work, still, version),
+                self._where_they_are(work, moving, version),
+            ):
+                found |= some
         return [found[at] for at in places]
+
+    async def _where_they_stay(
+        self, work: Work, places: Sequence[int], version: int
+    ) -> dict[int, Reply]:
+        """The replies about keys that don't move, as long as the placement is of ``version``."""
+        if version != self._version:
+            return dict.fromkeys(places, BackendUnavailable(_ANEW))
+        commands = [work.commands[at] for at in places]
+        some = work._replace(commands=commands, keys=[work.keys[at] for at in places])
+        return dict(zip(places, await self._on_one(some), strict=True))
 
     # -- keys in motion
 
-    async def _where_they_are(self, work: Work, places: Sequence[int]) -> dict[int, Reply]:
+    async def _where_they_are(
+        self, work: Work, places: Sequence[int], version: int
+    ) -> dict[int, Reply]:
         """The replies about keys that are getting another server."""
         replies: dict[int, Reply] = {}
-        version, waiting = self._version, list(places)
+        waiting = list(places)
         while waiting and version == self._version:
             said = await self._guarded(work, waiting, {})
             gone = {at: found.flags for at in waiting if (found := left(said[at])) is not None}
@@ -250,8 +280,7 @@ class PlacedRing(Ring):
             if STALE in not_yet.values():
                 with suppress(CacheError):
                     await self.placing.look(self._nodes, work.deadline)
-        anew = BackendUnavailable("the keys were placed anew")
-        return replies | dict.fromkeys(waiting, anew)
+        return replies | dict.fromkeys(waiting, BackendUnavailable(_ANEW))
 
     async def _guarded(
         self, work: Work, places: Sequence[int], gone: dict[int, str]
@@ -347,6 +376,13 @@ def _not_yet(reply: Reply) -> str | None:
 def is_moving(topology: Topology) -> bool:
     """Whether keys move between servers that know nothing of each other."""
     return isinstance(topology, PlacedRing) and topology.moving
+
+
+def together(topology: Topology, keys: Sequence[bytes]) -> bool:
+    """Whether one script may change all of ``keys`` of a ring."""
+    if isinstance(topology, PlacedRing):
+        return topology.together(keys)
+    return len({topology.node_for(key) for key in keys}) <= 1
 
 
 def placement_problems(topology: Topology) -> list[str]:

@@ -20,7 +20,7 @@ from ...config import PartitioningConfig, Redis
 from ...errors import BackendUnavailable, CacheError, Degraded, ServerError
 from ...failpoints import FAILPOINTS, hit
 from ...transport import Command, Node, Reply, Topology, slot_of, topology_for
-from ...transport.placed import in_motion, placement_problems
+from ...transport.placed import in_motion, placement_problems, together
 from .guarding import RingGuard
 from .names import Names
 from .scripts import resent
@@ -82,7 +82,7 @@ class Link:
         if self._config.cluster:
             return len({slot_of(key) for key in keys}) <= 1
         if self._config.is_ring:
-            return len({self.topology.node_for(key) for key in keys}) <= 1
+            return together(self.topology, keys)
         return True
 
     def in_motion(self, name: bytes) -> bool:
