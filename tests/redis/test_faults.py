@@ -14,6 +14,7 @@ from tests.redis.load import CALLERS, DEADLINE, SLACK, Load, loop_gap
 from tests.redis.proxy import FaultProxy
 from tests.redis.servers import HOST
 
+from clusterdb.cache import Cache, CacheConfig, Redis
 from clusterdb.cache.errors import BackendUnavailable, OutcomeUnknown
 
 
@@ -256,3 +257,18 @@ async def test_where_it_may_not_be_stopped_that_is_said(server, opened):
         through.hold = False
         assert await client.call(b"k", ("SET", "k", "later"), now() + 2, write=True) == b"OK"
         assert "+client|kill" in client.nodes()[0].unsettled
+
+
+async def test_a_get_whose_connection_ends_is_asked_again_by_itself(server):
+    async with FaultProxy(server.port) as through:
+        backend = Redis(urls=[through.url], near=False)
+        async with Cache(CacheConfig(backend=backend)) as cache:
+            await cache.set("k", "v")
+            server.freeze()
+            read = asyncio.create_task(cache.get("k"))
+            await asyncio.sleep(0)  # it is sent
+            await asyncio.sleep(0)
+            through.reset()
+            server.thaw()
+
+            assert await read == "v"

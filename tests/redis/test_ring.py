@@ -12,6 +12,7 @@ from tests.redis.conftest import now
 from tests.redis.load import SLACK, until
 from tests.redis.servers import Server, start
 
+from clusterdb.cache import Cache, CacheConfig
 from clusterdb.cache.config import Consistent, PartitioningConfig, PoolConfig, Redis
 from clusterdb.cache.errors import BackendUnavailable, Degraded, OutcomeUnknown, ServerError
 from clusterdb.cache.transport import topology_for
@@ -327,3 +328,29 @@ async def test_no_server_at_all(servers):
         async with ring_of(servers):
             pass
     assert all(str(server.port) in str(caught.value) for server in servers)
+
+
+async def test_a_load_of_two_keys_reaches_all_owners_of_each(servers):
+    """They may have the same first owner, and different ones behind it."""
+    urls = [f"redis://127.0.0.1:{each.port}" for each in servers]
+    ring = PartitioningConfig(strategy=Consistent(replicas=2))
+    config = CacheConfig(name="test", backend=Redis(urls=urls), partitioning=ring, ttl="1h")
+    async with ring_of(servers, replicas=2) as client, Cache(config) as cache:
+        owners = {
+            f"key:{number}": [
+                node.endpoint.port for node in client.owners(b"test:default:key:%d" % number)
+            ]
+            for number in range(300)
+        }
+        first, *_ = owners
+        other = next(
+            key
+            for key in owners
+            if owners[key][0] == owners[first][0] and owners[key] != owners[first]
+        )
+        await cache.get_or_load_many([first, other], lambda keys: dict.fromkeys(keys, "x"))
+
+        for key in (first, other):
+            kept = {each.port: int(each.cli("STRLEN", f"test:default:{key}")) for each in servers}
+            held = [kept[port] for port in owners[key]]
+            assert held[0] == held[1] > 34  # a claim that was not filled is shorter

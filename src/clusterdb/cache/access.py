@@ -5,6 +5,7 @@ The faces check arguments and shape results; what lies between them and the back
 
 from __future__ import annotations
 
+from asyncio import get_running_loop
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any
@@ -58,7 +59,7 @@ class Access:
             record = (await self.read([key], options, type, brief=True)).get(key)
             return MISSING if record is None else record.value
         try:
-            if not self.runtime.settled():
+            if self.runtime.home is not _loop():
                 await self.runtime.ready()
             [record] = await self.runtime.backend.read(self.region, [key], brief=True)
         except BackendUnavailable:
@@ -259,15 +260,17 @@ class Access:
         if value is MISSING:
             raise InvalidArgument(f"MISSING can't be stored under {key!r}: it means absence")
         state = self.state
-        ttl = state.store_ttl(resolve_ttl(options.ttl, state.settings.ttl))
+        settings, codec = state.settings, state.codec
+        ttl = resolve_ttl(options.ttl, settings.ttl)
+        ttl = state.store_ttl(ttl) if settings.ttl_jitter else ttl
         when: When = "absent" if options.nx else "present" if options.xx else "always"
-        value, by_default = state.entered(value), options.ttl is UNSET
-        return Put(key, value, ttl, options.tags, when, options.keep_ttl, by_default)
+        stored = state.entered(value) if codec is None else codec.encode(value)
+        return Put(key, stored, ttl, options.tags, when, options.keep_ttl, options.ttl is UNSET)
 
     async def write_one(self, change: Change) -> Written:
         """Make one change. Raises its error."""
         runtime = self.runtime
-        if not runtime.settled():
+        if runtime.home is not _loop():
             await runtime.ready()
         if runtime.events.active or runtime.waiting:
             [written] = await self.write([change])
@@ -383,6 +386,14 @@ class Access:
             tags = change.tags if isinstance(change, Put) else ()
             version = outcome.version
             runtime.publish(EntrySet, region=region, key=key, version=version, tags=tags)
+
+
+def _loop() -> object:
+    """The running loop; ``MISSING`` where there is none, which is nobody's home."""
+    try:
+        return get_running_loop()
+    except RuntimeError:
+        return MISSING
 
 
 def _entering(state: RegionState, loader: Loader, wanted: Any) -> Callable[[object], object]:

@@ -147,9 +147,9 @@ class Decoding:
 
     def leave(self, key: str, stored: object, wanted: Any) -> object:
         """The value of what is, or would be, stored under ``key``."""
-        if isinstance(stored, Undecodable):
-            raise stored
         if not isinstance(stored, Encoded):
+            if isinstance(stored, Undecodable):
+                raise stored
             return self._from_near(stored, wanted)
         try:
             return self._codec.decode(stored, wanted)
@@ -160,14 +160,15 @@ class Decoding:
         """The value of ``record``, kept near; ``MISSING`` where it came from there and is of no use
         to this caller. Raises :class:`TypeMismatch`, :class:`Undecodable`.
         """
+        if record.near is None:
+            return self.leave(record.key, record.value, wanted)
         kept: object = MISSING
         try:
             value = self.leave(record.key, record.value, wanted)
             if self._state.shares:
                 kept = value if wanted is None else Typed(wanted, value)
         finally:
-            if record.near is not None:
-                self._runtime.backend.keep(self._region, record, kept)
+            self._runtime.backend.keep(self._region, record, kept)
         return value
 
     def _from_near(self, kept: object, wanted: Any) -> object:

@@ -75,7 +75,7 @@ def escape_glob(text: str) -> str:
     return re.sub(r"([*?\[\]\\^])", r"\\\1", text)
 
 
-def matcher(glob: str) -> Callable[[str], bool]:
+def matcher(glob: object) -> Callable[[str], bool]:
     """A function that says whether a key matches ``glob``."""
     if not isinstance(glob, str):
         raise InvalidPattern(f"a pattern is a str, not {type(glob).__name__}")

@@ -103,6 +103,8 @@ class NearTier:
             most = {name: self._settings[name].max_weight for name in sharing}
             self._shares.arrange(most, sharing)
         table.configure(policy, settings.max_items, self._limit(region), outage)
+        if settings is _OFF:
+            table.clear()  # of claims, too: nobody looks into it any more
         self._grant(region, table)
 
     def _sharing(self) -> dict[str, Table]:
@@ -147,7 +149,7 @@ class NearTier:
 
     def keeps(self, region: str) -> bool:
         """Whether anything of a region is kept."""
-        return self._settings[region] is not _OFF
+        return self._settings.get(region, _OFF) is not _OFF
 
     def answers(self, region: str, now: float) -> bool:
         """Whether the region's lease stands."""
@@ -221,6 +223,8 @@ class NearTier:
         """The right to keep what a read that is sent now will bring from ``source``; ``None``
         while another read of the key has it, or its value is kept.
         """
+        if not self.keeps(region):  # since the read began
+            return None
         answer = self._tables[region].claim(key, (source,), now)
         return answer if isinstance(answer, Claim) else None
 
@@ -234,6 +238,8 @@ class NearTier:
         """The right to keep a value that was read just now; ``None`` while another has it, or the
         value is kept. An older one makes room: reads of one process never go back.
         """
+        if not self.keeps(region):
+            return None
         table = self._tables[region]
         answer = table.claim(key, tags, now)
         if isinstance(answer, Record) and answer.version < version:
@@ -267,9 +273,8 @@ class NearTier:
     def drop(self, region: str, key: str, now: float) -> None:
         """Something happened to a key."""
         self.epoch += 1
-        table = self._tables.get(region)
-        if table is not None:
-            table.remove(key, RemovalCause.INVALIDATED, now)
+        if self.keeps(region):
+            self._tables[region].remove(key, RemovalCause.INVALIDATED, now)
 
     def end_tag(self, name: str) -> None:
         """A tag was invalidated: O(1), whatever the number of entries."""

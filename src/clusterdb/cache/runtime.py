@@ -194,6 +194,8 @@ class Runtime:
         self.started: float | None = None
         self.config = CacheConfig()
         self._loop: asyncio.AbstractEventLoop | None = None
+        self.home: asyncio.AbstractEventLoop | None = None
+        """The loop in which :meth:`ready` has nothing to do: from its first end to the close."""
         self._opening: asyncio.Task[None] | None = None
         self._opened = self.closed = False
         self._closing: asyncio.Task[None] | None = None
@@ -254,14 +256,6 @@ class Runtime:
         if self.closed:
             raise CacheClosed(self.name)
 
-    def settled(self) -> bool:
-        """Whether :meth:`ready` has nothing to do, which is so for all calls but the first."""
-        try:
-            here = self._loop is asyncio.get_running_loop()
-        except RuntimeError:
-            return False
-        return here and self._opened and not self.closed
-
     async def ready(self) -> None:
         """Open the backend if that was not done yet in this loop.
 
@@ -278,7 +272,9 @@ class Runtime:
         if self._loop is not loop:
             _refuse_other_loop(self, loop)
             self._loop, self._loads, self._opening, self._opened = loop, None, None, False
+            self.home = None
         if self._opened:
+            self.home = loop
             return
         if self._opening is None:
             self._opening = loop.create_task(self._open())
@@ -312,7 +308,7 @@ class Runtime:
         loop = asyncio.get_running_loop()
         if self._closing is None:
             _refuse_other_loop(self, loop)
-            self.closed = True
+            self.closed, self.home = True, None
             for state in self.states.values():
                 state.close()
             self._closing = loop.create_task(self._close())
@@ -349,7 +345,7 @@ class Runtime:
         """Around a fork: in the child the parent's loop and its tasks are not ours."""
         self.backend.fork(moment)
         if moment == "child":
-            self._loop = self._opening = self._loads = self._closing = None
+            self._loop = self.home = self._opening = self._loads = self._closing = None
             self._opened = False
             for handling in self.handlings:
                 handling.forked()

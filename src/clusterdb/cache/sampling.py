@@ -70,7 +70,7 @@ class Sampling:
         self._loads = (self._loads or Timings(LOAD_LATENCY)) if monitoring.metrics else None
         self._stored = (self._stored or Timings(STORAGE_LATENCY)) if monitoring.metrics else None
         if self.timed is not None:
-            self.timed.timings = self._calls
+            self.timed.observe_by(self._calls)
         if metrics.alerts != self._config.alerts:
             alerts = metrics.alerts or AlertConfig()
             self._watch = Watch(rules_of(alerts), self._watch)
@@ -101,7 +101,7 @@ class Sampling:
         if "immediate" in backend.capabilities:
             return backend
         self.timed = TimedBackend(backend)
-        self.timed.timings = self._calls
+        self.timed.observe_by(self._calls)
         return self.timed
 
     def loaded(self, region: str, seconds: float, outcome: str) -> None:

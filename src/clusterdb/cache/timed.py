@@ -9,14 +9,15 @@ anyway. While metrics are off a call is passed on as it is.
 from __future__ import annotations
 
 from collections.abc import Callable, Coroutine, Sequence
-from time import perf_counter
-from typing import Any, Final, ParamSpec, TypeVar
+from functools import partial
+from typing import Any, ParamSpec, TypeVar
 
 from clusterdb.monitoring.timings import Timings
 
-from .errors import BackendSuspended, BackendUnavailable, CacheError, OutcomeUnknown
+from .errors import CacheError
 from .forwarding import ForwardingBackend
-from .protocols import Backend, BackendInfo
+from .protocols import Backend, BackendInfo, Change, Written
+from .timer import Timer
 from .types import Record
 
 __all__ = ["TimedBackend"]
@@ -26,13 +27,35 @@ R = TypeVar("R")
 
 
 class TimedBackend(ForwardingBackend):
-    """``backend``, whose calls are observed by ``timings`` while there are some. Batches are not:
-    how long one takes is up to who asked for it.
+    """``backend``, whose calls are observed. Batches are not: how long one takes is up to who asked
+    for it.
     """
 
     def __init__(self, backend: Backend) -> None:
         super().__init__(backend)
-        self.timings: Timings | None = None
+        self._timer: Timer | None = None
+
+    def observe_by(self, timings: Timings | None) -> None:
+        """Observe calls by ``timings`` from now on, or not at all."""
+        self._timer = None if timings is None else Timer(self._backend, timings)
+
+    def read(
+        self,
+        region: str,
+        keys: Sequence[str],
+        *,
+        stale: bool = False,
+        consistent: bool = False,
+        brief: bool = False,
+    ) -> Coroutine[Any, Any, list[Record | None]]:
+        if self._timer is not None:
+            return self._timer.read(region, keys, stale, consistent, brief)
+        return self._backend.read(region, keys, stale=stale, consistent=consistent, brief=brief)
+
+    def write(
+        self, region: str, changes: Sequence[Change]
+    ) -> Coroutine[Any, Any, list[Written | CacheError]]:
+        return (self._timer or self._backend).write(region, changes)
 
     def _call(
         self,
@@ -44,74 +67,9 @@ class TimedBackend(ForwardingBackend):
         **options: P.kwargs,
     ) -> Coroutine[Any, Any, R]:
         del count
-        if self.timings is None:
+        if self._timer is None:
             return call(*arguments, **options)
-        return self._timed(self.timings, operation, region, call, *arguments, **options)
-
-    async def _timed(
-        self,
-        timings: Timings,
-        operation: str,
-        region: str,
-        call: Callable[P, Coroutine[Any, Any, R]],
-        *arguments: P.args,
-        **options: P.kwargs,
-    ) -> R:
-        """The call is made in here: of one that is cancelled before it began nothing is left."""
-        began = perf_counter()
-        came: str | None = "cancelled"
-        try:
-            answer = await call(*arguments, **options)
-            came = _OUTCOMES.get(operation, _done)(answer)
-            return answer
-        except CacheError as error:
-            came = _failure(error)
-            raise
-        except Exception:
-            came = "error"
-            raise
-        finally:
-            if came is not None:
-                seconds = perf_counter() - began
-                timings.observe((self._backend.kind, operation, region, came), seconds)
+        return self._timer.call(operation, region, partial(call, *arguments, **options))
 
     def describe(self) -> Coroutine[Any, Any, BackendInfo]:
         return self._backend.describe()
-
-
-def _done(_: object) -> str:
-    return "ok"
-
-
-def _read(records: Sequence[Record | None]) -> str | None:
-    """``None`` where all of them were near."""
-    if None in records:
-        return "miss"
-    for record in records:
-        if record is not None and record.tier != "near":
-            return "hit"
-    return None
-
-
-def _written(outcomes: Sequence[object]) -> str | None:
-    failed = [outcome for outcome in outcomes if isinstance(outcome, CacheError)]
-    return _failure(failed[0]) if failed else "ok"
-
-
-def _failure(error: CacheError) -> str | None:
-    """``None`` where no call was made."""
-    if isinstance(error, BackendSuspended):
-        return None
-    if isinstance(error, BackendUnavailable):
-        return "unavailable"
-    return "unknown" if isinstance(error, OutcomeUnknown) else "error"
-
-
-_OUTCOMES: Final[dict[str, Callable[[Any], str | None]]] = {
-    "read": _read,
-    "peek": _read,
-    "write": _written,
-    "fill": _written,
-    "restore": _written,
-}
-"""What the answer of an operation comes to; one that is not here is done when it has answered."""

@@ -7,9 +7,9 @@ something was heard of has a higher version than it, whatever the clocks of the 
 
 from __future__ import annotations
 
-import random
 from collections.abc import Iterator
 from itertools import count
+from random import getrandbits as _random_bits
 from typing import Final, Self
 
 from .clock import Clock
@@ -47,8 +47,8 @@ class Versions:
 
     def draw(self) -> Version:
         """The next version, of 64 bits."""
-        drawn = self._now() | random.getrandbits(RANDOM_BITS)
-        self._last = max(self._last + 1, drawn)
+        drawn = self._now() | _random_bits(RANDOM_BITS)
+        self._last = drawn if drawn > self._last else self._last + 1
         return self._last
 
     def saw(self, version: Version) -> None:
@@ -61,7 +61,7 @@ class Versions:
         to whom an order matters more than the time. Two who follow one version go on apart.
         """
         if self._last < version < _NEARLY_LAST:
-            self._last = version + random.getrandbits(RANDOM_BITS)
+            self._last = version + _random_bits(RANDOM_BITS)
 
     def later(self, version: Version) -> bool:
         """Whether our clock has not come to a version yet."""

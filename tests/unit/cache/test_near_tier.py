@@ -2,9 +2,10 @@
 
 import pytest
 
+from clusterdb.cache.codec import Encoded
 from clusterdb.cache.near import NearTier
 from clusterdb.cache.settings import NearSettings
-from clusterdb.cache.types import FOREVER
+from clusterdb.cache.types import FOREVER, Record
 
 
 def settings(policy: str = "lru", items: int = 10) -> NearSettings:
@@ -42,3 +43,27 @@ def test_a_policy_can_be_changed_for_another_that_counts_too():
 
     assert sorted(tier.table("r").keys()) == ["b", "c", "d"]
     assert tier.used("r") == {"a": 5}
+
+
+def test_a_read_under_way_keeps_nothing_once_its_region_was_off():
+    tier = NearTier(0.0)
+    tier.add("r", settings(), counted=False)
+    tier.renew(0.0)
+    claim = tier.mark("r", "k", "server", 0.0)
+    tier.add("r", None, counted=False)
+    tier.drop("r", "k", 0.1)  # a write of the key, while the region is off
+    tier.add("r", settings(), counted=False)
+    tier.renew(0.2)
+    record = Record("k", Encoded(b"old", 1), 1, None, (), "redis", near=(claim, FOREVER))
+    tier.keep("r", record, "old", 0.3)
+
+    assert tier.read("r", "k", 0.3) is None
+
+
+def test_a_region_that_is_off_gives_no_right_to_keep():
+    tier = NearTier(0.0)
+    tier.add("r", None, counted=False)
+
+    assert tier.mark("r", "k", "server", 0.0) is None
+    assert tier.claim("r", "k", 1, (), 0.0) is None
+    tier.drop("nobody's", "k", 0.0)  # of a region that another process has

@@ -20,6 +20,7 @@ that the old connection sent can be carried out. A server that was started anew 
 from __future__ import annotations
 
 import asyncio
+from asyncio import Future
 from collections.abc import Awaitable, Callable, Sequence
 from itertools import count
 from math import inf
@@ -133,6 +134,13 @@ class Node:
         """The shared connection that a call would use now."""
         lane = self._bulk if bulk else self._quick
         return lane.pick() or await lane.wait(deadline)
+
+    def ask(self, command: Command, deadline: float, *, bulk: bool = False) -> Future[Reply] | None:
+        """The reply to a command that only reads, in one try, if a connection is open: where that
+        fails, or none is, `call` it. Raises as `Connection.call` does.
+        """
+        connection = (self._bulk if bulk else self._quick).pick()
+        return None if connection is None else connection.call(command, deadline)
 
     async def call(
         self, command: Command, deadline: float, *, write: bool = False, bulk: bool = False

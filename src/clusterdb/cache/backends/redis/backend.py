@@ -115,7 +115,8 @@ class RedisBackend:
             link, names, nonces, self._reading, self._confirming, self._settings, self._used, redis
         )
         self._effects = Effects(
-            names, self._nearby, self._claiming, self._limits, self._succession, self._counters
+            *(names, self._nearby.tier, self._claiming, self._limits, self._succession),
+            *(self._counters, link.now),
         )
         self._clearing = Clearing(
             *(self._nearby, self._limits, nonces, self._scanning, self._claiming),

@@ -9,17 +9,18 @@ note.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from types import TracebackType
 
 from ...errors import BackendUnavailable, CacheError
+from ...near import NearTier
 from ...protocols import Change, Drop, Touch, Written
 from ...stats import Counters
 from ...types import RemovalCause
 from .claiming import Claiming
 from .limits import Limits
 from .names import Names
-from .nearby import Nearby
 from .succession import Succession
 
 __all__ = ["Effects"]
@@ -31,30 +32,31 @@ class Effects:
     def __init__(
         self,
         names: Names,
-        nearby: Nearby,
+        near: NearTier,
         claiming: Claiming,
         limits: Limits,
         succession: Succession,
         counters: Mapping[str, Counters],
+        now: Callable[[], float],
     ) -> None:
         self._names = names
-        self._nearby = nearby
+        self._near = near
         self._claiming = claiming
         self._limits = limits
         self._succession = succession
         self._counters = counters
+        self._now = now
 
-    @contextmanager
-    def beginning(self, region: str, changes: Sequence[Change]) -> Iterator[int]:
-        """They are about to be sent, and if that fails nobody knows whether they were made. Gives
-        the version of the topology, for :meth:`made`.
+    def beginning(self, region: str, changes: Sequence[Change]) -> _Beginning:
+        """Round what sends them: if it fails nobody knows whether they were made. Gives the version
+        of the topology, for :meth:`made`.
         """
-        self._nearby.drop(region, [change.key for change in changes])
-        try:
-            yield self._succession.version
-        except BaseException:
-            self.unknown(region, changes)
-            raise
+        return _Beginning(self, region, changes)
+
+    def begin(self, region: str, changes: Sequence[Change]) -> int:
+        """They are about to be sent."""
+        self._drop(region, [change.key for change in changes])
+        return self._succession.version
 
     def made(
         self,
@@ -63,8 +65,8 @@ class Effects:
         outcomes: Sequence[Written | CacheError],
         since: int,
     ) -> None:
-        """These are their outcomes; ``since`` is what :meth:`begin` gave."""
-        self._nearby.drop(region, [change.key for change in changes])
+        """These are their outcomes; ``since`` is what :meth:`beginning` gave."""
+        self._drop(region, [change.key for change in changes])
         counters, claims = self._counters[region], self._claiming.claims
         limited = region in self._limits
         for change, outcome in zip(changes, outcomes, strict=True):
@@ -90,24 +92,53 @@ class Effects:
     def fencing(self, region: str, keys: Sequence[str]) -> Iterator[None]:
         """Entries are about to give way to claims of ours."""
         since = self._succession.version
-        self._nearby.drop(region, keys)
+        self._drop(region, keys)
         try:
             yield
         finally:
-            self._nearby.drop(region, keys)
+            self._drop(region, keys)
         self._succession.note("entry", [self._names.entry(region, key) for key in keys], since)
         for key in keys if region in self._limits else ():
             gone = Drop(key, RemovalCause.REPLACED)
             self._limits.changed(region, gone, Written(applied=False))
 
+    def _drop(self, region: str, keys: Iterable[str]) -> None:
+        """What is near goes, and what is on its way there."""
+        now = self._now()
+        for key in keys:
+            self._near.drop(region, key, now)
+
     def unknown(self, region: str, changes: Sequence[Change]) -> None:
         """They may have been made, or not."""
-        self._nearby.drop(region, [change.key for change in changes])
+        self._drop(region, [change.key for change in changes])
         for change in changes:
             if not isinstance(change, Touch):
                 self._claiming.doubt(region, change.key, unless_fence=_spares(change))
             if region in self._limits:
                 self._limits.doubted(region, change)
+
+
+class _Beginning:
+    """A class, as every write enters one: a generator would take three times as long."""
+
+    __slots__ = ("_changes", "_effects", "_region")
+
+    def __init__(self, effects: Effects, region: str, changes: Sequence[Change]) -> None:
+        self._effects = effects
+        self._region = region
+        self._changes = changes
+
+    def __enter__(self) -> int:
+        return self._effects.begin(self._region, self._changes)
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if error is not None:
+            self._effects.unknown(self._region, self._changes)
 
 
 def _spares(change: Change) -> bool:

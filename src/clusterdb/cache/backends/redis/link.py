@@ -82,7 +82,8 @@ class Link:
         if self._config.cluster:
             return len({slot_of(key) for key in keys}) <= 1
         if self._config.is_ring:
-            return together(self.topology, keys)
+            same_first = together(self.topology, keys)
+            return same_first and (self.on_each == 1 or len(keys) <= 1)  # others may differ
         return True
 
     def in_motion(self, name: bytes) -> bool:
@@ -150,9 +151,25 @@ class Link:
     # -- calls
 
     async def get(self, name: bytes, deadline: float, bulk: bool) -> Reply:
-        """The value of one key, or the server's error. Cost: one round trip."""
+        """The value of one key, or the server's error. Cost: one round trip.
+
+        Most go straight to the server that has the key. What fails so is asked for by the topology,
+        which knows how to go on.
+        """
+        topology, command = self.topology, ("GET", name)
+        straight = self.on_each == 1  # else a silent owner must leave time for the next one
+        if straight and not (self._label and self.in_motion(name)):
+            try:
+                asked = topology.node_for(name).ask(command, deadline, bulk=bulk)
+                if asked is not None:
+                    return await asked
+            except ServerError:
+                pass
+            except BackendUnavailable:
+                if self.now() >= deadline:
+                    raise
         try:
-            return await self.topology.call(name, ("GET", name), deadline, bulk=bulk)
+            return await topology.call(name, command, deadline, bulk=bulk)
         except ServerError as error:
             return error
 

@@ -9,8 +9,8 @@ has a grace although its region has none any more is read again so.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Final
+from collections.abc import Coroutine, Mapping, Sequence
+from typing import Any, Final
 
 from msgspec.structs import replace
 
@@ -60,7 +60,7 @@ class Reading:
         self._settings = settings
         self._large: dict[bytes, None] = {}
 
-    async def read(
+    def read(
         self,
         region: str,
         keys: Sequence[str],
@@ -69,7 +69,7 @@ class Reading:
         brief: bool = False,
         replicas: Replicas | None = None,
         deadline: float | None = None,
-    ) -> list[Record | None]:
+    ) -> Coroutine[Any, Any, list[Record | None]]:
         """See :meth:`Backend.read`. Cost: one round trip a server; one more where there are tags.
         ``replicas`` may answer instead of the primaries.
 
@@ -81,14 +81,14 @@ class Reading:
         codec = settings.codec
         assert codec is not None, "a region of an encoding backend has a codec"
         if stale or settings.grace > 0:
-            return await self._read_exactly(region, keys, codec, stale, deadline, replicas)
+            return self._read_exactly(region, keys, codec, stale, deadline, replicas)
         if len(keys) == 1 and replicas is None:
-            return [await self._read_one(region, keys[0], codec, brief, deadline)]
-        return await self._read_many(region, keys, codec, brief, deadline, replicas)
+            return self._read_one(region, keys[0], codec, brief, deadline)
+        return self._read_many(region, keys, codec, brief, deadline, replicas)
 
     async def _read_one(
         self, region: str, key: str, codec: RegionCodec, brief: bool, deadline: float
-    ) -> Record | None:
+    ) -> list[Record | None]:
         """The straight way of most reads."""
         name, link = self._names.entry(region, key), self._link
         bulk = bool(self._large) and name in self._large
@@ -100,18 +100,17 @@ class Reading:
         if self._claims:
             self._claims.witness(region, key, value, deadline - link.timeout)
         if value is None:
-            return None
+            return [None]
         if type(value) is bytes:
             if len(value) >= BULK_BYTES or bulk:
                 self._sized(name, len(value))
             if brief and has_grace(value):
-                [record] = await self._read_exactly(region, [key], codec, False, deadline)
-                return record
+                return await self._read_exactly(region, [key], codec, False, deadline)
         record, sealed = _opened(codec, key, value, left)
         if sealed is None or not sealed.tags:
-            return record
+            return [record]
         [lives] = await self._nonces.alive(region, [sealed.tags], deadline)
-        return record if lives else None
+        return [record if lives else None]
 
     async def _read_many(
         self,

@@ -82,7 +82,7 @@ def packed(version: Version) -> bytes:
 
 def milliseconds(seconds: float) -> int:
     """A time to live as a server takes it: at least a millisecond."""
-    return max(1, round(seconds * 1000))
+    return int(seconds * 1000 + 0.5) or 1
 
 
 def expiry_ms(ttl: float | None, grace: float) -> int | str:
