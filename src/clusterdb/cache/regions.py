@@ -22,6 +22,7 @@ from msgspec import UNSET, UnsetType
 from .access import Access
 from .atomic import Atomic
 from .batch import Batch, BatchOperation
+from .codec import fits
 from .errors import InvalidArgument, NotSupported
 from .hits import Hits
 from .invalidating import Invalidating
@@ -53,9 +54,6 @@ __all__ = ["Region"]
 T = TypeVar("T")
 U = TypeVar("U")
 D = TypeVar("D")
-
-_INT_MIN = -(2**63)
-_INT_MAX = 2**63 - 1
 
 
 def _no_hit(key: object, type: object = None, options: object = None) -> object:
@@ -259,7 +257,7 @@ class Region(Invalidating, Storing, Warming, Generic[T]):
         for name, number in (("delta", delta), ("initial", initial)):
             if isinstance(number, bool) or not isinstance(number, int):
                 raise InvalidArgument(f"{name} is an int, not {shown(number)}")
-            if not _INT_MIN <= int(number) <= _INT_MAX:
+            if not fits(int(number)):
                 raise InvalidArgument(f"{name} is an int of 64 bits, not {shown(number)}")
         codec = self._state.codec
         if codec is not None and not codec.counts:

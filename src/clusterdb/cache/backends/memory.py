@@ -18,9 +18,9 @@ from msgspec.structs import replace
 
 from ..claims import Claim
 from ..clock import Clock
-from ..codec import RegionCodec, region_codec
+from ..codec import RegionCodec, bounded, region_codec
 from ..config import SerializationConfig
-from ..errors import CacheError, InvalidArgument, TypeMismatch
+from ..errors import CacheError, TypeMismatch
 from ..guard import Guard, TableLock
 from ..isolation import plain
 from ..keys import matcher
@@ -60,8 +60,6 @@ __all__ = ["MemoryBackend"]
 _SWEEP_EVERY: Final = 1.0
 _SWEEP_BATCH: Final = 1000
 _THOROUGH_EVERY: Final = 60
-_INT_MIN: Final = -(2**63)
-_INT_MAX: Final = 2**63 - 1
 
 
 class MemoryBackend:
@@ -463,9 +461,7 @@ def _add(
             raise TypeMismatch(
                 f"increment needs an int: {change.key!r} holds a {type(value).__name__}"
             )
-        total = int(value) + change.delta
-        if not _INT_MIN <= total <= _INT_MAX:
-            raise InvalidArgument(f"increment of {change.key!r} would leave 64 bits: {total}")
+        total = bounded(change.key, int(value) + change.delta)
         weight = weight_of(settings, change.key, total) if settings.weighs else 0
         version = table.swap(change.key, seen, total, deadline=deadline, weight=weight, now=now)
         if version:

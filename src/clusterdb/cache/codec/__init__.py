@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from .counting import addend, bounded, fits, out_of_bounds
 from .custom import Codec
 from .encoded import ROW, TYPED, CodecId, Encoded
 from .envelope import Sealed
@@ -16,6 +17,10 @@ __all__ = [
     "Encoded",
     "RegionCodec",
     "Sealed",
+    "addend",
+    "bounded",
+    "fits",
+    "out_of_bounds",
     "region_codec",
     "stamped",
     "unstamped",

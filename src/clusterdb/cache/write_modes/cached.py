@@ -10,8 +10,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final, TypeAlias
 
-from ..codec import CodecId, Encoded
-from ..errors import BackendUnavailable, CacheError, InvalidArgument, TypeMismatch
+from ..codec import CodecId, Encoded, addend, bounded
+from ..errors import BackendUnavailable, CacheError
 from ..protocols import Add, Backend, Change, Check, Committed, Drop, Put, Touch, Written
 from ..types import Record
 from .reading import Reading
@@ -21,8 +21,6 @@ __all__ = ["Cached"]
 _Found: TypeAlias = tuple[Record | None, Check]
 
 _TRIES: Final = 32
-_INT_MIN: Final = -(2**63)
-_INT_MAX: Final = 2**63 - 1
 
 
 class Cached:
@@ -83,13 +81,8 @@ class Cached:
             total, ttl = add.initial, add.ttl
             tags: tuple[str, ...] = ()
             if found is not None:
-                value = found.value
-                if not isinstance(value, Encoded) or value.codec != CodecId.INTEGER:
-                    raise TypeMismatch(f"increment needs an int: {add.key!r} holds something else")
-                total, ttl, tags = int(value.payload), found.expires_in, found.tags
-            total += add.delta
-            if not _INT_MIN <= total <= _INT_MAX:
-                raise InvalidArgument(f"increment of {add.key!r} would leave 64 bits: {total}")
+                total, ttl, tags = addend(add.key, found.value), found.expires_in, found.tags
+            total = bounded(add.key, total + add.delta)
             put = Put(add.key, Encoded(b"%d" % total, CodecId.INTEGER), ttl, tags)
             committed = await self._backend.commit(region, [check], [put])
             if committed is not None:

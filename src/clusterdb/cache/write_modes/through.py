@@ -14,8 +14,8 @@ from contextlib import asynccontextmanager
 from functools import partial
 from typing import Final
 
-from ..codec import CodecId, Encoded
-from ..errors import CacheError, InvalidArgument, StorageUnavailable, TypeMismatch
+from ..codec import CodecId, Encoded, addend, bounded
+from ..errors import CacheError, StorageUnavailable
 from ..protocols import Add, Change, Check, Committed, Drop, Put, Touch, Written
 from ..rows import Row, RowChange, RowWritten, Storage
 from ..types import MISSING
@@ -30,9 +30,6 @@ __all__ = ["Through"]
 _LOG: Final = logging.getLogger("clusterdb.cache")
 _TRIES: Final = 32
 """Times that a row may change between a read and the write, by other processes."""
-
-_INT_MIN: Final = -(2**63)
-_INT_MAX: Final = 2**63 - 1
 
 
 class Through:
@@ -119,13 +116,8 @@ class Through:
     def _added(self, region: str, add: Add, row: Row | None) -> tuple[Item, int]:
         shape, total = self._shapes[region], add.initial
         if row is not None:
-            held = shape.encoded(row.value)
-            if held.codec != CodecId.INTEGER:
-                raise TypeMismatch(f"increment needs an int: {add.key!r} holds something else")
-            total = int(held.payload)
-        total += add.delta
-        if not _INT_MIN <= total <= _INT_MAX:
-            raise InvalidArgument(f"increment of {add.key!r} would leave 64 bits: {total}")
+            total = addend(add.key, shape.encoded(row.value))
+        total = bounded(add.key, total + add.delta)
         value = Encoded(b"%d" % total, CodecId.INTEGER)
         if row is None:
             ttl = None if add.default_ttl else add.ttl

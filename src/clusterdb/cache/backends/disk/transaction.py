@@ -8,12 +8,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from typing import Final
 
 import msgspec
 
-from ...codec import CodecId, Encoded
-from ...errors import InvalidArgument, TypeMismatch, Undecodable
+from ...codec import CodecId, Encoded, addend, bounded
+from ...errors import Undecodable
 from ...protocols import (
     Add,
     Change,
@@ -34,9 +33,6 @@ from .rows import AliveRow, Rows
 from .schema import stored_tag, stored_tags
 
 __all__ = ["Token", "Transaction"]
-
-_INT_MIN: Final = -(2**63)
-_INT_MAX: Final = 2**63 - 1
 
 
 class Token(msgspec.Struct, frozen=True):
@@ -170,13 +166,9 @@ class Transaction:
             except Undecodable:  # what can't be read is not there
                 found = None
             else:
-                if sealed.encoded.codec != CodecId.INTEGER:
-                    raise TypeMismatch(f"increment needs an int: {add.key!r} holds something else")
-                total, deadline = int(sealed.encoded.payload), found[1]
+                total, deadline = addend(add.key, sealed.encoded), found[1]
                 tags = tuple([name for name, _ in sealed.tags])
-        total += add.delta
-        if not _INT_MIN <= total <= _INT_MAX:
-            raise InvalidArgument(f"increment of {add.key!r} would leave 64 bits: {total}")
+        total = bounded(add.key, total + add.delta)
         value = Encoded(b"%d" % total, CodecId.INTEGER)
         weight = self.rows.weigh(region, add.key, value)
         version = self.rows.store(region, add.key, value, deadline, weight, tags)

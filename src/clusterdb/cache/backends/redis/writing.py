@@ -10,14 +10,12 @@ from collections.abc import Mapping, Sequence
 from typing import Final
 from zlib import crc32
 
-from ...codec import CodecId, Encoded, RegionCodec, Sealed
+from ...codec import CodecId, Encoded, RegionCodec, Sealed, addend, bounded, fits, out_of_bounds
 from ...errors import (
     BackendUnavailable,
     CacheError,
     CrossSlotError,
-    InvalidArgument,
     ServerError,
-    TypeMismatch,
     Undecodable,
 )
 from ...protocols import Add, Change, Check, Committed, Drop, Put, Touch, Written
@@ -43,8 +41,6 @@ from .stored import (
 
 __all__ = ["Writing"]
 
-_INT_MIN: Final = -(2**63)
-_INT_MAX: Final = 2**63 - 1
 _UNJUDGED: Final = (b"", b"")
 _VERSIONS: Final = 2**64
 
@@ -244,10 +240,10 @@ class Writing:
         codec = codec_of(settings)
         step.version = self._versions.draw()
         total, first = add.initial + add.delta, b""
-        if _INT_MIN <= total <= _INT_MAX:
+        if fits(total):
             first = _sealed_integer(codec, settings, add.key, step.version, total, step.given)
         pattern = _sealed_integer(codec, settings, add.key, step.version, 0)[:HEAD_BYTES]
-        if codec.signs or not _INT_MIN <= add.delta <= _INT_MAX:
+        if codec.signs or not fits(add.delta):
             pattern = b"-"  # equal to no header: the sum is ours to make
         px = expiry_ms(add.ttl, settings.grace)
         return ADD.call(step.name, first, px, pattern, crc32(pattern), add.delta)
@@ -257,7 +253,7 @@ class Writing:
     ) -> Written:
         kind, *rest = reply
         if kind == 0:
-            raise _out_of_bounds(add.key, add.initial + add.delta)
+            raise out_of_bounds(add.key, add.initial + add.delta)
         if kind == 1:
             total = int(rest[0]) if rest else add.initial + add.delta
             return Written(applied=True, version=step.version, total=total)
@@ -279,13 +275,9 @@ class Writing:
             total, px = add.initial, expiry_ms(add.ttl, settings.grace)
             tags = step.given
             if sealed is not None and lives:
-                if sealed.encoded.codec != CodecId.INTEGER:
-                    raise TypeMismatch(f"increment needs an int: {add.key!r} holds something else")
-                total, tags = _integer(add.key, sealed.encoded.payload), sealed.tags
+                total, tags = addend(add.key, sealed.encoded), sealed.tags
                 px = "" if left < 0 else left + int(settings.grace * 1000 + 0.5)
-            total += add.delta
-            if not _INT_MIN <= total <= _INT_MAX:
-                raise _out_of_bounds(add.key, total)
+            total = bounded(add.key, total + add.delta)
             version = self._versions.draw()
             value = _sealed_integer(codec, settings, add.key, version, total, tags)
             known = packed(version_of(data))
@@ -429,17 +421,6 @@ def _sealed_integer(
 ) -> bytes:
     encoded = Encoded(b"%d" % number, int(CodecId.INTEGER))
     return seal(codec, key, version, encoded, settings.grace, tags)
-
-
-def _integer(key: str, digits: bytes) -> int:
-    try:
-        return int(digits)
-    except ValueError:
-        raise TypeMismatch(f"increment needs an int: {key!r} holds malformed digits") from None
-
-
-def _out_of_bounds(key: str, total: int) -> InvalidArgument:
-    return InvalidArgument(f"increment of {key!r} would leave 64 bits: {total}")
 
 
 def _contended(key: str) -> BackendUnavailable:
