@@ -56,11 +56,11 @@ def test_an_even_ring_and_an_empty_one_stay_as_they_are():
 def test_a_placement_is_read_as_it_was_written_and_nothing_else_is_one():
     placement = Placement(
         epoch=7,
-        weights={"a:1": 0.5, "/tmp/redis.sock": 1.0},
+        weights={"a:1": 0.5, "/run/redis.sock": 1.0},
         virtual_nodes=64,
         change="c0ffee",
         stage="moving",
-        before={"a:1": 1.0, "/tmp/redis.sock": 1.0},
+        before={"a:1": 1.0, "/run/redis.sock": 1.0},
         token="t",
     )
     assert placement.text().startswith(b"7.c0ffee moving t {")
