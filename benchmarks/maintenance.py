@@ -5,8 +5,9 @@ most, as an open loop: requests come when they come, and a late answer delays no
 it, in the same process and on the same server, a clean-up goes through all entries at the default
 rate; then not; and so on in turn. Without, it is measured twice. About two minutes.
 
-**Rebalancing.** A cluster of three primaries, one of which has all the keys: how many move, over
-the least that have to.
+**Rebalancing.** A cluster of three primaries, one of which has all the keys, and a ring of which
+one server has two thirds: how many move, over the least that have to. On the ring keys are read
+meanwhile, as an open loop like the one above, and before.
 """
 
 from __future__ import annotations
@@ -27,7 +28,16 @@ from _report import RESULTS, ROOT, Report, Row, Section, judge
 from _rounds import Times, rotation, spread, summary, versus
 from _workload import SEED, make_keys, zipf
 
-from clusterdb.cache import Cache, CacheConfig, Cleanup, MaintenanceConfig, Rebalance, Redis
+from clusterdb.cache import (
+    Cache,
+    CacheConfig,
+    Cleanup,
+    Consistent,
+    MaintenanceConfig,
+    PartitioningConfig,
+    Rebalance,
+    Redis,
+)
 
 sys.path.insert(0, str(ROOT))  # the tests know how to start servers
 servers: Any = import_module("tests.redis.servers")
@@ -36,6 +46,8 @@ slot_of = import_module("clusterdb.cache.transport").slot_of
 DURING, WITHOUT, AGAIN = "during a clean-up", "without", "without, again"
 LOAD = 0.2
 MOST_SLOWER, MOST_MOVED = 1.5, 1.1
+LOPSIDED = Consistent(weights=(4.0, 1.0, 1.0))
+BEFORE, MEANWHILE = "before", "while keys move"
 WEEK = MaintenanceConfig(
     schedule="0 0 1 1 *", tasks=[Cleanup(older_than="7d"), Rebalance(threshold=0.2)]
 )
@@ -55,7 +67,9 @@ async def opened(kind: str) -> AsyncIterator[Cache]:
         deployment = servers.start(kind, Path(folder))
         try:
             backend = Redis(urls=deployment.urls, cluster=kind == "cluster", near=False)
-            async with Cache(CacheConfig(backend=backend, maintenance=WEEK)) as cache:
+            placing = PartitioningConfig(strategy=LOPSIDED if kind == "ring" else Consistent())
+            config = CacheConfig(backend=backend, maintenance=WEEK, partitioning=placing)
+            async with Cache(config) as cache:
                 cache.access.runtime.maintenance.duties = "asked"
                 yield cache
         finally:
@@ -141,17 +155,39 @@ async def moved(settings: dict[str, Any]) -> tuple[int, int]:
         return run.jobs[0].moved, least
 
 
+async def ring_moved(settings: dict[str, Any]) -> tuple[Times, int, int]:
+    """The percentiles of reads before and while keys of a ring move, how many moved, and the least
+    that had to.
+    """
+    async with opened("ring") as cache:
+        keys = make_keys(settings["ring keys"])
+        asked = zipf(keys, settings["ring requests"], settings["seed"])
+        await fill(cache, keys)
+        least = (await cache.get_balance()).least
+        rate = await capacity(cache, asked) * LOAD
+        times: Times = {BEFORE: [], MEANWHILE: []}
+        for _ in range(settings["rounds"]):
+            times[BEFORE].append(await open_loop(cache, asked, rate))
+        moving = asyncio.create_task(cache.run_maintenance("rebalance"))
+        while not moving.done():
+            times[MEANWHILE].append(await open_loop(cache, asked, rate))
+        return times, (await moving).jobs[0].moved, least
+
+
 def _slot(key: str) -> int:
     return int(slot_of(f"main:default:{key}".encode()))
 
 
 async def measure(*, quick: bool) -> Report:
     settings: dict[str, Any] = {"keys": 50_000, "requests": 20_000, "rounds": 7, "slots": 500}
+    settings |= {"ring keys": 30_000, "ring requests": 2_000}
     if quick:
         settings = {"keys": 500, "requests": 500, "rounds": 3, "slots": 10}
+        settings |= {"ring keys": 300, "ring requests": 200}
     settings["seed"] = SEED
     times, rate = await foreground(settings)
     count, least = await moved(settings)
+    ring_times, ring_count, ring_least = await ring_moved(settings)
     settings["requests a second"] = round(rate)
     report = Report("maintenance", settings)
     rows = []
@@ -160,12 +196,27 @@ async def measure(*, quick: bool) -> Report:
         rows.append(Row(name, cost.median, cost.low, cost.high, compared=ratio))
     title = "The 99th percentile of reads from Redis at a fifth of the most"
     report.sections.append(Section(title, "us", "x without", rows, digits=0))
+    report.sections.append(_ring_section(ring_times))
     ratio, noise = versus(times, DURING, WITHOUT).median, spread(times, WITHOUT, AGAIN)
     what = "reads during a clean-up: 99th percentile / without"
     report.verdicts.append(judge("maintenance", what, ratio, "<=", MOST_SLOWER, noise))
     what = "keys that a rebalancing moved / the least that have to"
     report.verdicts.append(judge("maintenance", what, count / least, "<=", MOST_MOVED, 0.0))
+    what = "keys of a ring that a rebalancing moved / the least that have to"
+    ratio = ring_count / ring_least
+    report.verdicts.append(judge("maintenance", what, ratio, "<=", MOST_MOVED, 0.0))
     return report
+
+
+def _ring_section(times: Times) -> Section:
+    """There are as many samples of the move as it took, so medians are compared."""
+    before = summary(times[BEFORE]).median
+    rows = []
+    for name, samples in times.items():
+        cost = summary(samples)
+        rows.append(Row(name, cost.median, cost.low, cost.high, compared=cost.median / before))
+    title = "The 99th percentile of reads from a ring at a fifth of the most"
+    return Section(title, "us", "x before", rows, digits=0)
 
 
 def main() -> None:

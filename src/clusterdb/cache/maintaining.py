@@ -7,7 +7,7 @@ from typing import Final
 from .errors import NotSupported
 from .maintenance import MaintenanceRun, MaintenanceState
 from .runtime import Runtime
-from .upkeep import Balance, Rebalanceable
+from .upkeep import Balance, Rebalanceable, Reweighable
 
 __all__ = ["MAINTENANCE_PLAN", "Maintaining"]
 
@@ -27,16 +27,18 @@ class Maintaining:
         return await self._runtime.maintenance.state()
 
     async def get_balance(self, threshold: float = 0.2) -> Balance:
-        """How many keys each server of a cluster has, and the moves that would even it out, where
-        one is further from the mean than ``threshold``. Nothing moves. A round trip a server, and
-        one for each 2000 slots. Raises :class:`NotSupported` for a backend without slots.
+        """How many keys each server of a cluster or ring has, and the moves that would even it out,
+        where one is further from the mean than ``threshold``. Nothing moves. A round trip a server,
+        and one for each 2000 slots of a cluster, or 1000 keys of a ring. Raises
+        :class:`NotSupported` for a backend that spreads no keys, and while those of a ring move.
         """
         await self._runtime.ready()
         backend = self._runtime.backend
         upkeep: object = getattr(backend, "upkeep", None)
-        if not isinstance(upkeep, Rebalanceable):
+        if not isinstance(upkeep, Rebalanceable | Reweighable):
             raise NotSupported(
-                f"backend {backend.kind!r} is no Redis Cluster here: it has no slots to move"
+                f"backend {backend.kind!r} is no Redis Cluster and no ring of single copies here: "
+                f"there is nothing to move"
             )
         return await upkeep.balance(threshold)
 

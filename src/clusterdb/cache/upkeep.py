@@ -7,6 +7,7 @@ the same at the same time: they remove or move only what is still as it was judg
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Protocol, runtime_checkable
 
 import msgspec
@@ -19,6 +20,7 @@ __all__ = [
     "Compactable",
     "Move",
     "Rebalanceable",
+    "Reweighable",
     "Space",
 ]
 
@@ -96,11 +98,13 @@ class Move(msgspec.Struct, frozen=True, kw_only=True):
 class Balance(msgspec.Struct, frozen=True, kw_only=True):
     """How many keys each server has, and the moves that would even it out: none where no server is
     further from the mean than was allowed. ``least`` is how many keys have to move at least.
+    ``weights`` are those of a ring by which they would be placed then.
     """
 
     loads: dict[str, int]
     moves: tuple[Move, ...] = ()
     least: int = 0
+    weights: dict[str, float] = {}
 
     @property
     def keys(self) -> int:
@@ -124,6 +128,35 @@ class Rebalanceable(Protocol):
         """Go on with a move: about ``limit`` keys of it, and then its end. How many keys moved, and
         whether it has ended. May be repeated, also by others. A few round trips.
         """
+        ...
+
+
+@runtime_checkable
+class Reweighable(Protocol):
+    """Keys are placed by weights, which can be changed while they are used: then they move."""
+
+    async def balance(self, threshold: float) -> Balance:
+        """How it is, and what would even it out. A look at the names of all keys."""
+        ...
+
+    async def under_way(self) -> bool:
+        """Whether somebody has begun to move keys, and has not ended it. One round trip."""
+        ...
+
+    async def begin(self, weights: Mapping[str, float]) -> None:
+        """Let keys be placed by ``weights``, unless they move already. Raises where not all servers
+        can be told; then nothing moves.
+        """
+        ...
+
+    async def resume(self) -> None:
+        """Take the move over from whoever was at it. To be called before the first step, and after
+        one that failed.
+        """
+        ...
+
+    async def step(self, limit: int) -> tuple[int, bool]:
+        """Move about ``limit`` keys: how many it were, and whether that was the end."""
         ...
 
 

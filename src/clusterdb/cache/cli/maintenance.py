@@ -1,4 +1,4 @@
-"""``cache maintenance``: run its tasks, look at them, stop them, and move slots of a cluster."""
+"""``cache maintenance``: run its tasks, look at them, stop them, and move keys between servers."""
 
 from __future__ import annotations
 
@@ -121,8 +121,8 @@ def rebalance(
     url: Url = None,
     json: AsJson = False,
 ) -> None:
-    """Move slots of a Redis Cluster until its servers have about as many keys each, and end moves
-    that were interrupted. Its programs go on meanwhile.
+    """Move slots of a Redis Cluster, or keys of a ring, until its servers have about as many keys
+    each, and end moves that were interrupted. Its programs go on meanwhile.
 
     Example: cache maintenance rebalance --plan --url 'redis://node1:6379?cluster=true'
     """
@@ -250,5 +250,8 @@ def _show_plan(found: Balance, *, json: bool) -> None:
     if not found.moves:
         print_line("nothing to move")
         return
-    slots = f"{len(found.moves):,} slots with {found.keys:,} keys would move"
-    print_line(f"{slots}; the least that has to is {found.least:,}")
+    what = "" if found.weights else f"{len(found.moves):,} slots with "
+    print_line(f"{what}{found.keys:,} keys would move; the least that has to is {found.least:,}")
+    if found.weights:
+        told = ", ".join([f"{name} {weight:g}" for name, weight in found.weights.items()])
+        print_line(f"weights then: {told}")

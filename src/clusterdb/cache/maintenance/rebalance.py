@@ -5,20 +5,28 @@ scheduled run only says what would move; it moves when a person names this job. 
 interrupted is ended first: the slot that was under way is kept as the cursor, and others that are
 open, whoever opened them, are ended with a person's word.
 
-On a ring the programs themselves place keys, by weights that all of them have to agree on: how to
-change those is told, and done by whoever starts the programs.
+On a ring keys move when its weights change. Once begun, that has to be carried to its end: who runs
+this goes on with it, also after a server that was away is back.
 
 A move is not left half done: pausing, and the end of the time, come after it.
 """
 
 from __future__ import annotations
 
+import asyncio
+from typing import Final
+
 import msgspec
 
-from ..upkeep import Advisable, Move, Rebalanceable
+from ..errors import BackendUnavailable
+from ..upkeep import Advisable, Move, Rebalanceable, Reweighable
 from .job import JobContext, Stopped
 
 __all__ = ["RebalanceJob"]
+
+_MOVING: Final = "moving"
+_BEGUN: Final = "keys are moving to other servers: 'cache maintenance rebalance' goes on with it"
+_PATIENCE: Final = 0.5
 
 
 class RebalanceJob:
@@ -33,10 +41,8 @@ class RebalanceJob:
 
     async def run(self, context: JobContext) -> None:
         upkeep, threshold = self._upkeep, context.options.get("threshold", self.threshold)
-        if isinstance(upkeep, Advisable):
-            advice = await upkeep.advise(threshold)
-            if advice:
-                context.note(advice)
+        if isinstance(upkeep, Reweighable):
+            await self._reweigh(upkeep, context, threshold)
             return
         if not isinstance(upkeep, Rebalanceable):
             context.note("this backend has nothing to rebalance: it does not spread keys itself")
@@ -51,6 +57,38 @@ class RebalanceJob:
             return
         for move in balance.moves:
             await self._carry_out(upkeep, move, context, total=balance.keys)
+
+    async def _reweigh(self, upkeep: Reweighable, context: JobContext, threshold: float) -> None:
+        """Change the weights of a ring, or go on with a change that was begun."""
+        begun, weights = await upkeep.under_way(), dict[str, float]()
+        if not context.asked and not (begun and context.cursor):
+            advice = _BEGUN if begun else await _advice(upkeep, threshold)
+            if advice:
+                context.note(advice)
+            return
+        if not begun:
+            balance = await upkeep.balance(threshold)
+            if not balance.moves:
+                return
+            weights = balance.weights
+            await context.checkpoint("", total=balance.keys, paced=False)
+        ready = ended = False
+        while not ended:
+            try:
+                if not ready:
+                    await context.checkpoint(_MOVING, keep=True, paced=False)  # proves that we lead
+                    if weights:
+                        await upkeep.begin(weights)
+                        weights = {}
+                    await upkeep.resume()
+                    await context.checkpoint(_MOVING, paced=False)  # it waited, and cost nothing
+                    ready = True
+                moved, ended = await upkeep.step(context.batch)
+            except BackendUnavailable as error:
+                context.note(f"it waited, and went on: {error}")
+                moved, ready = 0, False
+                await asyncio.sleep(_PATIENCE)
+            await context.checkpoint("" if ended else _MOVING, moved=moved)
 
     async def _end_open(self, upkeep: Rebalanceable, context: JobContext) -> None:
         ours = msgspec.json.decode(context.cursor, type=Move).part if context.cursor else None
@@ -78,3 +116,7 @@ class RebalanceJob:
                 stopped = why
         if stopped is not None:
             raise stopped
+
+
+async def _advice(upkeep: object, threshold: float) -> str:
+    return await upkeep.advise(threshold) if isinstance(upkeep, Advisable) else ""

@@ -21,7 +21,7 @@ from __future__ import annotations
 
 import asyncio
 from asyncio import Future
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from itertools import count
 from math import inf
 from typing import Any, Final
@@ -33,12 +33,13 @@ from .endpoint import Endpoint
 from .handshake import connect
 from .lane import Lane
 
-__all__ = ["Node"]
+__all__ = ["Node", "Prepare"]
 
 _RETRIES: Final = 2
 
 OnPush = Callable[[Connection, list[Any]], None]
 OnLost = Callable[[Connection], None]
+Prepare = Callable[["Node", Connection, float], Awaitable[None]]
 
 
 class Exclusive:
@@ -63,7 +64,8 @@ class Node:
     """A server. Does no I/O before the first call.
 
     ``now`` is the clock of all deadlines, ``on_push`` gets the pushes of the connections that calls
-    share.
+    share. ``prepare`` is awaited, with a deadline, before a new connection is used for anything; if
+    it raises `BackendUnavailable`, there is none.
     """
 
     def __init__(
@@ -74,6 +76,7 @@ class Node:
         *,
         on_push: OnPush | None = None,
         limits: Limits = Limits(),  # noqa: B008 - it is a constant
+        prepare: Prepare | None = None,
     ) -> None:
         self.endpoint = where
         self.name = where.name
@@ -81,6 +84,7 @@ class Node:
         self._now = now
         self._on_push = on_push
         self._limits = limits
+        self._prepare = prepare
         self._generations = count(1)
         idle = pool.idle_timeout
         self._quick = Lane(
@@ -313,9 +317,27 @@ class Node:
                 on_lost=on_lost,
             )
 
-        return await connect(self.endpoint, connection, timeout)
+        opened = await connect(self.endpoint, connection, timeout)
+        if self._prepare is not None:
+            try:
+                await self._prepare(self, opened, self._now() + timeout)
+            except BaseException:
+                opened.abort("it could not be prepared")
+                raise
+        return opened
 
     # -- life
+
+    def successor(self) -> Node:
+        """The same server, with connections of its own. Writes of this one that are still on their
+        way are ended before the other's first.
+        """
+        other = Node(
+            self.endpoint, self._pool, self._now,
+            on_push=self._on_push, limits=self._limits, prepare=self._prepare,
+        )  # fmt: skip
+        other._doubted = self._doubted
+        return other
 
     def retire(self) -> None:
         """Take no more calls, as the server left the topology; those under way may end."""

@@ -28,17 +28,17 @@ from ..errors import BackendUnavailable, ConfigError, Degraded, OutcomeUnknown, 
 from ..partition import HashRing
 from .connection import Command, Connection, Reply
 from .endpoint import Endpoint
-from .node import Node
+from .node import Node, Prepare
 from .refusals import as_unavailable, put_unavailable
 from .shares import Place, no_share
 from .topology import Topology
 
-__all__ = ["Ring", "address_on_ring", "copies_in"]
+__all__ = ["Ring", "Work", "address_on_ring", "copies_in", "grouped"]
 
 _UNKNOWN_SCRIPT: Final = "NOSCRIPT"
 
 
-class _Work(NamedTuple):
+class Work(NamedTuple):
     """Commands with their keys, and how they are to be sent."""
 
     commands: Sequence[Command]
@@ -64,6 +64,7 @@ class Ring:
         now: Callable[[], float],
         *,
         on_push: Callable[[Connection, list[Any]], None] | None = None,
+        prepare: Prepare | None = None,
     ) -> None:
         weights = strategy.weights or (1.0,) * len(where)
         names = [address_on_ring(each) for each in where]
@@ -78,7 +79,7 @@ class Ring:
         )
         self.copies = strategy.replicas
         self._now = now
-        self._nodes = [Node(each, pool, now, on_push=on_push) for each in where]
+        self._nodes = [Node(each, pool, now, on_push=on_push, prepare=prepare) for each in where]
         self._by_name = dict(zip(names, self._nodes, strict=True))
         self._silent_since: dict[Node, float] = {}
         self._version = 0
@@ -161,19 +162,19 @@ class Ring:
         bulk: bool = False,
         replica: bool = False,  # noqa: ARG002 - copies are equals
     ) -> list[Reply]:
-        work = _Work(commands, keys, deadline, write, bulk)
+        work = Work(commands, keys, deadline, write, bulk)
         if write and self.copies > 1:
             return await self._on_all(work)
         return await self._on_one(work)
 
-    async def _on_one(self, work: _Work) -> list[Reply]:
+    async def _on_one(self, work: Work) -> list[Reply]:
         """Ask one owner of each key, and the next one where that one can't be reached."""
         replies: list[Reply] = [None] * len(work.keys)
         away = self._away() if self.copies > 1 or None in work.keys else ()
         asked = [self._asked(key, away) for key in work.keys]
         places: Sequence[int] = range(len(replies))
         for turn in range(self.copies):
-            parts = _grouped([(asked[place][turn], place) for place in places])
+            parts = grouped([(asked[place][turn], place) for place in places])
             left = work.deadline - self._now()
             sending = []
             for node, group in parts:
@@ -193,13 +194,13 @@ class Ring:
                 break
         return replies
 
-    async def _on_all(self, work: _Work) -> list[Reply]:
+    async def _on_all(self, work: Work) -> list[Reply]:
         """Write to all owners of each key at once; what has no key goes to one server."""
         away = self._away()
         owners = [
             self._asked(key, away)[:1] if key is None else self.owners(key) for key in work.keys
         ]
-        parts = _grouped([(node, place) for place, nodes in enumerate(owners) for node in nodes])
+        parts = grouped([(node, place) for place, nodes in enumerate(owners) for node in nodes])
         answers = await asyncio.gather(
             *[self._send(node, work, group, work.deadline) for node, group in parts]
         )
@@ -212,7 +213,7 @@ class Ring:
         ]
 
     async def _send(
-        self, node: Node, work: _Work, places: Sequence[int], until: float
+        self, node: Node, work: Work, places: Sequence[int], until: float
     ) -> list[Reply]:
         commands = [work.commands[place] for place in places]
         try:
@@ -297,7 +298,7 @@ def copies_in(topology: Topology) -> int:
     return topology.copies if isinstance(topology, Ring) else 1
 
 
-def _grouped(pairs: Sequence[tuple[Node, int]]) -> list[tuple[Node, list[int]]]:
+def grouped(pairs: Sequence[tuple[Node, int]]) -> list[tuple[Node, list[int]]]:
     """Which places each server gets."""
     groups: dict[Node, list[int]] = {}
     for node, place in pairs:

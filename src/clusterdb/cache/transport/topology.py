@@ -14,6 +14,7 @@ from typing import Any, ClassVar, Protocol
 from ..config import PartitioningConfig, Redis
 from .connection import Command, Connection, Reply
 from .endpoint import endpoints, sentinels
+from .guard import Guard
 from .node import Node
 from .shares import Place
 
@@ -136,10 +137,12 @@ def topology_for(
     partitioning: PartitioningConfig = PartitioningConfig(),  # noqa: B008 - it is a constant
     client_name: str = "",
     on_push: Callable[[Connection, list[Any]], None] | None = None,
+    guard: Guard | None = None,
 ) -> Topology:
     """The topology that ``config`` describes. Reads TLS files, connects to nothing.
 
     ``partitioning`` places the keys on the servers of a ring; the others place them themselves.
+    With a ``guard`` a ring of single copies follows the placement that its servers keep.
     """
     if config.sentinel is not None:
         from .sentinel import Sentinel
@@ -152,9 +155,13 @@ def topology_for(
 
         return Cluster(where, config.pool, now, on_push=on_push)
     if config.is_ring:
+        from .placed import PlacedRing
         from .ring import Ring
 
-        return Ring(where, config.pool, partitioning.strategy, now, on_push=on_push)
+        strategy = partitioning.strategy
+        if guard is not None and strategy.replicas == 1:
+            return PlacedRing(where, config.pool, strategy, now, guard, on_push=on_push)
+        return Ring(where, config.pool, strategy, now, on_push=on_push)
     from .standalone import Standalone
 
     return Standalone(Node(where[0], config.pool, now, on_push=on_push))

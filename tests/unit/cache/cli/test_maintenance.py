@@ -91,7 +91,7 @@ def test_what_is_not_configured_or_has_no_slots_is_refused(cli: Run, file: str, 
 
     code, _, error = cli("maintenance", "rebalance", "--plan", "--config", file)
     assert code == 2
-    assert "no slots to move" in error
+    assert "nothing to move" in error
     assert "nothing to rebalance" in cli("maintenance", "rebalance", "--config", file)[1]
 
 

@@ -36,7 +36,8 @@ _LONGEST_PAUSE: Final = 1.0
 def channel_link(server: Redis, name: str, clock: Clock) -> Link:
     """Connections for the channel of the cache called ``name``, made when needed, and few."""
     pool = replace(server.pool, min_connections=0, max_connections=2)
-    return Link(replace(server, pool=pool), PartitioningConfig(), clock, Names(name))
+    config = replace(server, pool=pool)
+    return Link(config, PartitioningConfig(), clock, Names(name), placed=False)
 
 
 class RedisPubSub:

@@ -249,8 +249,11 @@ class Claiming:
         return each
 
     def _parts(self, names: Sequence[bytes], most: int = _TOGETHER) -> list[slice]:
-        """The names that one script can take, part by part: all of a server, else each alone."""
-        size = most if len(names) > 1 and self._link.together(names) else 1
+        """The names that one script can take, part by part: all of a server, else each alone. Those
+        that move to another server of a ring go one by one, so that none waits for the others.
+        """
+        together = len(names) > 1 and self._link.together(names)
+        size = most if together and not self._link.in_motion(names[0]) else 1
         return [slice(start, min(start + size, len(names))) for start in range(0, len(names), size)]
 
     async def _fill(

@@ -100,7 +100,9 @@ class Exporting:
                 except BackendUnavailable as error:
                     lost = error
                 if lost is not None:
-                    todo += await self._instead_of(place, lost)
+                    found = await self._instead_of(place, lost)
+                    nodes = topology.nodes()
+                    todo = [each for each in todo if each.node in nodes] + found
 
     async def _instead_of(self, place: Place, lost: BackendUnavailable) -> list[Place]:
         """Where the keys are of a server that was lost on the way. Raises ``lost`` where nobody

@@ -20,6 +20,8 @@ from ...config import PartitioningConfig, Redis
 from ...errors import BackendUnavailable, CacheError, Degraded, ServerError
 from ...failpoints import FAILPOINTS, hit
 from ...transport import Command, Node, Reply, Topology, slot_of, topology_for
+from ...transport.placed import in_motion, placement_problems, together
+from .guarding import RingGuard
 from .names import Names
 from .scripts import resent
 
@@ -46,7 +48,8 @@ _REMEDIES: Final = {
 class Link:
     """The connections of one backend. ``copies``, which may change, is how many servers must have
     each write before it counts, the primary among them; ``on_each`` on how many servers of a ring
-    we write it; ``on_written`` is told of keys that were written, or may have been.
+    we write it; ``on_written`` is told of keys that were written, or may have been. ``placed``: the
+    keys of a ring are where the servers' placement has them, which may be another than configured.
     """
 
     def __init__(
@@ -55,12 +58,15 @@ class Link:
         partitioning: PartitioningConfig,
         clock: Clock,
         names: Names,
+        *,
+        placed: bool = True,
     ) -> None:
         self.now = clock.now
         self.timeout = config.pool.timeout
         self._config = config
         self._partitioning = partitioning
         self._names = names
+        self._label = f"clusterdb-cache:{names.cache}" if placed and config.is_ring else ""
         self.copies = 1
         self.on_each = partitioning.strategy.replicas if config.is_ring else 1
         self.on_written: Callable[[Sequence[bytes]], None] | None = None
@@ -76,9 +82,13 @@ class Link:
         if self._config.cluster:
             return len({slot_of(key) for key in keys}) <= 1
         if self._config.is_ring:
-            same_first = len({self.topology.node_for(key) for key in keys}) <= 1
+            same_first = together(self.topology, keys)
             return same_first and (self.on_each == 1 or len(keys) <= 1)  # others may differ
         return True
+
+    def in_motion(self, name: bytes) -> bool:
+        """Whether a key is getting another server of a ring: then nothing is asked past `send`."""
+        return bool(self._label) and in_motion(self.topology, name)
 
     # -- life
 
@@ -93,7 +103,8 @@ class Link:
                     self._config,
                     self.now,
                     partitioning=self._partitioning,
-                    client_name="clusterdb-cache",
+                    client_name=self._label or "clusterdb-cache",
+                    guard=RingGuard(self._names, self._label) if self._label else None,
                 ),
             )
             self._keeper = asyncio.create_task(
@@ -127,8 +138,11 @@ class Link:
 
     @property
     def problems(self) -> list[str]:
-        """Sentences for a person: servers where writes without an answer can't be stopped."""
-        return [node.unsettled for node in self.topology.nodes() if node.unsettled]
+        """Sentences for a person: servers where writes without an answer can't be stopped, and what
+        the servers of a ring know better than the configuration.
+        """
+        unsettled = [node.unsettled for node in self.topology.nodes() if node.unsettled]
+        return [*unsettled, *placement_problems(self.topology)]
 
     def deadline(self) -> float:
         """When a call that begins now must have ended."""
@@ -143,7 +157,8 @@ class Link:
         which knows how to go on.
         """
         topology, command = self.topology, ("GET", name)
-        if self.on_each == 1:  # a silent owner must leave time for the next one
+        straight = self.on_each == 1  # else a silent owner must leave time for the next one
+        if straight and not (self._label and self.in_motion(name)):
             try:
                 asked = topology.node_for(name).ask(command, deadline, bulk=bulk)
                 if asked is not None:
@@ -162,7 +177,9 @@ class Link:
         """Value and ``PTTL`` of one key. Cost: one round trip."""
         topology = self.topology
         commands: tuple[Command, Command] = (("GET", name), ("PTTL", name))
-        if self.on_each > 1:  # a silent owner must leave time for the next one
+        if self.on_each > 1 or (self._label and self.in_motion(name)):
+            # A silent owner must leave time for the next one, and one that a key leaves is asked
+            # in another way.
             return await topology.execute(commands, (name, name), deadline, bulk=bulk)
         try:
             found = await topology.node_for(name).calls(commands, deadline, bulk=bulk)

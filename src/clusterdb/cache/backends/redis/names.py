@@ -19,13 +19,15 @@ TAG: Final = "#tag"
 REGION: Final = "#region"
 _GLOB: Final = frozenset("*?[\\")
 _TRIES: Final = 50_000
+_OF_A_MOVE: Final = frozenset({b"#wishes", b"#taken", b"#taking"})
+_OF_A_SERVER: Final = _OF_A_MOVE | {b"#placement", b"#wait", b"#maintenance"}
 
 
 class Names:
-    """The names of one cache."""
+    """The names of one cache, which is called ``cache``."""
 
     def __init__(self, name: str) -> None:
-        self._name = name
+        self._name = self.cache = name
         self._prefixes: dict[str, str] = {}
 
     def prefix(self, region: str) -> str:
@@ -70,6 +72,44 @@ class Names:
     def members(self) -> bytes:
         """The name of what the processes of the cache say of themselves."""
         return f"{self._name}:#members".encode()
+
+    @property
+    def placement(self) -> bytes:
+        """The name under which each server of a ring keeps what places the keys."""
+        return f"{self._name}:#placement".encode()
+
+    @property
+    def wishes(self) -> bytes:
+        """The name of the list of keys that are wanted on another server of a ring."""
+        return f"{self._name}:#wishes".encode()
+
+    def taken(self, name: bytes) -> bytes:
+        """The name of the mark in the place of a key that another server has taken over."""
+        return f"{self._name}:#taken:".encode() + name
+
+    def taking(self, name: bytes) -> bytes:
+        """The name of the copy of a key before it is taken over."""
+        return f"{self._name}:#taking:".encode() + name
+
+    def moves(self, name: bytes) -> bool:
+        """Whether a name that this cache may have given moves with the weights of a ring: all but
+        what is about one server, and what those agree by who move keys.
+        """
+        kind, _, rest = name[len(self._name) + 1 :].partition(b":")
+        return kind not in _OF_A_SERVER and (kind.startswith(b"#") or bool(rest))
+
+    def is_entry(self, name: bytes) -> bool:
+        """Whether a name of this cache is that of an entry, if a value of ours is there."""
+        return not name[len(self._name) + 1 :].startswith(b"#")
+
+    def of_a_move(self, name: bytes) -> bool:
+        """Whether only a move of keys has given a name of this cache."""
+        return name[len(self._name) + 1 :].partition(b":")[0] in _OF_A_MOVE
+
+    def marked(self, name: bytes) -> bytes | None:
+        """The key that a mark stands for; ``None`` for any other name."""
+        mark = self.taken(b"")
+        return name[len(mark) :] if name.startswith(mark) else None
 
     @property
     def everything(self) -> str:

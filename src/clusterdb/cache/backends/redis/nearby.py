@@ -341,6 +341,8 @@ class Nearby:
 
     def _tracked_for(self, name: bytes) -> Tracked | None:
         """The tracked connection of a key's server, while it vouches for what it says."""
+        if self._link.in_motion(name):
+            return None  # it is kept near again where it arrives
         try:
             node = self._link.topology.node_for(name)
         except BackendUnavailable:

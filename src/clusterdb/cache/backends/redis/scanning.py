@@ -3,7 +3,8 @@
 ``SCAN`` gives what is there from its start to its end at least once, on one server. Keys that move
 to a server that was scanned before would be missed, so where the topology has changed meanwhile
 everything is scanned again, and what was given before is left out. In a move of slots that is under
-way all the time, a key that moves between the two looks may be missed.
+way all the time, a key that moves between the two looks may be missed; on a ring whose keys move,
+everything is scanned twice, and none is.
 """
 
 from __future__ import annotations
@@ -12,10 +13,11 @@ import asyncio
 from collections.abc import AsyncGenerator, Callable, Mapping
 from typing import Final
 
-from ...errors import CacheError, ServerError
+from ...errors import BackendUnavailable, CacheError, ServerError
 from ...keys import matcher
 from ...settings import RegionSettings
 from ...transport import Command, Node
+from ...transport.placed import is_moving
 from .link import Link, explained
 from .names import Names
 from .nonces import REGION_TAG, Nonces
@@ -50,16 +52,22 @@ class Scanning:
         matches, pattern = matcher(glob), self._names.pattern(region, glob)
         size = min(max(batch_size, _LEAST), _MOST)
         seen: set[str] = set()
+        looks = 0
         for _ in range(_PASSES):
             version = self._link.topology.version
-            for node in self._link.topology.nodes():
-                async for names in self._names_of(node, pattern, size):
-                    wanted = self._wanted(region, names, matches, seen)
-                    keys = list(wanted) if dead else await self._alive(region, wanted)
-                    if keys:
-                        seen.update(keys)
-                        yield keys
-            if not await self._moved_since(version):
+            try:
+                for node in self._link.topology.nodes():
+                    async for names in self._names_of(node, pattern, size):
+                        wanted = self._wanted(region, names, matches, seen)
+                        keys = list(wanted) if dead else await self._alive(region, wanted)
+                        if keys:
+                            seen.update(keys)
+                            yield keys
+            except BackendUnavailable:
+                if self._link.topology.version == version:
+                    raise
+            looks = 0 if await self._moved_since(version) else looks + 1
+            if looks > is_moving(self._link.topology):
                 return
 
     async def clear(self, region: str) -> int:
@@ -67,13 +75,21 @@ class Scanning:
         ended tags among them.
         """
         pattern = self._names.pattern(region)
-        cleared = 0
+        cleared = looks = 0
         for _ in range(_PASSES):
             version = self._link.topology.version
             nodes = self._link.topology.nodes()
-            counts = await asyncio.gather(*[self._clear_node(node, pattern) for node in nodes])
-            cleared += sum(counts)
-            if not await self._moved_since(version):
+            counts = await asyncio.gather(
+                *[self._clear_node(node, pattern) for node in nodes], return_exceptions=True
+            )
+            changed = await self._moved_since(version)
+            for count in counts:
+                if isinstance(count, int):
+                    cleared += count
+                elif not (changed and isinstance(count, BackendUnavailable)):
+                    raise count
+            looks = 0 if changed else looks + 1
+            if looks > is_moving(self._link.topology):
                 break
         return cleared
 

@@ -30,6 +30,7 @@ __all__ = [
     "TOUCH",
     "Script",
     "resent",
+    "text_of",
 ]
 
 # Positions of the envelope, from 1: magic 1-2, format 3, codec 4, flags 5, tags 6-7, version 8-15,
@@ -103,6 +104,11 @@ _TEXTS: dict[str | bytes | int | float, str] = {}
 def resent(command: Command) -> Command:
     """``command`` for a server that does not know the script yet: it knows it afterwards."""
     return ("EVAL", _TEXTS[command[1]], *command[2:])
+
+
+def text_of(command: Command) -> str:
+    """The text of the script that ``command`` runs."""
+    return _TEXTS[command[1]] if command[0] == "EVALSHA" else str(command[1])
 
 
 # stale -> {value, left} | {value, left, 1} for a stale one | {head of a claim, -1} | nil

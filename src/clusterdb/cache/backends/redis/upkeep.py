@@ -14,6 +14,7 @@ from .link import Link
 from .names import Names
 from .nonces import Nonces
 from .resharding import Resharding
+from .ringmoves import RingMoves
 
 __all__ = ["ClusterUpkeep", "RedisUpkeep", "RingUpkeep", "redis_upkeep"]
 
@@ -60,7 +61,7 @@ class ClusterUpkeep(RedisUpkeep):
 
 
 class RingUpkeep(RedisUpkeep):
-    """The same for a ring, whose weights a person can change."""
+    """The same for a ring, whose keys move when its weights change."""
 
     def __init__(
         self,
@@ -72,6 +73,22 @@ class RingUpkeep(RedisUpkeep):
     ) -> None:
         super().__init__(link, names, nonces, settings)
         self._weights = weights
+        self._moves = RingMoves(link, names)
+
+    async def balance(self, threshold: float) -> Balance:
+        return await self._moves.balance(threshold)
+
+    async def under_way(self) -> bool:
+        return await self._moves.under_way()
+
+    async def begin(self, weights: Mapping[str, float]) -> None:
+        await self._moves.begin(weights)
+
+    async def resume(self) -> None:
+        await self._moves.resume()
+
+    async def step(self, limit: int) -> tuple[int, bool]:
+        return await self._moves.step(limit)
 
     async def advise(self, threshold: float) -> str:
         loads = await self._cleaning.counts()
@@ -81,9 +98,8 @@ class RingUpkeep(RedisUpkeep):
             return ""
         held = ", ".join([f"{name} {load:,}" for name, load in loads.items()])
         return (
-            f"servers hold different numbers of keys ({held}): start all programs anew with "
-            f"partitioning.strategy.weights {list(even.values())}; keys that get another server "
-            f"by that are loaded anew, and their old copies go as unused"
+            f"servers hold different numbers of keys ({held}): 'cache maintenance rebalance' shows "
+            f"(--plan) and moves what evens them out"
         )
 
 
