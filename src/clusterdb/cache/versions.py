@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from itertools import count
 from random import getrandbits as _random_bits
-from typing import Final, Self
+from typing import Any, Final, Self
 
 from .clock import Clock
 from .types import Version
@@ -42,7 +42,10 @@ class Versions:
     def __iter__(self) -> Self:
         return self
 
-    def __next__(self) -> Version:
+    def __next__(self) -> Any:
+        """A version. Not an int for the compiler: its slot for this hands out what is in the
+        register, and not an object.
+        """
         return self.draw()
 
     def draw(self) -> Version:

@@ -11,7 +11,7 @@ there first, with a *guard* in front of it that is carried out in the same step:
 
 At the new server the copy of what was taken over is given its name first, and a copy of what ended
 is thrown away: it was made before the end. See :mod:`.taking` for how keys are taken over, and
-docs/decisions/0022 for why nothing is lost, and nothing old comes back.
+docs/decisions/0023 for why nothing is lost, and nothing old comes back.
 """
 
 from __future__ import annotations
