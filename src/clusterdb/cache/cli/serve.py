@@ -33,6 +33,12 @@ TokenFile = Annotated[
 ]
 
 
+Rate = Annotated[
+    float,
+    typer.Option(min=0, help="Requests a second of one address, twice as many at once; 0: any."),
+]
+
+
 def serve(
     host: Annotated[str, typer.Option("--host", help="The address to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option("--port", min=0, max=65_535, help="0: any.")] = 8765,
@@ -56,12 +62,7 @@ def serve(
             show_default=False,
         ),
     ] = None,
-    rate: Annotated[
-        float,
-        typer.Option(
-            min=0, help="Requests a second of one address, twice as many at once; 0: any."
-        ),
-    ] = 200,
+    rate: Rate = 200,
     demo: Annotated[
         bool, typer.Option("--demo", help="Serve a cache in memory with something going on.")
     ] = False,
