@@ -95,7 +95,7 @@ def paints(rounds: int) -> tuple[Times, Times]:
 
         def subject(name: str, port: int) -> Callable[[], float]:
             def run() -> float:
-                painted, shown = asyncio.run(_open(chromium.browser, port))
+                painted, shown = asyncio.run(_open(chromium.Browser(), port))
                 figures.setdefault(name, []).append(shown)
                 return painted
 
@@ -107,13 +107,17 @@ def paints(rounds: int) -> tuple[Times, Times]:
     return painted, figures
 
 
-async def _open(browser: Callable[[], Any], port: int) -> tuple[float, float]:
-    async with browser() as page:
-        await page.go(f"http://127.0.0.1:{port}/")
-        await page.until("document.body?.dataset.ready")
-        paint = "performance.getEntriesByName('first-contentful-paint')[0]?.startTime"
-        painted = await page.until(paint)
-        return painted, await page.run("performance.getEntriesByName('figures')[0].startTime")
+async def _open(browser: Any, port: int) -> tuple[float, float]:
+    """When a page was painted, and when it showed figures; the browser ends with it."""
+    try:
+        async with browser.tab() as page:
+            await page.go(f"http://127.0.0.1:{port}/")
+            await page.until("document.body?.dataset.ready")
+            paint = "performance.getEntriesByName('first-contentful-paint')[0]?.startTime"
+            painted = await page.until(paint)
+            return painted, await page.run("performance.getEntriesByName('figures')[0].startTime")
+    finally:
+        browser.close()
 
 
 # -- the servers

@@ -9,5 +9,6 @@ __all__ = ["COMPILED", "needs_pure"]
 COMPILED = not str(table.__file__).endswith(".py")
 
 needs_pure = pytest.mark.skipif(
-    COMPILED, reason="patches a method of a hot module; a compiled one can't be patched"
+    COMPILED,
+    reason="patches a method of a hot module, or hands it a stand-in: a compiled one takes neither",
 )

@@ -137,18 +137,26 @@ async def test_on_a_cluster_too(cluster: Deployment, tmp_path: Path, workers: li
         assert lost.info("replication")["role"] == "master"
         assert int(lost.cli("DBSIZE")) > 0
         lost.kill()
-        alive = cluster.servers[1]
-        whole = f":{lost.port}@"
-        wait_until(lambda: whole not in _primaries(alive), "a replica in its place", 30)
+        alive = [server for server in cluster.servers if server is not lost]
+
+        def is_replaced(server: Server) -> bool:
+            primaries = _primaries(server)
+            return len(primaries) == 3 and lost.port not in primaries
+
+        wait_until(lambda: all(map(is_replaced, alive)), "a replica in its place", 30)
 
     async with World(redis, rows, str(tmp_path / "journals")) as world:
         await outlives(world, workers, kill_one)
 
 
-def _primaries(server: Server) -> str:
-    """The primaries with slots, as a server of a cluster knows them."""
-    lines = server.cli("CLUSTER", "NODES").splitlines()
-    return "\n".join([line for line in lines if "master" in line and "fail" not in line])
+def _primaries(server: Server) -> set[int]:
+    """The ports of the primaries that have not failed, as a server of a cluster knows them."""
+    nodes = [line.split() for line in server.cli("CLUSTER", "NODES").splitlines()]
+    return {
+        int(address.partition("@")[0].rpartition(":")[2])
+        for _, address, flags, *_ in nodes
+        if "master" in flags and "fail" not in flags
+    }
 
 
 async def outlives(world: World, workers: list[Worker], kill: Callable[[], None]) -> None:

@@ -50,7 +50,7 @@ def check_key(key: object) -> str:
     return text
 
 
-def check_keys(keys: Iterable[str]) -> list[str]:
+def check_keys(keys: Iterable[object]) -> list[str]:
     """The keys, each checked and each once, in order."""
     if isinstance(keys, str):
         raise InvalidArgument(f"keys is a collection of str: write [{shown(keys)}]")

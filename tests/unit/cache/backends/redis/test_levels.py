@@ -7,11 +7,14 @@ from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
+from tests.builds import needs_pure
 
 from clusterdb.cache.backends.redis.levels import Levels
 from clusterdb.cache.claims import Claim
 from clusterdb.cache.testing.conformance.harness import region_settings
 from clusterdb.cache.types import Record
+
+pytestmark = needs_pure
 
 
 class Primary:

@@ -7,11 +7,14 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple, cast
 
 import pytest
+from tests.builds import needs_pure
 
 from clusterdb.cache.backends.redis.link import Link
 from clusterdb.cache.backends.redis.succession import Succession
 from clusterdb.cache.clock import SystemClock
 from clusterdb.cache.errors import BackendUnavailable
+
+pytestmark = needs_pure
 
 
 class Servers:
