@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import os
 import resource
 import shutil
@@ -195,6 +196,36 @@ async def test_a_record_that_is_torn_is_not_there(tmp_path: Path):
 
 def intent(key: str, version: int) -> Intent:
     return Intent("default", key, Encoded(b"value", 5), version)
+
+
+@pytest.mark.parametrize("is_through", [True, False], ids=["was there", "is there"])
+async def test_one_who_looks_for_files_of_the_dead_stops_no_start(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_through: bool
+):
+    """It comes between the making of a file and its lock, and takes it for one of them."""
+    lock = fcntl.flock
+    looking: list[int] = []
+
+    def flock(file: int, how: int) -> None:
+        if not looking:
+            [new] = tmp_path.glob("*.journal")
+            looking.append(os.open(new, os.O_RDWR))
+            lock(looking[0], how)
+            new.unlink()
+            if is_through:
+                os.close(looking[0])
+        lock(file, how)
+
+    monkeypatch.setattr(fcntl, "flock", flock)
+    journals, other = Journals(tmp_path), Journals(tmp_path)
+    await journals.open(any_region)
+    await journals.append([intent("k", 1)])
+    assert await other.open(any_region) == []  # it is locked, and its maker lives
+    assert [each.key for each in read_journals(tmp_path)[0]] == ["k"]
+    await other.aclose()
+    await journals.aclose()
+    if not is_through:
+        os.close(looking[0])
 
 
 async def test_a_journal_that_was_being_emptied_is_empty(tmp_path: Path):

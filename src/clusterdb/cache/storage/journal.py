@@ -84,10 +84,7 @@ class Journals:
             return await self.adopt(mine)
         with _errors(self._directory):
             self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-            name = f"{os.getpid()}-{secrets.token_hex(8)}{_END}"
-            self._path = self._directory / name
-            self._lock = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            self._path, self._lock = _locked_file(self._directory)
             folder = os.open(self._directory, os.O_RDONLY)
             try:
                 os.fsync(folder)  # else a power cut may lose the file with all that is in it
@@ -263,6 +260,20 @@ def _errors(path: Path) -> Iterator[None]:
         raise StorageUnavailable(
             f"the journal in {str(path)!r} can't be used: {error}; {remedy}"
         ) from error
+
+
+def _locked_file(directory: Path) -> tuple[Path, int]:
+    """A new file, and its descriptor, which has it locked. Who looks for files of the dead just
+    then takes one that is not locked yet for such, and removes it; then it is another one.
+    """
+    while True:
+        path = directory / f"{os.getpid()}-{secrets.token_hex(8)}{_END}"
+        lock = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
+        with contextlib.suppress(BlockingIOError):
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if os.fstat(lock).st_nlink:
+                return path, lock
+        os.close(lock)
 
 
 @contextlib.contextmanager
