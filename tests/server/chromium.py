@@ -205,9 +205,10 @@ class Browser:
 
     def _hand_over(self, message: dict[str, Any]) -> None:
         with self._lock:  # who is here has not ended, so its loop still runs
-            if message.get("id") in self._waiting:
-                loop, reply = self._waiting[message["id"]]
-                loop.call_soon_threadsafe(_answer, reply, message)
+            if "id" in message:
+                if message["id"] in self._waiting:  # else who asked has given up
+                    loop, reply = self._waiting[message["id"]]
+                    loop.call_soon_threadsafe(_answer, reply, message)
             elif message.get("sessionId") in self._listening:
                 loop, heard = self._listening[message["sessionId"]]
                 loop.call_soon_threadsafe(heard, message["method"], message.get("params", {}))

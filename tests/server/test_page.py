@@ -41,6 +41,7 @@ HOSTILE = [
     "</pre></dialog><script src='//evil.example/x.js'></script>",
     "{{constructor.constructor('alert(1)')()}}",
 ]
+LIVE = "document.querySelector('#events-state').textContent === 'live'"
 WIDTHS = {"desktop": (1280, 1000), "phone": (360, 740)}
 
 
@@ -66,6 +67,7 @@ async def page(serve, browser: Browser) -> AsyncIterator[Page]:
         await page.resize(*WIDTHS["desktop"])
         await page.go(served.url)
         await page.until("document.body?.dataset.ready")
+        await page.until(LIVE)  # else what happens now may be missed
         yield page
         assert page.errors == []
         assert all(url.startswith(served.url) for url in page.requests)
