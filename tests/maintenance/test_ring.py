@@ -368,6 +368,15 @@ async def _export(cache: Cache) -> AsyncIterator[str]:
             yield each.key
 
 
+async def test_keys_whose_writes_wait_for_replicas_do_not_move(shared):
+    given = shared.config()
+    replication = {"mode": "synchronous", "factor": 2, "consistency": "quorum"}
+    given["coherence"] = {"replication": replication}
+    async with Cache(CacheConfig.from_dict(given)) as cache:
+        with pytest.raises(NotSupported, match="wait for replicas"):
+            await cache.get_balance()
+
+
 async def test_a_ring_of_several_copies_has_no_maintenance_and_says_so(shared, ring):
     placing = PartitioningConfig(strategy=Consistent(replicas=2))
     maintained = CacheConfig.from_dict(shared.config()).maintenance

@@ -98,6 +98,15 @@ class TestFences:
         assert scripts_run(server_) - before <= 3 + 3 + 3  # a script that is new is sent again
 
 
+class TestCommits:
+    async def test_all_keys_of_one_are_told_as_written(self, backend):
+        """A process does not ask a replica for what it has just written."""
+        told: list[bytes] = []
+        backend._backend._link.on_written = told.extend
+        assert await backend.commit("main", [], [Put("a", 1), Put("b", 2)])
+        assert {b"test:main:a", b"test:main:b"} <= set(told)
+
+
 class TestFormat:
     async def test_keys_have_natural_names(self, backend, server_):
         await backend.write("main", [Put("user:{42}", 1, 60, ("t",))])

@@ -12,6 +12,7 @@ from tests.redis.conftest import now
 from tests.redis.load import DEADLINE, SLACK, Load, until
 from tests.redis.servers import Deployment, Server, wait_until
 
+from clusterdb.cache import Cache, CacheConfig, CacheError, Redis
 from clusterdb.cache.errors import BackendUnavailable, ServerError
 from clusterdb.cache.transport import slot_of
 
@@ -213,3 +214,9 @@ async def test_a_primary_that_dies_is_replaced_and_the_others_go_on(servers, ope
         await load.check_counters(may_lose=True)
 
     assert load.worst < DEADLINE + SLACK
+
+
+async def test_a_server_of_a_cluster_that_was_taken_for_one_alone_names_the_remedy(cluster):
+    async with Cache(CacheConfig(backend=Redis(urls=cluster.urls[:1]))) as cache:
+        with pytest.raises(CacheError, match="set cluster: true in backend"):
+            await cache.set_many({f"key:{number}": 1 for number in range(20)})

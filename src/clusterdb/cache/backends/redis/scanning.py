@@ -67,8 +67,12 @@ class Scanning:
                 if self._link.topology.version == version:
                     raise
             looks = 0 if await self._moved_since(version) else looks + 1
-            if looks > is_moving(self._link.topology):
+            if looks >= self._looks_needed():
                 return
+
+    def _looks_needed(self) -> int:
+        """How often all servers are looked at: what moves meanwhile is met the second time."""
+        return 2 if is_moving(self._link.topology) else 1
 
     async def clear(self, region: str) -> int:
         """Remove what a region has, on all servers at once; how many entries that was, those of
@@ -89,7 +93,7 @@ class Scanning:
                 elif not (changed and isinstance(count, BackendUnavailable)):
                     raise count
             looks = 0 if changed else looks + 1
-            if looks > is_moving(self._link.topology):
+            if looks >= self._looks_needed():
                 break
         return cleared
 
