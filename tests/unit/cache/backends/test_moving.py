@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
+from time import monotonic
 from typing import Any
 
 import pytest
@@ -95,8 +97,11 @@ async def test_entries_are_whole_while_threads_write():
         for writer in writers:
             writer.start()
         try:
-            versions = set()
-            for _ in range(20):
+            versions: set[int] = set()
+            looks, latest = 0, monotonic() + 60
+            while looks < 20 or (len(versions) < 2 and monotonic() < latest):
+                looks += 1
+                await asyncio.sleep(0)  # lets the writers run
                 found: Any = await exported(cache)
                 assert sum(key.startswith("stable") for key in found) == 300
                 moving = found["moving"]
